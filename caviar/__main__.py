@@ -1,0 +1,7 @@
+"""`python -m caviar` is `caviar`."""
+
+import sys
+
+from caviar.cli import main
+
+sys.exit(main())

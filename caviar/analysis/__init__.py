@@ -1,0 +1,1 @@
+"""Looking at saved runs, without Ray or torch."""

@@ -1,0 +1,187 @@
+"""A finished or unfinished run in words, for the terminal: `caviar show RUN`."""
+
+import sys
+from collections.abc import Iterator
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from caviar.records.best import Best
+from caviar.records.frames import Run
+from caviar.terminal import printable
+from caviar.trial import Outcome, Stage
+
+WIDTH = 118
+"""Columns, where the output is no terminal."""
+
+
+def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:
+    """Print how a run went: rounds, what narrowed and why, where the time went, and the winner.
+
+    Args:
+        run: finished or not.
+        console: where to; the terminal by default.
+        every_round: what each round changed, rather than where the last one drew.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    for part in _parts(run, every_round):
+        console.print(_Printable(part), highlight=False)
+
+
+class _Printable:
+    """What is drawn of something, without the control characters that names in a run directory may hold."""
+
+    def __init__(self, drawn: RenderableType) -> None:
+        self._drawn = drawn
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._drawn, options):
+            yield Segment(printable(segment.text), segment.style, segment.control)
+
+
+def worker_time(trials: pd.DataFrame) -> dict[str, float]:
+    """Shares of the workers' time, from their first wait to their last result (law 7).
+
+    Returns:
+        Shares that sum to one: "training", "setup", "waiting" for work.
+    """
+    seconds = {
+        "training": float(trials["train_s"].sum()),
+        "setup": float(trials["setup_s"].sum()),
+        "waiting": float(trials["dispatch_s"].sum()),
+    }
+    total = sum(seconds.values())
+    return {name: s / total if total > 0 else 0.0 for name, s in seconds.items()}
+
+
+def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
+    trials = run.trials
+    planned = sum(r["trials"] for r in run.study["rounds"])
+    yield Text.assemble("\n", (run.study["name"], "bold"), f"  {len(trials):,} trials recorded")
+    if not run.finished:
+        yield f"unfinished: {(trials['stage'] == Stage.SEARCH).sum():,} of {planned:,} search trials; go on with"
+        yield Text(f"  caviar resume {run.location}")
+    if not trials.empty:
+        yield _rounds_table(run)
+        yield from _every_round(run) if every_round else _narrowing(run)
+        yield _time(trials)
+    best = run.best
+    if best is not None:
+        yield _winner(run, best)
+    yield Text(
+        f"\nframes: {run.location / 'trials'}, {run.location / 'curves'}   "
+        f"in Python: caviar.load({str(run.location)!r}).trials"
+    )
+
+
+def _rounds_table(run: Run) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    metric = run.study["objective"].get("metric", "value")
+    for name in (
+        "round",
+        "trials",
+        "epochs",
+        "completed",
+        "stopped",
+        "diverged",
+        "failed",
+        f"best {metric}",
+        "median",
+    ):
+        table.add_column(name, justify="left" if name == "round" else "right")
+    for number, rows in run.trials.groupby("round"):
+        stage = rows["stage"].iloc[0]
+        counts = [int((rows["outcome"] == outcome).sum()) for outcome in Outcome]
+        values = rows.loc[rows["outcome"] == Outcome.COMPLETED, "value"]
+        best = values.max() if run.header["maximize"] else values.min()
+        numbers = ["-", "-"] if values.empty else [f"{best:.4f}", f"{values.median():.4f}"]
+        table.add_row(
+            str(number) if stage == Stage.SEARCH else _stage_name(run, stage, int(str(number))),
+            str(len(rows)),
+            str(rows["epochs"].iloc[0]),
+            *(str(count) for count in counts),
+            *numbers,
+        )
+    return table
+
+
+def _stage_name(run: Run, stage: str, number: int) -> str:
+    return f"heat {number - len(run.study['rounds'])}" if stage == Stage.CONFIRMATION else stage
+
+
+def _narrowing(run: Run) -> Iterator[RenderableType]:
+    """From where to where each parameter came, and why the last round drew it there."""
+    rounds = run.rounds
+    last = rounds[(rounds["round"] == rounds["round"].max()) & (rounds["action"] != "declared")]
+    if last.empty:
+        return
+    declared = rounds[rounds["action"] == "declared"].set_index("parameter")["after"]
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for row in last.to_dict(orient="records"):
+        name = row["parameter"]
+        text = escape(f"{declared[name]} -> {row['after']}")
+        table.add_row(f"  {name}", text, Text(row["reason"], style="dim"))
+    number, width = last["round"].iloc[0], last["width"].iloc[0]
+    title = f"\nfrom the declared space to round {number}, which drew within {width / 2:.0%} of the elite"
+    yield Group(
+        Text(title), table, Text(f"  round by round: caviar show {run.location} --rounds", style="dim")
+    )
+
+
+def _every_round(run: Run) -> Iterator[RenderableType]:
+    """What each round changed of the one before, and why."""
+    decided = run.rounds[run.rounds["action"] != "declared"]
+    for number, rows in decided.groupby("round"):
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        for row in rows[rows["action"] != "kept"].to_dict(orient="records"):
+            words = escape(f"{row['before']} -> {row['after']}")
+            table.add_row(f"  {row['parameter']}", row["action"], words, Text(row["reason"], style="dim"))
+        width = rows["width"].iloc[0]
+        yield Group(Text(f"\nround {number}, which drew within {width / 2:.0%} of the elite"), table)
+        kept = ", ".join(rows.loc[rows["action"] == "kept", "parameter"])
+        if kept:
+            yield Text(f"  kept as it was: {kept}", style="dim")
+
+
+def _time(trials: pd.DataFrame) -> Text:
+    shares = worker_time(trials)
+    words = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
+    return Text(f"\nworker time: {words}")
+
+
+def _winner(run: Run, best: Best) -> RenderableType:
+    metric = run.study["objective"].get("metric", "value")
+    lines = [f"\nwinner: trial {best.trial}"]
+    lines += [f"  {name} = {_value(value)}" for name, value in best.params.items()]
+    spread = ""
+    if best.interval is not None:
+        low, high = best.interval
+        spread = (
+            f" (95 % interval {low:.4f} .. {min(high, 1.0) if metric.endswith('accuracy') else high:.4f})"
+        )
+    lines.append(
+        f"confirmed {metric}: {best.value:.4f}, the mean of {best.seeds} fresh trainings in the last heat{spread}"
+    )
+    if best.test_accuracy is not None and best.test_interval is not None:
+        low, high = best.test_interval
+        lines.append(
+            f"test accuracy: {best.test_accuracy:.4f} on {best.test_rows} rows that nothing else has touched "
+            f"(95 % interval {low:.4f} .. {high:.4f})"
+        )
+        lines.append(
+            f"network: {run.location / 'best' / 'network.pt'}   "
+            f"in Python: caviar.load({str(run.location)!r}).best.predict(x)"
+        )
+    else:
+        lines.append(
+            f"params: {run.location / 'best' / 'best.json'}   in Python: caviar.load({str(run.location)!r}).best.params"
+        )
+    return Text("\n".join(lines))
+
+
+def _value(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,63 @@
+"""How params stand in frames: one column a parameter, one type a column.
+
+    numbers, integers       float64, int64
+    choices of one kind     bool, int64, float64 (numbers of both kinds) or string
+    mixed choices           string: each option as JSON, so that None and 1 and "1" stay apart
+
+An empty cell means that the parameter did not apply to the trial.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pandas as pd
+
+from caviar.space import Choice, Domain, Space
+from caviar.trial import Value
+
+ColumnType = Literal["bool", "int64", "float64", "string"]
+
+
+def column(name: str) -> str:
+    """The column of a parameter."""
+    return f"params_{name}"
+
+
+def column_type(domain: Domain) -> ColumnType:
+    """The type of a parameter's column."""
+    if not isinstance(domain, Choice):
+        return "int64" if domain.integer else "float64"
+    kinds = {type(option) for option in domain.options}
+    if kinds == {bool}:
+        return "bool"
+    if kinds == {int}:
+        return "int64"
+    return "float64" if kinds <= {int, float} else "string"
+
+
+def to_column(domain: Domain, value: Value) -> Value:
+    """A value as it stands in its column."""
+    if column_type(domain) == "float64" and value is not None:
+        return float(value)
+    return json.dumps(value) if _is_mixed(domain) else value
+
+
+def from_column(domain: Domain, stored: Any) -> Value:
+    """The value that stands in a cell: the very option of a choice."""
+    if isinstance(domain, Choice):
+        return next(option for option in domain.options if to_column(domain, option) == stored)
+    return int(stored) if domain.integer else float(stored)
+
+
+def params_from_row(space: Space, row: Mapping[Any, Any]) -> dict[str, Value]:
+    """The params of a trial from its row; empty cells are absent."""
+    cells = {name: row[column(name)] for name in space}
+    return {name: from_column(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}
+
+
+def _is_mixed(domain: Domain) -> bool:
+    """Whether its options are of several kinds that no column type holds."""
+    if not isinstance(domain, Choice) or column_type(domain) != "string":
+        return False
+    return any(not isinstance(option, str) for option in domain.options)

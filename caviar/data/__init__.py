@@ -1,0 +1,1 @@
+"""What trials learn from."""

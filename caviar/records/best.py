@@ -1,0 +1,166 @@
+"""The network that a study hands over: `best/` in its run directory.
+
+best.json     which trial, its params, how it was confirmed, its test score
+network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
+inputs.npz    shift and scale of the features, and the names of the classes
+"""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caviar.data.splits import Dataset, Preprocessing
+from caviar.errors import DamagedError, DataError, RunError
+from caviar.records.files import read_json, understood, write_json
+from caviar.records.location import Location
+from caviar.trial import Value
+
+if TYPE_CHECKING:
+    from caviar.training.engine import State
+    from caviar.training.reference import Network
+
+_NUMBER = int | float
+_BEST = {
+    "trial": int,
+    "params": dict,
+    "fixed": dict,
+    "value": _NUMBER,
+    "interval": list | None,
+    "seeds": int,
+    "test_accuracy": _NUMBER | None,
+    "test_interval": list | None,
+    "test_rows": int | None,
+}
+"""What `best.json` says."""
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The winner of a study, with an honest score."""
+
+    trial: int
+    """The search trial that drew its params."""
+    params: Mapping[str, Value]
+    """What was searched; `fixed` adds what was not."""
+    value: float
+    """Mean of its fresh trainings in the last heat, by the study's metric on the dev split."""
+    interval: tuple[float, float] | None
+    """95 % confidence interval of that mean."""
+    seeds: int
+    """How many fresh trainings that mean is of."""
+    test_accuracy: float | None = None
+    """Of the network handed over, on rows that nothing else has touched."""
+    test_interval: tuple[float, float] | None = None
+    """95 % confidence interval of it, for so many test rows."""
+    test_rows: int | None = None
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    location: Location | None = None
+    """Its folder."""
+
+    def network(self) -> "Network":
+        """The trained torch module, ready to predict; its inputs are preprocessed features.
+
+        Raises:
+            RunError: the study's objective hands over no network.
+            DamagedError: the file holds something else; it is read as numbers, and nothing in it is executed.
+        """
+        import torch
+
+        from caviar.training.recipe import recipe_from
+        from caviar.training.reference import Network
+
+        weights, inputs = self._read("network.pt"), self._inputs()
+        recipe = recipe_from({**self.fixed, **self.params})
+        network = Network(len(inputs["shift"]), len(inputs["classes"]), recipe)
+        try:
+            network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+        except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
+            raise DamagedError(
+                f"{self._file('network.pt')} is damaged: it does not hold the network that best.json describes"
+            ) from error
+        return network.eval()
+
+    def predict(self, x: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+        """The class of each row, as it stood in the data.
+
+        Args:
+            x: features as they were in the data, (N, D) or images (N, ...), not preprocessed.
+
+        Returns:
+            Classes (N,).
+
+        Raises:
+            DataError: rows of another shape than those in the data.
+        """
+        import torch
+
+        inputs = self._inputs()
+        x = np.asarray(x)
+        features = len(inputs["shift"])
+        if x.ndim < 2 or (len(x) and x[0].size != features):
+            raise DataError(f"predict: rows must have {features} features, (N, {features}), not {x.shape}")
+        x_ND = Preprocessing(inputs["shift"], inputs["scale"]).apply(x.reshape(len(x), features))
+        with torch.no_grad():
+            z_NC = self.network()(torch.from_numpy(x_ND))
+        return np.asarray(inputs["classes"][z_NC.argmax(dim=1).numpy()])
+
+    def _inputs(self) -> Arrays:
+        content = self._read("inputs.npz")
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in ("shift", "scale", "classes")}
+        except (ValueError, TypeError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise DamagedError(
+                f"{self._file('inputs.npz')} is damaged: it does not say how features are scaled"
+            ) from error
+
+    def _file(self, name: str) -> Location:
+        if self.location is None or not (self.location / name).is_file():
+            raise RunError(
+                f"{self.location}: there is no {name}; this study hands over params, not a network"
+            )
+        return self.location / name
+
+    def _read(self, name: str) -> bytes:
+        return self._file(name).read()
+
+
+def write_best(folder: Location, best: Best, state: "State | None", dataset: Dataset | None) -> None:
+    """Write `best/`, the description last: where it stands, all of it does."""
+    folder.make_folder()
+    if state is not None and dataset is not None:
+        import torch
+
+        from caviar.training.recipe import recipe_from
+        from caviar.training.reference import trained_network
+
+        network = trained_network(recipe_from({**best.fixed, **best.params}), state)
+        weights, inputs = io.BytesIO(), io.BytesIO()
+        torch.save(network.state_dict(), weights)
+        shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
+        np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
+        (folder / "network.pt").write(weights.getvalue())
+        (folder / "inputs.npz").write(inputs.getvalue())
+    plain: dict[str, Any] = {name: getattr(best, name) for name in Best.__slots__ if name != "location"}
+    write_json(folder / "best.json", {**plain, "params": dict(best.params), "fixed": dict(best.fixed)})
+
+
+def read_best(folder: Location) -> Best | None:
+    """What `write_best` wrote; None where nothing was handed over yet."""
+    if not (folder / "best.json").is_file():
+        return None
+    file = folder / "best.json"
+    plain = read_json(file, _BEST)
+    with understood(file):
+        for name in ("interval", "test_interval"):
+            if plain[name] is not None:
+                low, high = plain[name]
+                plain[name] = float(low), float(high)
+        return Best(location=folder, **plain)

@@ -1,0 +1,110 @@
+"""A run directory copied from where it is to here, whole or not at all."""
+
+from pathlib import Path
+
+from caviar.errors import DamagedError, RunError
+from caviar.records import schema
+from caviar.records.disk import Disk
+from caviar.records.frames import Run
+from caviar.records.lease import NAME as LOCK
+from caviar.records.ledger import read_header
+from caviar.records.locate import locate
+from caviar.records.location import Location
+from caviar.records.segments import Segment, Segments
+from caviar.space import space_from_json
+
+TABLES = ("trials", "curves")
+HEADS = ("study.json", "rounds.json")
+
+
+def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False) -> Run:
+    """Copy a run directory to here; also while its study runs: what is recorded by now.
+
+    Args:
+        run: the run directory, such as "s3://bucket/runs/digits", or a folder.
+        to: the folder that it becomes, which must be free; `runs/NAME` by default.
+        frames: only its frames, not the network and what else there is.
+
+    Returns:
+        The copy, all of whose segments have been read back.
+
+    Raises:
+        RunError: there is no such run, its place is taken, or it cannot be written.
+        DamagedError: a segment cannot be read back; nothing is left here then.
+
+    Example:
+        >>> fetch("s3://bucket/runs/digits").trials  # doctest: +SKIP
+    """
+    source = locate(run)
+    target = Disk(Path("runs", source.name)) if to is None else locate(to)
+    if not isinstance(target, Disk):
+        raise RunError(f"{target}: a run is fetched to a folder of this machine; name one")
+    read_header(source)
+    if target.is_file() or target.files() or target.folders():
+        raise RunError(f"{target} exists already: name another folder, `caviar fetch {source} DEST`")
+
+    def fill(aside: Location) -> None:
+        _copy(source, aside, frames)
+        try:
+            _read_all(aside)
+        except DamagedError as error:
+            raise DamagedError(str(error).replace(str(aside), str(source))) from error
+
+    location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
+    lock.release()
+    return Run(location)
+
+
+def _copy(source: Location, aside: Location, frames: bool) -> None:
+    """Copy the rows first: all that they speak of is there already, whatever is recorded meanwhile."""
+    for _ in range(5):
+        try:
+            for table, segments in _recorded(source).items():
+                _copy_files(source / table, aside / table, [segment.name for segment in segments])
+            break
+        except FileNotFoundError:
+            for table in TABLES:  # merged between listing and reading
+                (aside / table).remove((aside / table).files())
+    else:
+        raise RunError(f"{source}: its files vanish while they are read; is it being deleted?")
+    present = source.files()
+    if frames:
+        _copy_files(source, aside, [name for name in HEADS if name in present])
+    else:
+        _copy_tree(source, aside, without=(LOCK, *TABLES))
+
+
+def _recorded(source: Location) -> dict[str, list[Segment]]:
+    """The segments of both tables, as they were at one moment.
+
+    Raises:
+        FileNotFoundError: there is no such moment yet: curves were merged meanwhile with those of later rows.
+    """
+    header = read_header(source)
+    metrics = header["metrics"]
+    space = space_from_json(header["study"]["space"])
+    trials = Segments(source / "trials", schema.trials_schema(space, metrics)).list()
+    curves = Segments(source / "curves", schema.curves_schema(metrics)).list()
+    committed = max((segment.last for segment in trials), default=-1)
+    curves = [segment for segment in curves if segment.first <= committed]
+    if curves and curves[-1].last > committed:
+        raise FileNotFoundError(f"{source}: rows of {curves[-1].name}")
+    return {"trials": trials, "curves": curves}
+
+
+def _copy_tree(source: Location, aside: Location, without: tuple[str, ...] = ()) -> None:
+    _copy_files(source, aside, [name for name in source.files() if name not in without])
+    for name in source.folders():
+        if name not in without:
+            _copy_tree(source / name, aside / name)
+
+
+def _copy_files(source: Location, aside: Location, names: list[str]) -> None:
+    aside.make_folder()
+    for name, content in zip(names, source.read_each(names), strict=True):
+        (aside / name).write(content)
+
+
+def _read_all(location: Location) -> None:
+    run = Run(location)
+    run.trials, run.curves, run.rounds, run.best  # noqa: B018

@@ -1,0 +1,242 @@
+"""The durable record of a run: what a study leaves, and what it goes on from.
+
+    study.json    what was asked, of which versions, on which data
+    trials/       one row a finished trial           the commit: a trial counts once its row is here
+    curves/       one row a trial and epoch          written before its trials' rows
+    rounds.json   each round's space, and why
+    best/         the network that is handed over
+    .lock         held by the one driver that may write
+
+A batch of results is two segments of the same number, curves first. A crash between the two leaves curves
+without rows: they are deleted when the run is resumed, and their trials are trained again.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import compute
+
+from caviar.data.splits import Dataset
+from caviar.errors import DamagedError, RunError
+from caviar.records import schema
+from caviar.records.best import Best, write_best
+from caviar.records.files import read_json, understood, write_json
+from caviar.records.location import Location, Lock, Say, silent
+from caviar.records.segments import Segment, Segments
+from caviar.space import Space, space_from_json
+from caviar.trial import Measurement, Result
+
+if TYPE_CHECKING:
+    from caviar.training.engine import State
+
+FORMAT: Final = 2
+"""Of the run directory; it changes when an older caviar could not read it."""
+DAMAGED: Final = "damaged"
+"""The folder of segments that were set aside."""
+_HEADER = {
+    "study": {
+        "name": str,
+        "objective": dict,
+        "space": dict,
+        "rounds": [{"trials": int, "epochs": int}],
+    },
+    "metrics": [str],
+    "maximize": bool,
+    "data": dict | None,
+    "script": str | None,
+    "folder": str,
+}
+"""What `study.json` says for certain."""
+MERGE_AT = 16
+"""Single segments are merged when there are this many."""
+
+
+class Ledger:
+    """The run directory of a driver, which alone may write to it. Use `create` or `reopen`."""
+
+    def __init__(self, location: Location, space: Space, metrics: Sequence[str], lock: Lock) -> None:
+        self.location, self._space, self._lock = location, space, lock
+        self._trials = Segments(location / "trials", schema.trials_schema(space, metrics))
+        self._curves = Segments(location / "curves", schema.curves_schema(metrics))
+        present = self._trials.list()
+        self._next = max((s.last for s in present), default=-1) + 1
+        self._singles = sum(s.first == s.last for s in present)
+
+    @classmethod
+    def create(
+        cls,
+        runs: Location,
+        name: str,
+        header: Mapping[str, Any],
+        space: Space,
+        metrics: Sequence[str],
+        numbered: bool,
+    ) -> "Ledger":
+        """Make a run directory, the first free of NAME, NAME-2, NAME-3, ... where `numbered`.
+
+        Raises:
+            RunError: it exists, or cannot be made.
+        """
+
+        def fill(location: Location) -> None:
+            for table in ("trials", "curves"):
+                (location / table).make_folder()
+            write_json(location / "study.json", {"format": FORMAT, **header})
+
+        location, lock = runs.create(name, numbered, fill)
+        return cls(location, space, metrics, lock)
+
+    @classmethod
+    def reopen(
+        cls, location: Location, space: Space, metrics: Sequence[str], repair: bool = False, say: Say = silent
+    ) -> "Ledger":
+        """Open a run directory to go on with it: whatever a killed driver left half-done is cleared away.
+
+        Args:
+            location: the run directory.
+            space: the study's.
+            metrics: the objective's.
+            repair: set damaged segments aside, so that their trials are trained again.
+            say: told why it takes a while, where it does.
+
+        Raises:
+            RunError: another driver is at work on it, or it cannot be written.
+            DamagedError: a segment cannot be read back, and `repair` is not asked for.
+        """
+        lock = location.lock(say)
+        try:
+            cls(location, space, metrics, lock)._clear(repair)
+            return cls(location, space, metrics, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def append(self, results: Sequence[Result]) -> None:
+        """Make results durable.
+
+        Raises:
+            RunError: the disk or the store refuses; none of these results counts, all earlier ones do.
+        """
+        started = time.perf_counter()
+        self._lock.confirm()
+        self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
+        record_s = (time.perf_counter() - started) / len(results)
+        if not self._lock.is_fresh:  # that took long
+            self._lock.confirm()
+        self._trials.write(
+            self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
+        )
+        self._next += 1
+        self._singles += 1
+        if self._singles >= MERGE_AT:
+            self.merge()
+
+    def merge(self) -> None:
+        """Merge the single segments, so that the number of files stays small."""
+        self._lock.confirm()
+        self._curves.merge()
+        self._trials.merge()
+        self._singles = 0
+
+    def trials(self) -> pd.DataFrame:
+        """All rows, by trial."""
+        return to_frame(self._trials.read()).sort_values("trial", ignore_index=True)
+
+    @property
+    def was_repaired(self) -> bool:
+        """Whether damaged segments were ever set aside."""
+        return (self.location / DAMAGED).exists()
+
+    def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
+        """The measurements of some trials, by their numbers, in order of epochs."""
+        found: dict[int, list[Measurement]] = {}
+        wanted = compute.field("trial").isin(list(trials))
+        for row in self._curves.read().filter(wanted).sort_by("epoch").to_pylist():
+            metrics = {m: row[m] for m in self._curves.schema.names[2:] if row[m] is not None}
+            found.setdefault(row["trial"], []).append(Measurement(row["epoch"], metrics))
+        return found
+
+    def write_rounds(self, rounds: Sequence[Mapping[str, Any]]) -> None:
+        """Replace `rounds.json`."""
+        self._lock.confirm()
+        write_json(self.location / "rounds.json", list(rounds))
+
+    def hand_over(self, best: Best, state: "State | None", dataset: Dataset | None) -> None:
+        """Write `best/`."""
+        self._lock.confirm()
+        write_best(self.location / "best", best, state, dataset)
+
+    def check_lock(self) -> None:
+        """Whether this is still the driver that may write; costs nothing.
+
+        Raises:
+            RunError: another one has taken over.
+        """
+        self._lock.check()
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        self._lock.release()
+
+    def _clear(self, repair: bool) -> None:
+        """Bring the folder to the state after its last commit."""
+        self.location.tidy()
+        for segments in (self._trials, self._curves):
+            segments.folder.make_folder()
+            segments.remove_covered()
+        self._set_damaged_aside(repair)
+        committed = max((s.last for s in self._trials.list()), default=-1)
+        self._curves.folder.remove(s.name for s in self._curves.list() if s.first > committed)
+
+    def _set_damaged_aside(self, repair: bool) -> None:
+        """Move every damaged file away, and with it whatever belongs to the same segments."""
+        lost: list[Segment] = []
+        for segments in (self._trials, self._curves):
+            for segment in segments.list():
+                try:
+                    segments.read_segment(segment)
+                except DamagedError:
+                    if not repair:
+                        raise
+                    lost.append(segment)
+        while lost:
+            damaged = lost.pop()
+            for segments in (self._trials, self._curves):
+                for segment in segments.list():
+                    if segment.first <= damaged.last and damaged.first <= segment.last:
+                        aside = self.location / DAMAGED / segments.folder.name / segment.name
+                        (segments.folder / segment.name).move(aside)
+                        lost.append(segment)
+
+
+def read_header(location: Location) -> dict[str, Any]:
+    """What `study.json` says.
+
+    Raises:
+        RunError: not a run directory, or one of another version of caviar.
+    """
+    file = location / "study.json"
+    if not file.is_file():
+        location.require_reachable()
+        if not location.exists():
+            raise RunError(f"{location}: there is no such run directory")
+        raise RunError(f"{location} is not a run directory: it has no study.json")
+    version: dict[str, Any] = read_json(file, {"format": int, "versions": {"caviar": str}})
+    if version["format"] != FORMAT:
+        raise RunError(
+            f"{location} was written by caviar {version['versions']['caviar']} "
+            f"(format {version['format']}), and this one reads format {FORMAT}: use that version for it"
+        )
+    header: dict[str, Any] = read_json(file, _HEADER)
+    with understood(file):
+        space_from_json(header["study"]["space"])
+    return header
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A DataFrame whose columns keep their Arrow types: integers stay integers beside empty cells."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

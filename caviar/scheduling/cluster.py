@@ -1,0 +1,272 @@
+"""Starting a Ray cluster or joining one, noticing that it has died, and clear words when it cannot be."""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from caviar.errors import ClusterError
+from caviar.scheduling import remains
+from caviar.scheduling.access import require_access, require_answer, token
+
+_log = logging.getLogger(__name__)
+LOG_BYTES = 16 * 2**20
+"""What a worker of our own cluster prints goes to a file, of which only the last two pieces of this size are kept."""
+VITAL = ("raylet", "gcs_server")
+"""The processes without which a cluster is none."""
+PROBE_S = 1.0
+"""So often it is tried whether a cluster that was joined still answers."""
+SILENCE_S = 8.0
+"""A cluster that has not answered for so long has died."""
+
+
+@contextmanager
+def environment(address: str) -> Iterator[None]:
+    """While inside, Ray is quiet and its access control decided: a cluster of our own asks for a token of its own.
+
+    What the user has set stays as it is, and what Ray reads as it starts is taken away again afterwards.
+    """
+    settings = {
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AUTH_MODE": "token" if address == "local" or token() is not None else "disabled",
+        "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
+    }
+    if address == "local" and token() is None:
+        settings["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    ours = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+def import_ray() -> Any:
+    """Ray, inside its `environment`.
+
+    Raises:
+        ClusterError: Ray is not installed.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ClusterError(f"Ray cannot be imported ({error}): install it with `pip install ray`") from error
+    return ray
+
+
+@contextmanager
+def connected(address: str, workers: int | None, gpus: int | None, data_bytes: int) -> Iterator["Session"]:
+    """While inside, this process is connected to a local cluster of its own, or to the one at the address.
+
+    A Ray that this process is connected to already is used, and left as it is.
+
+    Args:
+        address: "local", "auto" or HOST:PORT.
+        workers: CPU workers that a local cluster must have room for; None for one a core.
+        gpus: GPUs of a local cluster; None for all.
+        data_bytes: of the rows that its object store must hold.
+
+    Raises:
+        ClusterError: no Ray, no such cluster, no access, or not enough cores.
+    """
+    with ExitStack() as settings:
+        settings.enter_context(environment(address))
+        ray = import_ray()
+        if ray.is_initialized():
+            yield _joined(ray)
+            return
+        session = _connect(ray, address, workers, gpus, data_bytes)
+        try:
+            yield session
+        finally:
+            ray.shutdown()
+            session.clear()
+            settings.close()
+            _reread_access()
+
+
+@dataclass
+class Session:
+    """A connection to a cluster, and what a cluster of our own must be watched for and leaves behind."""
+
+    ray: Any
+    folder: Path | None = None
+    """Where a cluster of our own keeps its sockets and logs; None for any other."""
+    node: Any = None
+    """The processes of a cluster of our own, as Ray keeps them."""
+    mark: IO[str] | None = None
+    """What tells, by being held, that the driver of a cluster of our own is alive."""
+    vital: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Where the vital processes of a cluster that was joined answer."""
+    troubled: bool = False
+    """Something went wrong of which its logs may tell."""
+    _probe_at: float = 0.0
+
+    def require_alive(self, *, surely: bool = False) -> None:
+        """Notice that the cluster has died before Ray does: when Ray is sure of it, it ends this process itself.
+
+        Of our own cluster the processes are watched. One that was joined is asked now and then; where it does not
+        answer it is waited for, since whatever asks it for something would hang.
+
+        Args:
+            surely: it is about to be asked for something: try now.
+
+        Raises:
+            ClusterError: it has died.
+        """
+        dead = [kind for kind, _ in self.node.dead_processes() if kind in VITAL] if self.node else []
+        if dead:
+            raise self._death(f"its {' and '.join(dead)} ended unexpectedly (out of memory, perhaps)")
+        if not self.vital or (not surely and time.monotonic() < self._probe_at):
+            return
+        deadline = time.monotonic() + SILENCE_S
+        while silent := [name for name, address in self.vital.items() if not _answers(address)]:
+            if time.monotonic() > deadline:
+                raise self._death(f"its {' and '.join(silent)} did not answer for {SILENCE_S:g} s")
+            time.sleep(PROBE_S / 2)
+        self._probe_at = time.monotonic() + PROBE_S
+
+    def _death(self, how: str) -> ClusterError:
+        self.troubled = True
+        return ClusterError(
+            f"the Ray cluster died: {how}; what was recorded is safe: `caviar resume` the run"
+        )
+
+    def clear(self) -> None:
+        """Remove the folder, once the cluster is gone; but not its logs where somebody will want to read them."""
+        if self.folder is None:
+            return
+        if self.troubled:
+            _log.warning("Ray's logs of what went wrong are in %s", self.folder / "logs")
+            remains.keep(self.folder)
+        else:
+            remains.remove(self.folder)
+        if self.mark is not None:
+            self.mark.close()
+
+
+def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data_bytes: int) -> Session:
+    """Start or join a cluster."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        cores = _cores()
+        if workers is not None and workers > cores:
+            raise ClusterError(
+                f"{workers} workers asked for, but this machine has {cores} cores: use --workers {cores}"
+            )
+        _reread_access()
+        with _on_loopback():
+            try:
+                context = ray.init(
+                    address="local",
+                    num_cpus=cores if workers is None else max(workers, 1),
+                    num_gpus=0 if gpus == 0 else None,  # as many as Ray finds: one cannot ask for more
+                    include_dashboard=False,
+                    object_store_memory=100 * 2**20 + 2 * data_bytes,
+                    **quiet,
+                )
+            except Exception as error:
+                ray.shutdown()
+                raise ClusterError(f"cannot start a Ray cluster on this machine: {_reason(error)}") from error
+        folder = Path(context.address_info["session_dir"])
+        remains.clear_of_the_dead(folder.parent)
+        return Session(ray, folder, ray._private.worker._global_node, mark=remains.mark(folder))
+    if address == "auto":
+        address = _running_cluster()
+    require_answer(address)
+    require_access(address)
+    _reread_access()
+    try:
+        ray.init(address=address, **quiet)
+    except Exception as error:
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from error
+    return _joined(ray)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what Ray says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _joined(ray: Any) -> Session:
+    """The connection to a cluster that is not our own: its head, and the raylet of this machine, are vital."""
+    context = ray.get_runtime_context()
+    vital = {"head": _host_and_port(context.gcs_address)}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            vital["raylet"] = node["NodeManagerAddress"], node["NodeManagerPort"]
+    return Session(ray, vital=vital)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=PROBE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """While inside, a cluster that starts listens on the loopback interface alone, as Ray does by itself on macOS."""
+    from ray._private import ray_constants
+
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    asked = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for its processes
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
+        os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
+        if asked is not None:
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = asked
+
+
+def _reread_access() -> None:
+    """Let Ray read mode and token from the environment again: it has kept those of the cluster before."""
+    with contextlib.suppress(ImportError):  # a Ray that has moved these: its second cluster must do without
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _running_cluster() -> str:
+    """The address of the cluster that runs on this machine, or that RAY_ADDRESS names."""
+    from ray._private import services
+
+    named = os.environ.get("RAY_ADDRESS")
+    found = {named} if named else services.find_gcs_addresses()  # type: ignore[no-untyped-call]
+    if not found:
+        raise ClusterError(
+            "there is no running Ray cluster on this machine: use --address local, or `ray start --head` first"
+        )
+    if len(found) > 1:
+        raise ClusterError(
+            f"several Ray clusters run on this machine: name one with --address: {', '.join(found)}"
+        )
+    return str(next(iter(found)))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

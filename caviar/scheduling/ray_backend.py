@@ -1,0 +1,343 @@
+"""Long-lived actors on a Ray cluster: one a CPU core or GPU, a chunk of trials a message.
+
+No actor, task or placement group a trial: an actor call costs about a millisecond, starting an actor a second.
+Actors are never restarted or retried by Ray, which would hide what went wrong and might train a trial twice:
+the controller decides what is tried again.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from caviar.data.splits import Dataset, Split
+from caviar.errors import ClusterError
+from caviar.scheduling import cluster
+from caviar.scheduling.actor import FETCH_S, Home, Host
+from caviar.scheduling.backend import Arrived, Backend, Happening, Measured
+from caviar.scheduling.failures import diagnose, in_a_line
+from caviar.scheduling.guard import read_note
+from caviar.scheduling.liveness import Watch
+from caviar.scheduling.shapes import CORE, WHOLE_GPU, Amounts, Shape, shapes, shortage, worker_counts
+from caviar.scheduling.shipping import pack
+from caviar.scheduling.worker import Task, overtime
+from caviar.search.messages import Joined, Lost
+from caviar.study import Objective
+from caviar.training.engine import Progress
+from caviar.trial import Cause
+
+_log = logging.getLogger(__name__)
+MAX_FAILED_STARTS = 3
+"""So many workers in a row may die before they are ready."""
+PATIENCE_S = 5.0
+"""Workers that take longer to be given a place make one wonder why ..."""
+SAY_AGAIN_S = 60.0
+"""... and again, if they still wait."""
+LOOK_S = 5.0
+"""So often it is looked for machines that have joined."""
+NOTE_S = 20.0
+"""How long a machine may take to say whether one of its workers took too much memory."""
+SHORT_ONES_S = 5.0
+"""A chunk of several, expected to take half a second (`controller.CHUNK_S`), may take so much longer than its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Actor:
+    """A worker and what it was given."""
+
+    handle: Any
+    shape: Shape
+    home: Home | None = None
+    """Known once it has joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A worker that has not joined yet."""
+
+    name: str
+    placed: Any
+    """Ready as soon as its process runs: it has been given what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A chunk that is under way."""
+
+    worker: str
+    chunk: int
+    allowance_s: float
+    """How long it may take."""
+    deadline: float
+    """When it is overdue, by the driver's clock; never, as long as it waits behind another."""
+
+
+class RayBackend(Backend):
+    """Workers on a Ray cluster, which it starts itself or joins.
+
+    Args:
+        objective: what a trial trains and measures; pickled once, sent to each worker once.
+        dataset: train and dev split, put into the object store once; None where there is none.
+        address: "local", "auto" or HOST:PORT. A Ray that this process is connected to already is used.
+        workers: CPU workers; by default one a core of the cluster. Where the objective says what each worker
+            needs: how many; by default as many as fit.
+        gpus: GPU workers; by default one a GPU of the cluster. Where the objective says what each worker
+            needs: how many GPUs they take in all.
+
+    Raises:
+        ClusterError: no Ray, no such cluster, no access, or not enough cores or GPUs.
+        StudyError: the objective cannot be sent to workers.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        dataset: Dataset | None,
+        address: str = "local",
+        workers: int | None = None,
+        gpus: int | None = None,
+    ) -> None:
+        self._actors: dict[str, _Actor] = {}
+        self._starting: dict[Any, _Start] = {}
+        self._patient_until = 0.0
+        self._under_way: dict[Any, _Sent] = {}
+        self._started = {"cpu": 0, "gpu": 0}
+        self._failed_starts = 0
+        self._time_limit_s = objective.time_limit_s
+        packed = pack(objective)
+        self._open = ExitStack()
+        try:
+            cores = workers if objective.resources is None else None  # else as many as they take
+            connection = cluster.connected(address, cores, gpus, _size(dataset) + packed.size)
+            self._session = self._open.enter_context(connection)
+            self._ray = self._session.ray
+            self._watch = self._open.enter_context(Watch())
+            self._plan = partial(self._shapes, objective, workers, gpus)
+            planned = self._plan()
+            self._devices = frozenset(shape.device for shape in planned)
+            self._look_at = time.monotonic() + LOOK_S
+            self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
+            self._remote_host = self._ray.remote(max_restarts=0, max_task_retries=0)(Host)
+            self._folders = [str(Path(folder).resolve()) for folder in sys.path]
+            self._objective = self._ray.put(packed)
+            self._dataset = self._ray.put(dataset)
+            for shape in planned:
+                self._start(shape)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def devices(self) -> frozenset[str]:
+        return self._devices
+
+    def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
+        if worker not in self._actors:
+            return  # it died a moment ago: the loop has yet to read of it, and will send the chunk elsewhere
+        run = self._actors[worker].handle.run.options(num_returns="streaming")
+        allowance_s = self._allowance_s(tasks)
+        waits = any(sent.worker == worker for sent in self._under_way.values())
+        deadline = float("inf") if waits else time.monotonic() + allowance_s
+        self._under_way[run.remote(tasks, test)] = _Sent(worker, chunk, allowance_s, deadline)
+
+    def poll(self, timeout_s: float) -> list[Happening]:
+        self._session.require_alive()
+        waiting = [*self._starting, *self._under_way]
+        soonest = min((sent.deadline for sent in self._under_way.values()), default=float("inf"))
+        timeout_s = max(0.0, min(timeout_s, soonest - time.monotonic()))
+        if not waiting:
+            time.sleep(timeout_s)
+        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
+        if ready:  # take all that is there, lest those at the end of the list starve
+            ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        happenings: list[Happening] = []
+        for reference in ready:
+            if reference in self._starting:
+                happenings += self._joined(reference)
+            elif reference in self._under_way:  # else its worker was lost a moment ago
+                happenings += self._arrived(reference)
+        self._explain_delay()
+        self._grow()
+        return happenings + self._overdue() + self._cut_off()
+
+    def close(self) -> None:
+        for actor in self._actors.values():
+            self._ray.kill(actor.handle)
+        self._actors = {}
+        self._open.close()
+
+    def _shapes(self, objective: Objective, workers: int | None, gpus: int | None) -> list[Shape]:
+        """What workers there will be."""
+        machines = self._machines()
+        if objective.resources is None:
+            n_cpu, n_gpu = worker_counts(machines, workers, gpus)
+            return [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
+        return shapes(objective.resources, machines, workers, gpus)
+
+    def _machines(self) -> list[Amounts]:
+        """What the machines that are there offer; from now on they are watched, but for our own."""
+        alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+        here = self._ray.get_runtime_context().get_node_id()
+        addresses = {name: (n["NodeManagerAddress"], n["NodeManagerPort"]) for name, n in alive.items()}
+        self._watch.over({name: address for name, address in addresses.items() if name != here})
+        return [node["Resources"] for name, node in alive.items() if name not in self._watch.silent()]
+
+    def _start(self, shape: Shape) -> None:
+        """Start a worker; it joins when its engine is built."""
+        name = f"{shape.kind}-{self._started[shape.kind]}"
+        self._started[shape.kind] += 1
+        remote = self._remote_host.options(**shape.options)
+        handle = remote.remote(name, self._objective, self._folders, self._dataset, shape)
+        self._actors[name] = _Actor(handle, shape)
+        if not self._starting:
+            self._patient_until = time.monotonic() + PATIENCE_S
+        placed = handle.__ray_ready__.remote()
+        self._starting[handle.ready.remote()] = _Start(name, placed)
+
+    def _grow(self) -> None:
+        """Use machines that have joined; those that left took their workers along, and these wait for a place."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_S
+        self._session.require_alive(surely=True)
+        try:
+            missing = self._plan()
+        except ClusterError:
+            return  # for now there is less than was asked for
+        for actor in self._actors.values():
+            if actor.shape in missing:
+                missing.remove(actor.shape)
+        for shape in missing:
+            self._start(shape)
+
+    def _explain_delay(self) -> None:
+        """Say now and then why there are no workers, or why some do not start, if what they need is held or gone."""
+        waits = bool(self._starting) or not self._actors
+        if not waits or self._session.folder is not None or time.monotonic() < self._patient_until:
+            return
+        self._patient_until = time.monotonic() + SAY_AGAIN_S
+        self._session.require_alive(surely=True)
+        waiting = [
+            self._actors[start.name].shape.needs
+            for start in self._starting.values()
+            if not self._ray.wait([start.placed], timeout=0)[0]
+        ]
+        if not self._actors:
+            _log.warning("waiting for workers: no machine of the cluster that has room for one answers")
+            return
+        reason = shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
+        if reason:
+            _log.warning(reason)
+
+    def _joined(self, reference: Any) -> list[Happening]:
+        name = self._starting.pop(reference).name
+        try:
+            home = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise ClusterError(f"worker {name} cannot start: {in_a_line(error)}") from error
+        except self._ray.exceptions.RayError as error:
+            self._session.troubled = True
+            cause, _ = diagnose(error, self._ray.exceptions, pid=0)
+            self._failed_starts += cause in (
+                Cause.CRASH,
+                Cause.MEMORY,
+            )  # else its machine went: there may be others
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                raise ClusterError(
+                    f"{self._failed_starts} workers in a row died before they were ready: {in_a_line(error)}"
+                ) from error
+            self._start(self._actors.pop(name).shape)
+            return []
+        self._failed_starts = 0
+        self._actors[name] = replace(self._actors[name], home=home)
+        return [Joined(name, self._actors[name].shape.device)]
+
+    def _arrived(self, stream: Any) -> list[Happening]:
+        """The next message of a chunk; its results are the last."""
+        sent = self._under_way[stream]
+        try:
+            message = self._ray.get(next(stream), timeout=FETCH_S)
+        except self._ray.exceptions.RayError as error:
+            self._session.troubled = True
+            return [self._lost(sent.worker, error)]
+        if message and isinstance(message[0], Progress):
+            return [Measured(sent.worker, tuple(message))]
+        del self._under_way[stream]
+        for other, behind in self._under_way.items():
+            if behind.worker == sent.worker:  # now its time runs
+                deadline = time.monotonic() + behind.allowance_s
+                self._under_way[other] = replace(behind, deadline=deadline)
+                break
+        return [Arrived(sent.worker, sent.chunk, tuple(message))]
+
+    def _lost(self, name: str, error: Exception) -> Lost:
+        """A worker that had joined is gone."""
+        actor = self._actors[name]
+        assert actor.home is not None
+        cause, detail = diagnose(error, self._ray.exceptions, actor.home.pid)
+        limited = "memory" in actor.shape.needs
+        if cause is Cause.CRASH and limited and (note := self._noted(actor.home)):
+            cause, detail = Cause.MEMORY, note
+        return Lost(name, cause, detail, self._replace(name))
+
+    def _noted(self, home: Home) -> str | None:
+        """What a worker's guard said of its memory."""
+        strategies = self._ray.util.scheduling_strategies
+        there = strategies.NodeAffinitySchedulingStrategy(home.node, soft=False)
+        asked = self._remote_read.options(scheduling_strategy=there).remote(home.note)
+        try:
+            note: str | None = self._ray.get(asked, timeout=NOTE_S)
+        except self._ray.exceptions.RayError:  # the machine has gone, too
+            return None
+        return note
+
+    def _overdue(self) -> list[Happening]:
+        """Kill workers that take too long. Which trial it was is sure where it was alone; else each is tried alone."""
+        now = time.monotonic()
+        late = {sent.worker for sent in self._under_way.values() if sent.deadline <= now}
+        detail = overtime(self._time_limit_s or 0.0)
+        return [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
+
+    def _cut_off(self) -> list[Happening]:
+        """Give up the workers of machines that do not answer; where one answers again, new ones are started."""
+        silent = self._watch.silent()
+        homes = {name: actor.home for name, actor in self._actors.items() if actor.home is not None}
+        lost = [(name, self._sent_to(name)) for name, home in homes.items() if home.node in silent]
+        for name, _ in lost:
+            self._dismiss(name)
+        return [Lost(name, Cause.NODE, "it does not answer", chunks) for name, chunks in lost]
+
+    def _allowance_s(self, tasks: Sequence[Task]) -> float:
+        """How long a chunk may take: one trial its limit, beside others that are short or trained before."""
+        if self._time_limit_s is None:
+            return float("inf")
+        beside = len(tasks) > 1 or bool(tasks[0].replay)
+        fetching_s = FETCH_S if any(task.state is not None for task in tasks) else 0.0
+        return self._time_limit_s + fetching_s + (SHORT_ONES_S if beside else 0.0)
+
+    def _replace(self, name: str) -> frozenset[int]:
+        """Replace a worker that died, or whose process can be trusted no longer; the chunks it had."""
+        chunks = self._sent_to(name)
+        self._start(self._dismiss(name))
+        return chunks
+
+    def _sent_to(self, name: str) -> frozenset[int]:
+        """The chunks that a worker has not given back."""
+        return frozenset(sent.chunk for sent in self._under_way.values() if sent.worker == name)
+
+    def _dismiss(self, name: str) -> Shape:
+        """Have no more to do with a worker; what it was given."""
+        actor = self._actors.pop(name)
+        self._ray.kill(actor.handle)
+        self._under_way = {ref: sent for ref, sent in self._under_way.items() if sent.worker != name}
+        return actor.shape
+
+
+def _size(dataset: Dataset | None) -> int:
+    """Bytes of the rows that workers get."""
+    return 0 if dataset is None else sum(s.x.nbytes + s.y.nbytes for s in (dataset.train, dataset.dev))

@@ -1,0 +1,1 @@
+"""What to try next: pure, no I/O, no clock, no Ray."""

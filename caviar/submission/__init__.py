@@ -1,0 +1,1 @@
+"""Sending a study to a cluster as a Ray job, following it, stopping it."""

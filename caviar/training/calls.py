@@ -1,0 +1,180 @@
+"""The engine of functions: calls one for each trial, and makes measurements and an outcome of what it does."""
+
+import contextlib
+import inspect
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from caviar.data.splits import Split
+from caviar.errors import StudyError
+from caviar.training.engine import Engine, Job, Progress, State, Trained, in_a_line
+from caviar.training.handle import Handle
+from caviar.training.surroundings import Surroundings
+from caviar.trial import Measurement, Outcome, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How a function wants to be called."""
+
+    params: bool
+    """With params as its first argument."""
+    trial: bool
+    """With a handle as the argument named `trial`."""
+
+    @classmethod
+    def of(cls, fn: Callable[..., Any]) -> "Convention":
+        """Read it off the function's signature; without one it is `fn(params)`.
+
+        Raises:
+            StudyError: it cannot be called in any of the ways that there are.
+        """
+        if not callable(fn):
+            raise StudyError(f"Function({fn!r}): give a function, such as def fn(params): ...")
+        if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+            raise StudyError(
+                f"Function({_name(fn)}): it must be a plain function, neither async nor a generator; "
+                "report several measurements with trial.report(epoch, ...)"
+            )
+        try:
+            signature = inspect.signature(fn)
+        except (TypeError, ValueError):  # built in, and says nothing of itself
+            return cls(params=True, trial=False)
+        trial = "trial" in signature.parameters
+        for params in (True, False) if trial else (True,):
+            with contextlib.suppress(TypeError):
+                signature.bind(*((None,) if params else ()), **({"trial": None} if trial else {}))
+                return cls(params=params, trial=trial)
+        raise StudyError(
+            f"Function({_name(fn)}): it is called as fn(params), fn(params, trial) or fn(trial), which does not "
+            f"fit its parameters {signature}"
+        )
+
+    def call(self, fn: Callable[..., Any], handle: Handle) -> Any:
+        """Call it."""
+        arguments = (handle.params,) if self.params else ()
+        return fn(*arguments, trial=handle) if self.trial else fn(*arguments)
+
+
+class FunctionEngine(Engine):
+    """Calls the function: here, or in a thread where it may report, so that its reports can be seen at once.
+
+    Args:
+        fn: the function.
+        metric: what ranks.
+        metrics: what it may measure.
+    """
+
+    def __init__(self, fn: Callable[..., Any], metric: str, metrics: tuple[str, ...]) -> None:
+        self._fn, self._metric, self._metrics = fn, metric, metrics
+        self._convention = Convention.of(fn)
+        self._surroundings = Surroundings()
+
+    @property
+    def name(self) -> str:
+        return "function"
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        for job in jobs:
+            yield from self._live(job) if self._convention.trial else self._whole(job)
+
+    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+        raise NotImplementedError("a function has no test split")
+
+    def _whole(self, job: Job) -> list[Progress | Trained]:
+        """The call of a function that reports nothing."""
+        events: list[Progress | Trained] = []
+        handle = self._handle(job, lambda m: events.append(Progress(job.trial.number, m)))
+        events.append(self._called(handle))
+        return events
+
+    def _live(self, job: Job) -> Iterator[Progress | Trained]:
+        """What a function does, as it does it."""
+        events: SimpleQueue[Progress | Trained] = SimpleQueue()
+        handle = self._handle(job, lambda m: events.put(Progress(job.trial.number, m)))
+        thread = threading.Thread(target=lambda: events.put(self._called(handle)), daemon=True)
+        thread.start()
+        try:
+            while True:
+                event = events.get()
+                yield event
+                if isinstance(event, Trained):
+                    thread.join()
+                    return
+        finally:
+            handle.stop()  # nobody listens any more
+
+    def _handle(self, job: Job, emit: Callable[[Measurement], object]) -> Handle:
+        return Handle(job, self._metric, self._metrics, emit)
+
+    def _called(self, handle: Handle) -> Trained:
+        started = time.perf_counter()
+        failure = None
+        try:
+            self._surroundings.prepare(handle.seed)
+            self._take(handle, self._convention.call(self._fn, handle))
+        except BaseException as error:  # SystemExit too
+            if isinstance(error, KeyboardInterrupt) and self._may_be_the_users():
+                raise
+            failure = cause(error, self._fn)
+        finally:
+            self._surroundings.put_back()
+        return Trained(
+            trial=handle.number,
+            outcome=Outcome.COMPLETED if (failure or handle.refusal) is None else Outcome.FAILED,
+            failure=handle.refusal or failure,
+            state=handle.saved,
+            train_s=time.perf_counter() - started,
+        )
+
+    def _may_be_the_users(self) -> bool:
+        """Whether Ctrl-C can reach the function: only in a main thread, and no worker of Ray listens to it."""
+        return not self._convention.trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+    def _take(self, handle: Handle, returned: Any) -> None:
+        """Make a measurement of what was returned."""
+        reached = handle.last is not None and handle.last.epoch >= handle.until
+        if returned is None and handle.until < handle.epochs and handle.exhausted and not reached:
+            raise _WrongReturn(
+                f"it trained up to epoch {handle.until} and did not report it: where a round halves, report the last "
+                "epoch of each part, which is trial.until"
+            )
+        if returned is None and handle.last is not None:
+            return
+        if returned is None:
+            raise _WrongReturn(
+                "it returned None: return a number or a dict of metrics"
+                + (", or report with trial.report(epoch, ...)" if self._convention.trial else "")
+            )
+        metrics = returned if isinstance(returned, Mapping) else {self._metric: returned}
+        if handle.last is None:
+            handle.measure(handle.until, metrics)
+        elif handle.until < handle.epochs and handle.exhausted and not reached:
+            handle.measure(handle.until, {**handle.last.metrics, **metrics})
+        else:
+            handle.measure(handle.last.epoch, {**handle.last.metrics, **metrics})
+
+
+class _WrongReturn(Exception):
+    """What a function returned makes no measurement."""
+
+
+def cause(error: BaseException, fn: Callable[..., Any]) -> str:
+    """An exception in a line, with the place in the user's file where it came out."""
+    if isinstance(error, _WrongReturn):
+        return str(error)
+    own = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == own]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return in_a_line(error) + place
+
+
+def _name(fn: object) -> str:
+    return str(getattr(fn, "__qualname__", fn))

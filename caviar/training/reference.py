@@ -1,0 +1,304 @@
+"""The reference engine: plain torch, meant to be read. It is the oracle for every faster engine.
+
+Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from caviar.data.splits import Dataset, Split
+from caviar.errors import ClusterError
+from caviar.training import streams
+from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.training.recipe import Recipe, batches, recipe_from
+from caviar.training.sequential import train_in_turn
+from caviar.trial import Trial, Value
+
+
+class HiddenLayer(nn.Module):
+    """Linear, batch norm on z (or a bias), activation, dropout."""
+
+    def __init__(self, n_in: int, n_out: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out, bias=not recipe.batch_norm)
+        self.norm = (
+            nn.BatchNorm1d(n_out, eps=recipe.batch_norm_epsilon, momentum=recipe.batch_norm_momentum)
+            if recipe.batch_norm
+            else nn.Identity()
+        )
+        self.activation = nn.ReLU() if recipe.activation == "relu" else nn.Tanh()
+        self.dropout = recipe.dropout
+
+    def forward(self, x_BD: Tensor, dropped: streams.DropoutStream | None = None) -> Tensor:
+        """a_BH; units are dropped as the stream says, none without one."""
+        a_BH: Tensor = self.activation(self.norm(self.linear(x_BD)))
+        if dropped is None or self.dropout == 0:
+            return a_BH
+        keep = torch.from_numpy(dropped.keep(a_BH.shape[0], a_BH.shape[1], self.dropout)).to(a_BH.device)
+        return a_BH * keep / (1 - self.dropout)
+
+
+class Network(nn.Module):
+    """Hidden layers and a softmax over the classes; `forward` gives its logits."""
+
+    def __init__(self, n_in: int, n_classes: int, recipe: Recipe) -> None:
+        super().__init__()
+        sizes = [n_in, *recipe.hidden]
+        self.hidden = nn.ModuleList(HiddenLayer(a, b, recipe) for a, b in itertools.pairwise(sizes))
+        self.output = nn.Linear(sizes[-1], n_classes)
+
+    def forward(self, x_BD: Tensor, dropped: streams.DropoutStream | None = None) -> Tensor:
+        """z_BC; softmax of it gives the probabilities of the classes."""
+        for layer in self.hidden:
+            x_BD = layer(x_BD, dropped)
+        z_BC: Tensor = self.output(x_BD)
+        return z_BC
+
+
+class ReferenceEngine(Engine):
+    """Trains one network after the other with torch.nn and torch.optim.
+
+    Args:
+        dataset: what to learn from; its test split is not touched.
+        fixed: hyperparameters that all trials share.
+        device: "cpu" or "cuda".
+        dtype: float32; float64 for comparing engines.
+
+    Raises:
+        ClusterError: torch cannot use a GPU here.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        fixed: Mapping[str, Value] | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ClusterError(
+                "Ray offers a GPU, but torch cannot use one here: install a CUDA build of torch, or use --gpus 0"
+            )
+        self._fixed, self._device, self._dtype = fixed or {}, device, dtype
+        self._train, self._dev = self._tensors(dataset.train), self._tensors(dataset.dev)
+        self._classes = len(dataset.classes)
+        # torch imports much when it makes its first optimizer: not within a trial
+        ReferenceTraining(Recipe(), self._classes, self._train, self._dev, seed=0)
+
+    @property
+    def name(self) -> str:
+        return "reference"
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        with _one_core():
+            yield from train_in_turn(jobs, self.begin)
+
+    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+        training = self.begin(Job(trial=trial, state=state))
+        with _one_core():
+            loss, accuracy = training.score(self._tensors(split))
+        return {"accuracy": accuracy, "loss": loss}
+
+    def begin(self, job: Job) -> "ReferenceTraining":
+        """A network before training, or where a state left it."""
+        recipe = recipe_from({**self._fixed, **job.trial.params})
+        training = ReferenceTraining(recipe, self._classes, self._train, self._dev, job.trial.seed)
+        if job.state is not None:
+            training.epoch = load_state(training.network, training.optimizer, job.state)
+        return training
+
+    def _tensors(self, split: Split) -> "Rows":
+        """Copies in torch's own memory: Ray's shared arrays are read-only, and alignment is torch's."""
+        x_ND = torch.tensor(split.x, dtype=self._dtype, device=self._device)
+        return x_ND, torch.tensor(split.y, device=self._device)
+
+
+Rows = tuple[Tensor, Tensor]
+"""x_ND and y_N of a split."""
+
+
+class ReferenceTraining:
+    """One network in training.
+
+    Args:
+        recipe: how it is built and trained.
+        classes: C.
+        train: the rows to learn from.
+        dev: the rows to be scored on.
+        seed: the trial's.
+    """
+
+    def __init__(self, recipe: Recipe, classes: int, train: Rows, dev: Rows, seed: int) -> None:
+        self.recipe, self.epoch = recipe, 0
+        self._train, self._dev, self._seed = train, dev, seed
+        x_ND = train[0]
+        sizes = [x_ND.shape[1], *recipe.hidden, classes]
+        self.network = Network(sizes[0], sizes[-1], recipe).to(x_ND.device, x_ND.dtype)
+        weights = streams.initial_weights(seed, sizes, recipe.activation)
+        with torch.no_grad():
+            for linear, w_DH in zip(_linears(self.network), weights, strict=True):
+                linear.weight.copy_(torch.from_numpy(w_DH.T))
+                if linear.bias is not None:
+                    linear.bias.zero_()
+        self.optimizer = _optimizer(self.network, recipe)
+
+    def advance(self, learning_rate: float) -> float:
+        """Train one epoch; returns the mean loss of its mini-batches, each row weighing the same."""
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        x_ND, y_N = self._train
+        order = torch.from_numpy(streams.epoch_order(self._seed, self.epoch, len(x_ND))).to(x_ND.device)
+        dropped = streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
+        summed, seen = torch.zeros((), dtype=torch.float64, device=x_ND.device), 0
+        for start, stop in batches(len(x_ND), self.recipe):
+            batch = order[start:stop]
+            z_BC = self.network(x_ND[batch], dropped)
+            loss = F.cross_entropy(z_BC, y_N[batch])
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            summed += loss.detach() * (stop - start)
+            seen += stop - start
+        self.epoch += 1
+        return float(summed) / seen
+
+    @torch.no_grad()
+    def score(self, rows: Rows | None = None) -> tuple[float, float]:
+        """Mean loss and accuracy on the dev split or other rows, with the running averages for batch norm."""
+        self.network.eval()
+        x_ND, y_N = self._dev if rows is None else rows
+        z_NC = self.network(x_ND)
+        accuracy = (z_NC.argmax(dim=1) == y_N).double().mean()
+        return float(F.cross_entropy(z_NC, y_N)), float(accuracy)
+
+    def save(self) -> State:
+        """Enough to go on as if it had never stopped."""
+        return save_state(self.network, self.optimizer, self.epoch)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """One thread, for a worker is one core and more would round otherwise; no denormals, which are slow.
+
+    Both belong to the process, which may be the user's: they are put back.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """That of the recipe; L2 applies to weights only."""
+    weights = [linear.weight for linear in _linears(network)]
+    others = [p for p in network.parameters() if not any(p is weight for weight in weights)]
+    groups = [{"params": weights, "weight_decay": recipe.l2}, {"params": others, "weight_decay": 0.0}]
+    rate = recipe.learning_rate
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate)
+    if recipe.optimizer == "momentum":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, alpha=recipe.beta2, eps=recipe.epsilon)
+    return torch.optim.Adam(groups, lr=rate, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon)
+
+
+def _linears(network: Network) -> list[nn.Linear]:
+    linears = [layer.linear for layer in network.hidden if isinstance(layer, HiddenLayer)]
+    return [*linears, network.output]
+
+
+def _named_tensors(network: Network) -> dict[str, tuple[Tensor, bool]]:
+    """Each tensor under its name in `State`, and whether torch keeps it transposed."""
+    named: dict[str, tuple[Tensor, bool]] = {}
+    for number, layer in enumerate(network.hidden):
+        assert isinstance(layer, HiddenLayer)
+        stem = f"hidden.{number}"
+        named[f"{stem}.weight"] = (layer.linear.weight, True)
+        if isinstance(layer.norm, nn.BatchNorm1d):
+            assert layer.norm.running_mean is not None
+            assert layer.norm.running_var is not None
+            named[f"{stem}.gamma"] = (layer.norm.weight, False)
+            named[f"{stem}.beta"] = (layer.norm.bias, False)
+            named[f"{stem}.mean"] = (layer.norm.running_mean, False)
+            named[f"{stem}.var"] = (layer.norm.running_var, False)
+        else:
+            named[f"{stem}.bias"] = (layer.linear.bias, False)
+    named["output.weight"] = (network.output.weight, True)
+    named["output.bias"] = (network.output.bias, False)
+    return named
+
+
+_AVERAGES = {"momentum_buffer": "first", "exp_avg": "first", "square_avg": "second", "exp_avg_sq": "second"}
+
+
+def save_state(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
+    """The network and its optimizer as plain arrays (see `State`)."""
+    state: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
+    for name, (tensor, transposed) in _named_tensors(network).items():
+        state[name] = _to_array(tensor, transposed)
+        for slot, average in optimizer.state.get(tensor, {}).items():
+            if slot == "step":
+                state["step"] = np.array(int(average))
+            elif average is not None:
+                state[f"{_AVERAGES[slot]}.{name}"] = _to_array(average, transposed)
+    return state
+
+
+def load_state(network: Network, optimizer: torch.optim.Optimizer, state: State) -> int:
+    """Put saved arrays back; returns the epochs trained."""
+    _fill(network, state)
+    slots = _slots_of(optimizer)
+    for name, (tensor, transposed) in _named_tensors(network).items():
+        kept = {
+            slot: _to_tensor(state[f"{average}.{name}"], transposed, tensor)
+            for slot, average in slots.items()
+            if f"{average}.{name}" in state
+        }
+        if kept and "momentum_buffer" not in slots:
+            kept["step"] = torch.tensor(float(state["step"]))
+        if kept:
+            optimizer.state[tensor] = kept
+    return int(state["epoch"])
+
+
+def trained_network(recipe: Recipe, state: State) -> Network:
+    """The network that a state holds, in evaluation mode, on the CPU."""
+    first = "hidden.0.weight" if recipe.hidden else "output.weight"
+    network = Network(state[first].shape[0], len(state["output.bias"]), recipe)
+    _fill(network, state)
+    return network.eval()
+
+
+@torch.no_grad()
+def _fill(network: Network, state: State) -> None:
+    for name, (tensor, transposed) in _named_tensors(network).items():
+        tensor.copy_(_to_tensor(state[name], transposed, tensor))
+
+
+def _slots_of(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    if isinstance(optimizer, torch.optim.Adam):
+        return {"exp_avg": "first", "exp_avg_sq": "second"}
+    if isinstance(optimizer, torch.optim.RMSprop):
+        return {"square_avg": "second"}
+    return {"momentum_buffer": "first"}
+
+
+def _to_array(tensor: Tensor, transposed: bool) -> np.ndarray:
+    array = tensor.detach().cpu().numpy()
+    return np.array(array.T if transposed else array, order="C")
+
+
+def _to_tensor(array: np.ndarray, transposed: bool, like: Tensor) -> Tensor:
+    return torch.tensor(array.T if transposed else array, dtype=like.dtype, device=like.device).contiguous()

@@ -1,0 +1,259 @@
+"""How fast the engines train on one core: microseconds a step, and a whole search of the digits.
+
+    python experiments/benchmarks/engines.py OUT [--compile] [--search 40] [--quick]
+
+writes OUT/engines.csv, OUT/engines.md and OUT/search.csv. Every round measures each contender once, in
+turn, so that a busy neighbour slows all alike; the tables hold medians over rounds. A step is a mini-batch's
+forward and backward pass and update, with its share of an epoch's overhead (order of rows, calls), without
+evaluation. The search counts everything: setup, training and the evaluation of every epoch.
+
+- eager: the reference engine (plain torch).
+- compiled: torch.compile of the network, its loss and the optimizer's step (--compile: slow to start).
+- native: the native engine.
+- blas: only the matrix products of the step, OpenBLAS into arrays that exist already.
+- products: the same products by the native engine's own kernel.
+
+speedup is eager / native; ceiling is eager / products: no engine with these products can do better.
+"""
+
+import argparse
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.linalg.cython_blas  # noqa: F401 - np.dot in kernels calls it; here, so that it is limited
+import torch
+from threadpoolctl import threadpool_limits
+from torch.nn import functional as F  # noqa: N812
+
+from caviar.data.splits import Dataset, split
+from caviar.training import streams
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Engine, Job, Progress
+from caviar.training.memory import aligned, kernel, padded, stride
+from caviar.training.native import NativeEngine
+from caviar.training.products import multiply
+from caviar.training.recipe import Recipe, recipe_from
+from caviar.training.reference import ReferenceEngine
+from caviar.trial import Trial, Value
+
+FEATURES, CLASSES = 64, 10
+UNITS, LAYERS, BATCHES = (32, 64, 128, 256), (1, 2, 4), (32, 64, 128, 256)
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
+LARGE: dict[str, Value] = {"units": 1024, "layers": 2, "batch_size": 256}
+LARGE_FEATURES = 784
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too, for 2 layers and adam")
+    parser.add_argument("--search", type=int, default=40, help="trials of the digits search")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+
+    units, layers, sizes = ((64, 128), (2,), (64,)) if options.quick else (UNITS, LAYERS, BATCHES)
+    rows = []
+    for h, count, batch in itertools.product(units, layers, sizes):
+        for optimizer in OPTIMIZERS:
+            params: dict[str, Value] = {
+                "units": h,
+                "layers": count,
+                "batch_size": batch,
+                "optimizer": optimizer,
+            }
+            with_compile = options.compile and count == 2 and optimizer == "adam"
+            rows.append(measure(params, FEATURES, options.rounds, with_compile))
+            print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    for optimizer in ("momentum", "adam"):
+        rows.append(measure({**LARGE, "optimizer": optimizer}, LARGE_FEATURES, 3, False))
+    steps = pd.DataFrame(rows)
+    steps.to_csv(options.out / "engines.csv", index=False)
+    (options.out / "engines.md").write_text(markdown(steps))
+    print("\n" + steps.to_string(index=False))
+
+    search = digits_search(options.search)
+    search.to_csv(options.out / "search.csv", index=False)
+    eager, native = search["reference_s"].sum(), search["native_s"].sum()
+    print(
+        f"\ndigits, {len(search)} trials of 20 epochs: reference {eager:.2f} s, native {native:.2f} s: "
+        f"{eager / native:.1f}x; median over trials {(search.reference_s / search.native_s).median():.1f}x"
+    )
+
+
+def measure(params: dict[str, Value], features: int, rounds: int, with_compile: bool) -> dict[str, Any]:
+    """Microseconds a step of every contender, and their ratios."""
+    recipe = recipe_from(params)
+    trial = Trial(number=0, round=1, params=params, epochs=10**6, seed=0)
+    steps = 16 if features == FEATURES else 4
+    dataset = cloud(recipe.batch_size * steps, features)
+    contenders: dict[str, Callable[[], None]] = {
+        "eager": eager_epoch(dataset, trial),
+        "native": native_epoch(dataset, trial),
+        "blas": products_epoch(features, recipe, steps, _blas),
+        "products": products_epoch(features, recipe, steps, _own),
+    }
+    if with_compile:
+        contenders["compiled"] = compiled_epoch(dataset, trial, steps)
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            repeats = 1 if name in ("eager", "compiled") or features != FEATURES else 5
+            started = time.perf_counter()
+            for _ in range(repeats):
+                run()
+            seconds[name].append((time.perf_counter() - started) / repeats / steps)
+    found = {name: 1e6 * float(np.median(values)) for name, values in seconds.items()}
+    row: dict[str, Any] = {**params, "features": features}
+    row |= {f"{name}_us": round(value, 1) for name, value in found.items()}
+    row["speedup"] = round(found["eager"] / found["native"], 1)
+    row["ceiling"] = round(found["eager"] / found["products"], 1)
+    row["over_blas"] = round(found["native"] / found["blas"], 2)
+    row["over_products"] = round(found["native"] / found["products"], 2)
+    return row
+
+
+def cloud(train_rows: int, features: int) -> Dataset:
+    """Random rows, of which so many are the train split."""
+    rng = np.random.default_rng(0)
+    rows = train_rows + 200
+    x_ND, y_N = rng.standard_normal((rows, features)), np.arange(rows) % CLASSES
+    share = train_rows / rows
+    return split("cloud", x_ND, y_N, shares=(share, (1 - share) / 2, (1 - share) / 2))
+
+
+def eager_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
+    """One epoch of the reference engine."""
+    training = ReferenceEngine(dataset).begin(Job(trial=trial))
+    return lambda: void(training.advance(1e-3))
+
+
+def native_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
+    """One epoch of the native engine."""
+    training = NativeEngine(dataset).begin(Job(trial=trial))
+    return lambda: void(training.advance(1e-3))
+
+
+def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], None]:
+    """As many steps of the reference engine's network and optimizer under torch.compile."""
+    training = ReferenceEngine(dataset).begin(Job(trial=trial))
+    network, optimizer = training.network.train(), training.optimizer
+    x_ND, y_N = torch.tensor(dataset.train.x), torch.tensor(dataset.train.y)
+    rows = training.recipe.batch_size
+    loss_of = torch.compile(lambda x_BD, y_B: F.cross_entropy(network(x_BD), y_B))
+    update = torch.compile(optimizer.step)
+
+    def epoch() -> None:
+        order = torch.from_numpy(streams.epoch_order(0, 0, len(x_ND)))
+        for step in range(steps):
+            batch = order[step * rows :][:rows]
+            loss = loss_of(x_ND[batch], y_N[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            update()
+
+    return epoch
+
+
+def products_epoch(
+    features: int, recipe: Recipe, steps: int, products: Callable[..., None]
+) -> Callable[[], None]:
+    """Only the matrix products of as many steps: x W, x^T dz and, above the first layer, dz W^T."""
+    rng = np.random.default_rng(0)
+    sizes, rows = [features, *recipe.hidden, CLASSES], recipe.batch_size
+
+    def zeros(n: int, m: int) -> Any:
+        exact = products is _blas
+        array = aligned((n if exact else padded(n)) * (m if exact else stride(m)), np.float32)
+        matrix = array.reshape(n if exact else padded(n), -1)
+        matrix[:n, :m] = rng.standard_normal((n, m))
+        return matrix
+
+    layers = [
+        (zeros(rows, d), zeros(d, h), zeros(h, d), zeros(rows, h), zeros(rows, d), zeros(d, h), d, h)
+        for d, h in itertools.pairwise(sizes)
+    ]
+
+    def epoch() -> None:
+        for first, layer in enumerate(layers):
+            products(*layer, rows, first > 0, steps)
+
+    return epoch
+
+
+@kernel
+def _blas(
+    x: Any, w: Any, w_t: Any, z: Any, dx: Any, dw: Any, d: int, h: int, rows: int, inner: bool, n: int
+) -> None:
+    for _ in range(n):
+        np.dot(x, w, z)
+        np.dot(x.T, z, dw)
+        if inner:
+            np.dot(z, w.T, dx)
+
+
+@kernel
+def _own(
+    x: Any, w: Any, w_t: Any, z: Any, dx: Any, dw: Any, d: int, h: int, rows: int, inner: bool, n: int
+) -> None:
+    for _ in range(n):
+        multiply(z, x, w, rows, h, d)
+        multiply(dw, x.T, z, d, h, rows)
+        if inner:
+            multiply(dx, z, w_t, rows, d, h)
+
+
+def digits_search(trials: int, epochs: int = 20) -> pd.DataFrame:
+    """The same random trials of the digits space with both engines, in turn."""
+    dataset = Classifier(data="sklearn:digits").load()
+    engines: Sequence[Engine] = (ReferenceEngine(dataset), NativeEngine(dataset))
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(trials):
+        params: dict[str, Value] = {
+            "learning_rate": float(10 ** rng.uniform(-4, 0)),
+            "momentum": float(1 - 10 ** rng.uniform(-3, -1)),
+            "batch_size": int(rng.choice([32, 64, 128, 256])),
+            "layers": int(rng.integers(1, 5)),
+            "units": round(math.exp(rng.uniform(math.log(16), math.log(256)))),
+        }
+        trial = Trial(number=number, round=1, params=params, epochs=epochs, seed=number)
+        row: dict[str, Any] = {"trial": number, **params}
+        for engine in engines:
+            started = time.perf_counter()
+            events = list(engine.train([Job(trial=trial)]))
+            row[f"{engine.name}_s"] = time.perf_counter() - started
+            last = [event for event in events if isinstance(event, Progress)][-1].measurement
+            row[f"{engine.name}_dev_accuracy"] = last.metrics["dev_accuracy"]
+            row[f"{engine.name}_epochs"] = last.epoch
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The frame as a table for a page."""
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [
+        ["" if pd.isna(value) else str(value) for value in row] for row in frame.itertuples(index=False)
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def void(_: object) -> None:
+    """Measured for its time alone."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""How far does one driver go? Simulated clusters, real controller, loop and ledger.
+
+    python experiments/benchmarks/scale.py OUT [--quick]
+
+writes OUT/scale.csv and OUT/scale.md. Every row is one study of a single round on a simulated cluster
+(`caviar.scheduling.simulated`): workers, messages and deaths are simulated, the trials' seconds are made up; the
+driver's own time is the time that it really took here, on one core.
+
+- ideal: no schedule is quicker: the workers' start, and the work shared evenly or the longest trial, whichever is more.
+  A trial begins anew when its worker dies: one of L seconds takes (exp(d L) - 1) / d of them on average, where a worker
+  dies d times a second; a single study may be luckier.
+- makespan / ideal: what scheduling costs, at the end of the round too.
+- utilisation: the share of the workers' time, from their start to the end of the round, that was training.
+- driver: the share of the makespan in which the driver was busy; near 1 it is the bottleneck.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+import caviar as cv
+from caviar.data.splits import Dataset
+from caviar.scheduling.backend import Arrived, Happening
+from caviar.scheduling.simulated import Cluster, SimulatedBackend, heavy_tailed
+from caviar.scheduling.start import run_study
+from caviar.training.function import Function
+from caviar.trial import Stage, Trial, Value
+
+
+@dataclass(frozen=True)
+class Predicted(Function):
+    """A function whose cost is known beforehand, as that of a classifier is."""
+
+    mean_s: float = 1.0
+    sigma: float = 1.5
+
+    def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
+        trial = Trial(number=0, round=1, params=params, epochs=epochs, seed=0)
+        return {"cpu": heavy_tailed(self.mean_s, self.sigma)(trial)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cluster and a study."""
+
+    workers: int
+    trials: int
+    mean_s: float
+    predicted: bool = True
+    deaths_per_hour: float = 0.0
+
+
+CASES = [
+    Case(10, 2_000, 1.0),
+    Case(100, 10_000, 1.0),
+    Case(100, 10_000, 1.0, predicted=False),
+    Case(1_000, 100_000, 1.0),
+    Case(1_000, 100_000, 10.0),
+    Case(1_000, 100_000, 10.0, predicted=False),
+    Case(1_000, 100_000, 10.0, deaths_per_hour=1.0),
+    Case(1_000, 100_000, 10.0, deaths_per_hour=10.0),
+    Case(4_000, 100_000, 60.0, deaths_per_hour=1.0),
+]
+QUICK = CASES[:3]
+
+
+def bowl(params: dict[str, float]) -> float:
+    """Next to nothing: what a trial takes is made up."""
+    return (params["x"] - 0.3) ** 2
+
+
+class Watched(SimulatedBackend):
+    """Remembers when the last trial of the round came in."""
+
+    searched_s = searching_driver_s = 0.0
+
+    def poll(self, timeout_s: float) -> list[Happening]:
+        """As ever."""
+        happened = super().poll(timeout_s)
+        for h in happened:
+            if isinstance(h, Arrived) and h.finished[0].result.trial.stage is Stage.SEARCH:
+                self.searched_s, self.searching_driver_s = self.clock(), self.driver_s
+        return happened
+
+
+def simulate(case: Case) -> dict[str, object]:
+    """One study, as a row."""
+    objective = Predicted(bowl, mean_s=case.mean_s) if case.predicted else Function(bowl)
+    cost_s = heavy_tailed(case.mean_s)
+    cluster = Cluster(
+        workers=case.workers, cost_s=cost_s, deaths_per_hour=case.deaths_per_hour, preemptions=1.0
+    )
+    study = cv.Study(
+        name="scale",
+        objective=objective,
+        space=cv.Space(x=cv.linear(0.0, 1.0)),
+        rounds=[cv.Round(case.trials, 1), cv.Confirmation(1, 1)],
+    )
+    backends: list[Watched] = []
+
+    def make(data: Dataset | None) -> Watched:
+        backends.append(Watched(objective, data, cluster))
+        return backends[0]
+
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        run = run_study(study, runs=Path(folder), progress=False, backend=make)
+        trials = run.trials
+    (backend,) = backends
+    end_s = backend.searched_s
+    search = trials[trials["stage"] == "search"]
+    work_s = float(search["train_s"].sum())
+    start_s = cluster.start_s
+    longest_s = float(search["train_s"].max())
+    ideal_s = start_s + max(work_s / case.workers, _expected_s(longest_s, case.deaths_per_hour / 3_600))
+    return {
+        "workers": case.workers,
+        "trials": case.trials,
+        "mean_s": case.mean_s,
+        "cost": "predicted" if case.predicted else "unknown",
+        "deaths_per_hour": case.deaths_per_hour,
+        "makespan_s": end_s,
+        "ideal_s": ideal_s,
+        "ratio": end_s / ideal_s,
+        "utilisation": work_s / (case.workers * (end_s - start_s)),
+        "driver": backend.searching_driver_s / end_s,
+        "trials_per_s": case.trials / end_s,
+        "real_s": time.perf_counter() - began,
+    }
+
+
+def _expected_s(work_s: float, deaths_per_s: float) -> float:
+    """How long a trial takes on average that begins anew whenever its worker dies."""
+    return math.expm1(deaths_per_s * work_s) / deaths_per_s if deaths_per_s else work_s
+
+
+def main() -> None:
+    """Simulate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="the small ones")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for case in QUICK if options.quick else CASES:
+        rows.append(simulate(case))
+        print(rows[-1], flush=True)
+    frame = pd.DataFrame(rows)
+    frame.to_csv(options.out / "scale.csv", index=False, float_format="%.4g")
+    (options.out / "scale.md").write_text(_markdown(frame))
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    header = [
+        "workers", "trials", "mean, s", "cost", "deaths an hour", "makespan, s", "/ ideal", "utilisation", "driver",
+        "trials/s",
+    ]  # fmt: skip
+    lines = [header, ["---"] * len(header)]
+    for row in frame.itertuples():
+        lines.append(
+            [
+                f"{row.workers:,}",
+                f"{row.trials:,}",
+                f"{row.mean_s:g}",
+                str(row.cost),
+                f"{row.deaths_per_hour:g}",
+                f"{row.makespan_s:,.1f}",
+                f"{row.ratio:.2f}",
+                f"{row.utilisation:.0%}",
+                f"{row.driver:.0%}",
+                f"{row.trials_per_s:,.0f}",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What people would otherwise use: random search, Optuna's TPE, a grid. All keep the best that they observed."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from tables import Table
+
+from caviar.search.sampling import distribution
+from caviar.space import Choice
+from caviar.trial import Value
+
+Evaluation = tuple[int, float]
+"""The configuration, and what one training of it showed."""
+
+
+def random_search(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
+    """Every configuration as likely as any other."""
+    noise = np.random.default_rng(seed)
+    configurations, trainings = table.scores.shape
+    rows, seeds = (
+        noise.integers(configurations, size=evaluations),
+        noise.integers(trainings, size=evaluations),
+    )
+    yield from zip(rows.tolist(), table.scores[rows, seeds].tolist(), strict=True)
+
+
+def tpe(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
+    """Optuna's default sampler, one trial after the other: the best case for it."""
+    space, noise = table.space, np.random.default_rng(seed)
+    distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
+    study = optuna.create_study(sampler=TPESampler(seed=seed))
+    for _ in range(evaluations):
+        trial = study.ask(distributions)
+        params = {
+            name: p.domain.options[trial.params[name]] if isinstance(p.domain, Choice) else trial.params[name]
+            for name, p in space.items()
+        }
+        row, value = observed(table, params, noise)
+        study.tell(trial, value)
+        yield row, value
+
+
+def grid(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
+    """The largest full grid that the budget pays for: every option, and as many levels of each interval."""
+    noise = np.random.default_rng(seed)
+    levels = {n: len(p.domain.options) if isinstance(p.domain, Choice) else 1 for n, p in table.space.items()}
+    intervals = [name for name, p in table.space.items() if not isinstance(p.domain, Choice)]
+    for name in itertools.cycle(intervals):
+        wider = {**levels, name: levels[name] + 1}
+        if math.prod(wider.values()) > evaluations:
+            break
+        levels = wider
+    axes = [_levels(table, name, count) for name, count in levels.items()]
+    for values in itertools.product(*axes):
+        yield observed(table, dict(zip(levels, values, strict=True)), noise)
+
+
+def observed(table: Table, params: Mapping[str, Value], noise: np.random.Generator) -> Evaluation:
+    """Train once: one of the table's trainings, at random."""
+    row = table.row(params)
+    return row, float(table.scores[row, noise.integers(table.scores.shape[1])])
+
+
+def _levels(table: Table, name: str, count: int) -> list[Value]:
+    domain = table.space[name].domain
+    if isinstance(domain, Choice):
+        return list(domain.options)
+    return [(i + 0.5) / count for i in range(count)]

@@ -1,0 +1,121 @@
+"""caviar's own search on a table: the same stages that a real study goes through, without training anything."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from baselines import observed
+from tables import Table
+
+import caviar as cv
+from caviar.columns import column, to_column
+from caviar.data.splits import Dataset
+from caviar.search.region import Region
+from caviar.search.stages import open_stage, stage_count
+from caviar.study import Objective
+from caviar.training.engine import Engine
+from caviar.trial import Outcome, Trial, Value
+
+
+@dataclass(frozen=True)
+class Lookup(Objective):
+    """A trial's loss is looked up."""
+
+    table: str
+
+    @property
+    def metric(self) -> str:
+        return "loss"
+
+    @property
+    def maximize(self) -> bool:
+        return False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("loss",)
+
+    def adapt(self, space: cv.Space) -> cv.Space:
+        return space
+
+    def load(self) -> Dataset | None:
+        return None
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        raise NotImplementedError("nothing is trained: the trainings are in the table")
+
+    def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
+        return {"cpu": 1.0, "cuda": 1.0}
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "table", "table": self.table}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to."""
+
+    row: int
+    """The configuration that it hands over."""
+    value: float
+    """What it says of it: the mean of the winner's fresh trainings."""
+    interval: tuple[float, float] | None
+    evaluations: int
+    deciding_s: float
+    """Time that drawing, narrowing and confirming took: everything but training."""
+
+
+def coarse_to_fine(table: Table, evaluations: int, seed: int, **changes: Any) -> Found:
+    """`cv.coarse_to_fine(trials=evaluations)` and nothing else that is chosen (unless `changes` says so)."""
+    study = cv.Study(
+        name=table.name,
+        objective=Lookup(table.name),
+        space=table.space,
+        rounds=cv.coarse_to_fine(trials=evaluations, epochs=1),
+        seed=seed,
+        **changes,
+    )
+    noise = np.random.default_rng(seed)
+    frames: list[pd.DataFrame] = []
+    region: Region | None = None
+    deciding_s, last = 0.0, stage_count(study)
+    for number in range(1, last + 1):
+        began = time.perf_counter()
+        recorded = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        plan = open_stage(study, number, recorded, region)
+        trials = list(plan.trials)
+        deciding_s += time.perf_counter() - began
+        region = plan.region or region
+        if trials and number < last:
+            frames.append(_trained(table, trials, noise))
+    assert plan.winner is not None
+    return Found(
+        row=table.row(trials[0].params),
+        value=plan.winner.value,
+        interval=plan.winner.interval,
+        evaluations=sum(map(len, frames)),
+        deciding_s=deciding_s,
+    )
+
+
+def _trained(table: Table, trials: Sequence[Trial], noise: np.random.Generator) -> pd.DataFrame:
+    """The rows that training would leave."""
+    space = table.space
+    rows = [
+        {
+            "trial": trial.number,
+            "round": trial.round,
+            "stage": trial.stage.value,
+            "outcome": Outcome.COMPLETED.value,
+            "value": observed(table, trial.params, noise)[1],
+            "epochs": trial.epochs,
+            "seed": trial.seed,
+            "confirms": trial.confirms,
+            **{column(name): to_column(space[name].domain, value) for name, value in trial.params.items()},
+        }
+        for trial in trials
+    ]
+    return pd.DataFrame(rows).astype({"confirms": "Int64"})

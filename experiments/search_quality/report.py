@@ -1,0 +1,109 @@
+"""The table and the figure of `compare.py`, from its searches."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tables
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+SHOWN = (100, 400, 1_600)
+WORDS = {"caviar": "caviar's default", "tpe": "Optuna TPE", "random": "random", "grid": "grid"}
+COLOURS = {"caviar": "#c2410c", "tpe": "#1d4ed8", "random": "#475569", "grid": "#94a3b8"}
+LINES = {"caviar": "-", "tpe": "--", "random": ":", "grid": "-."}
+
+
+def write(searches: Path) -> None:
+    """Write `regret.csv`, `regret.md` and `regret.png` next to this file.
+
+    Methods of which there are no new searches keep the rows that `regret.csv` holds of them.
+    """
+    groups = pd.read_csv(searches).groupby(["method", "table", "evaluations"], sort=True)
+    fresh = groups.agg(
+        regret=("regret", "mean"),
+        sem=("regret", "sem"),
+        searches=("seed", "size"),
+        deciding_s=("deciding_s", "mean"),
+    )
+    fresh = fresh.round({"regret": 5, "sem": 5, "deciding_s": 4}).reset_index()
+    kept = pd.read_csv(HERE / "regret.csv")
+    frame = pd.concat([fresh, kept[~kept["method"].isin(fresh["method"])]], ignore_index=True)
+    frame.sort_values(["method", "table", "evaluations"]).to_csv(HERE / "regret.csv", index=False)
+    (HERE / "regret.md").write_text(_markdown(frame))
+    _figure(frame).savefig(HERE / "regret.png", dpi=150)
+
+
+def mean_regret(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean over tables and seeds with the half width of its 95 % interval, by method and evaluations.
+
+    The interval is that of the seeds: other draws, the same tables. So the tables' variances add up.
+    """
+    groups = frame.assign(variance=frame["sem"] ** 2).groupby(["method", "evaluations"])
+    spread = groups["variance"].sum().pow(0.5) / groups.size()
+    return pd.DataFrame({"mean": groups["regret"].mean(), "half": 1.96 * spread})
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    developed = frame["table"].isin(tables.DEVELOPED_ON)
+    parts = {
+        "All twelve tables": frame,
+        "The six on which the default was developed": frame[developed],
+        "The six that only judge it": frame[~developed],
+    }
+    blocks = [f"**{title}**\n\n{_block(part)}" for title, part in parts.items()]
+    blocks.append(f"**Seconds that deciding took in a search** (not training)\n\n{_seconds(frame)}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _block(frame: pd.DataFrame) -> str:
+    means = {key: f"{mean:.3f} ± {half:.3f}" for key, mean, half in mean_regret(frame).itertuples()}
+    present = {method for method, _ in means}
+    rows = [(WORDS[method], method, 1) for method in ("caviar", "tpe", "random")]
+    rows += [(f"random, {times} times the evaluations", "random", times) for times in (2, 4)]
+    rows.append((WORDS["grid"], "grid", 1))
+    cells = [
+        [label, *(means[method, n * times] for n in SHOWN)]
+        for label, method, times in rows
+        if method in present
+    ]
+    return _table(["mean regret after", *(f"{n:,} evaluations" for n in SHOWN)], cells)
+
+
+def _seconds(frame: pd.DataFrame) -> str:
+    groups = frame.groupby(["method", "evaluations"])[["deciding_s"]].mean()
+    means: dict[tuple[str, int], float] = dict(groups.itertuples())
+    present = {method for method, _ in means}
+    methods = [method for method in ("caviar", "tpe") if method in present]
+    cells = [[WORDS[method], *(f"{means[method, n]:.2f}" for n in SHOWN)] for method in methods]
+    return _table(["", *(f"{n:,} evaluations" for n in SHOWN)], cells)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _figure(frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    developed = frame["table"].isin(tables.DEVELOPED_ON)
+    titles = {"developed on these six tables": frame[developed], "judged by these six": frame[~developed]}
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (title, part) in zip(panels, titles.items(), strict=True):
+        means = mean_regret(part)
+        for method in WORDS:
+            if method not in means.index.get_level_values("method"):
+                continue
+            line = means.loc[method]
+            x, y, half = line.index.to_numpy(), line["mean"].to_numpy(), line["half"].to_numpy()
+            axes.plot(x, y, color=COLOURS[method], linestyle=LINES[method], label=WORDS[method])
+            axes.fill_between(x, y - half, y + half, color=COLOURS[method], alpha=0.15, linewidth=0)
+        axes.set(xscale="log", xlabel="evaluations", title=title)
+        ticks = np.array([25, 100, 400, 1_600, 6_400])
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("mean regret (0: best, 1: median configuration)")
+    panels[0].legend(frameon=False)
+    return figure

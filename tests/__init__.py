@@ -1,0 +1,1 @@
+"""Mirrors the package: what each module promises, as sentences."""

@@ -1,0 +1,41 @@
+"""A study in whose processes the wall clock jumps: it is set right again and again, by hours and in both directions."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from caviar.data.splits import Dataset
+from caviar.study import Study
+from caviar.training.engine import Engine, Job, Progress, Trained
+from tests.objectives import Slow, SlowEngine, bowl_study
+
+ROUNDS = (60, 20)
+_now, _jumps = time.time, random.Random(0)
+
+
+def _jumping() -> float:
+    return _now() + _jumps.uniform(-5, 5) * 3_600
+
+
+class JumpingEngine(SlowEngine):
+    """In a worker whose clock jumps."""
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        time.time = _jumping
+        yield from super().train(jobs)
+
+
+@dataclass(frozen=True)
+class Jumping(Slow):
+    """The bowl, slowly, by a clock that jumps."""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        del dataset, device
+        return JumpingEngine(self.harm, self.harmed, self.pause_s, self.hurry)
+
+
+def study() -> Study:
+    """From now on the clock of this process jumps."""
+    time.time = _jumping
+    return bowl_study(rounds=ROUNDS, objective=Jumping())

@@ -1,0 +1,179 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from caviar.data.sources import SKLEARN, read
+from caviar.data.splits import split
+from caviar.errors import DataError, StudyError
+
+TABLE = pd.DataFrame(
+    {"width": [1.5, 2.5, 3.5, 4.5], "label": ["cat", "dog", "cat", "dog"], "count": [1, 2, 3, 4]}
+)
+
+
+def refused(source: str | Path, target: str | None = None) -> str:
+    """Why this cannot be read."""
+    with pytest.raises(DataError) as error:
+        read(source, target)
+    assert str(error.value).startswith("data=")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
+        ("digits", (1797, 64), 10),
+        ("iris", (150, 4), 3),
+        ("wine", (178, 13), 3),
+        ("breast_cancer", (569, 30), 2),
+    ],
+)
+def test_the_data_sets_inside_scikit_learn(name: str, shape: tuple[int, int], classes: int) -> None:
+    x, y = read(f"sklearn:{name}")
+    assert x.shape == shape
+    assert y.shape == shape[:1]
+    assert len(np.unique(y)) == classes
+
+
+def test_classes_of_scikit_learn_have_names() -> None:
+    assert split("iris", *read("sklearn:iris")).classes == ("setosa", "versicolor", "virginica")
+
+
+def write(path: Path, table: pd.DataFrame) -> Path:
+    """The table as a file of the path's kind."""
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+@pytest.mark.parametrize("column", ["target", "label", "class"])
+def test_a_table_gives_its_class_column_and_the_others_in_order(
+    tmp_path: Path, kind: str, column: str
+) -> None:
+    path = write(tmp_path / f"animals{kind}", TABLE.rename(columns={"label": column}))
+    for source in (path, str(path)):
+        x, y = read(source)
+        assert x.tolist() == [[1.5, 1.0], [2.5, 2.0], [3.5, 3.0], [4.5, 4.0]]
+        assert list(y) == ["cat", "dog", "cat", "dog"]
+
+
+def test_the_class_column_can_be_named_and_may_be_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "animals.csv", TABLE.drop(columns="label"))
+    x, y = read(path, target="count")
+    assert x.tolist() == [[1.5], [2.5], [3.5], [4.5]]
+    assert y.tolist() == [1, 2, 3, 4]
+
+
+def test_a_table_can_be_split(tmp_path: Path) -> None:
+    for kind in (".csv", ".parquet"):
+        path = write(tmp_path / f"animals{kind}", pd.concat([TABLE] * 10))
+        assert split("animals", *read(path)).classes == ("cat", "dog")
+
+
+def test_an_npz_file_holds_x_and_y(tmp_path: Path) -> None:
+    images, y = np.arange(24.0).reshape(6, 2, 2), np.arange(6) % 2
+    np.savez(tmp_path / "images.npz", x=images, y=y, more=[1])
+    read_x, read_y = read(tmp_path / "images.npz")
+    assert np.array_equal(read_x, images)
+    assert np.array_equal(read_y, y)
+
+
+def test_a_file_keeps_missing_values_for_the_split_to_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "holes.csv"
+    path.write_text("a,label\n1,x\n,y\n3,x\n4,y\n")
+    with pytest.raises(DataError, match="row 1, column 0"):
+        split("holes", *read(path))
+
+
+@pytest.mark.parametrize("source", ["digits", "rows.xlsx", "sklearn", "", "rows.csv.gz", "openml:61"])
+def test_what_is_no_source_is_refused_with_those_there_are(source: str) -> None:
+    message = refused(source)
+    assert repr(source) in message
+    assert all(name in message for name in (*SKLEARN, ".csv", ".parquet", ".npz"))
+
+
+def test_an_unknown_data_set_of_scikit_learn_is_refused() -> None:
+    message = refused("sklearn:mnist")
+    assert "sklearn:mnist" in message
+    assert all(name in message for name in SKLEARN)
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet", "none.npz"])
+def test_a_file_that_is_not_there_is_refused_with_the_place(
+    name: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refused(name)
+    assert f"{name!r}: there is no such file" in message
+    assert str(tmp_path) in message
+    (tmp_path / name).mkdir()
+    assert "no such file" in refused(name)
+
+
+@pytest.mark.parametrize("name", ["broken.csv", "broken.parquet", "broken.npz"])
+def test_a_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"" if name.endswith("csv") else b"no such format")
+    assert f"{str(path)!r}: cannot be read" in refused(path)
+
+
+def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "objects.npz", x=np.array([{}, []], dtype=object), y=np.arange(2))
+    assert "cannot be read" in refused(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_the_class_column_must_be_there_and_clear(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"animals{kind}", TABLE)
+    message = refused(path, target="species")
+    assert "target=" in message
+    assert "width, label, count" in message
+    unclear = write(tmp_path / f"unclear{kind}", TABLE.assign(target=1))
+    assert "say which column is the class" in refused(unclear)
+    nameless = write(tmp_path / f"nameless{kind}", TABLE.rename(columns={"label": "kind"}))
+    assert "say which column is the class" in refused(nameless)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_columns_that_are_not_numbers_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    table = TABLE.assign(colour=["r", "g", "b", "r"], day=pd.Timestamp("2026-01-01"))
+    message = refused(write(tmp_path / f"animals{kind}", table))
+    assert "columns that are not numbers: colour, day" in message
+
+
+def test_row_numbers_that_pandas_wrote_are_no_feature(tmp_path: Path) -> None:
+    path = tmp_path / "animals.csv"
+    TABLE.to_csv(path)
+    assert "column 1 has no name; row numbers (which pandas writes unless told index=False)" in refused(path)
+    path.write_text("a,label,\n1,x,\n2,y,\n")  # a comma at the end of each line
+    assert "column 3 has no name" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_booleans_are_zero_and_one(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"animals{kind}", TABLE.assign(tame=[True, False, False, True]))
+    x, _ = read(path)
+    assert x[:, 2].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_what_names_no_source_is_refused_with_what_to_write() -> None:
+    arrays: Any = [np.zeros((4, 2)), np.arange(4)]
+    with pytest.raises(StudyError, match=r"data=<list>: must be .* a pair of arrays.*data=\(x, y\)"):
+        read(arrays)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_missing_classes_are_refused(kind: str, tmp_path: Path) -> None:
+    table = TABLE.assign(label=pd.Series(["cat", None, "cat", "dog"]))
+    assert "the class column label has missing values" in refused(write(tmp_path / f"holes{kind}", table))
+
+
+def test_an_npz_file_with_other_names_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", images=np.zeros((2, 2)), labels=np.arange(2))
+    assert "must hold arrays x and y, not images, labels" in refused(tmp_path / "arrays.npz")

@@ -1,0 +1,49 @@
+"""Reading what is checked: the files of cluster/ and docker/, and the schemas that they must keep."""
+
+import gzip
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CLUSTER, DOCKER = ROOT / "cluster", ROOT / "docker"
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def documents(path: Path) -> list[Any]:
+    """Those of a YAML file."""
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def schema(name: str) -> Any:
+    """A schema, by name."""
+    return json.loads(gzip.decompress((SCHEMAS / f"{name}.json.gz").read_bytes()))
+
+
+def pins() -> dict[str, str]:
+    """The versions of constraints.txt; that of Python is in a comment."""
+    text = (ROOT / "constraints.txt").read_text()
+    python = re.search(r"on Python (\d+\.\d+)", text)
+    assert python is not None
+    return {"python": python[1], **dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))}
+
+
+def values(tree: Any) -> Iterator[Any]:
+    """All that is in a document, at whatever depth."""
+    yield tree
+    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for branch in branches:
+        yield from values(branch)
+
+
+def free_port() -> int:
+    """One that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,103 @@
+"""What `ray up` gets is valid, asks for a token, opens nothing to the world and installs nothing by surprise."""
+
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.deployment.files import CLUSTER, documents, values
+
+CLOUDS = ["aws", "gcp"]
+NAMES = [*CLOUDS, "onprem"]
+
+
+def declared(name: str) -> Any:
+    return documents(CLUSTER / f"{name}.yaml")[0]
+
+
+def filled(name: str) -> Any:
+    """With Ray's defaults, as `ray up` takes it."""
+    config = prepare_config(declared(name))
+    validate_config(config)
+    return config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ray_takes_it(name: str) -> None:
+    assert filled(name)["cluster_name"] == "caviar"
+
+
+def test_ray_would_refuse_a_misspelt_one() -> None:
+    with pytest.raises(Exception, match="idle_timeout_hours"):
+        validate_config({**filled("aws"), "idle_timeout_hours": 1})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_command_of_rays_own_defaults_is_left(name: str) -> None:
+    """They install a nightly build, and have the dashboard listen on all interfaces."""
+    config, ours = filled(name), declared(name)
+    for kind in ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        assert config[kind] == ours[kind]
+    extra = [c for c in config["head_setup_commands"] if c not in ours["setup_commands"]]
+    assert extra == ours.get("head_setup_commands", [])
+    assert all("ray-wheels" not in value for value in values(config) if isinstance(value, str))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_open_to_the_world(name: str) -> None:
+    words = [value for value in values(filled(name)) if isinstance(value, str)]
+    assert not [word for word in words if "0.0.0.0" in word or "::/0" in word]
+    (head,) = (word for word in words if "ray start --head" in word)
+    assert "--dashboard-host=127.0.0.1" in head
+
+
+def test_no_group_is_left_to_be_made_by_ray() -> None:
+    """Ray's lets everybody knock at port 22; so does the default network of Google's."""
+    for kind in declared("aws")["available_node_types"].values():
+        assert kind["node_config"]["SecurityGroupIds"] == ["SECURITY_GROUP"]
+    for kind in declared("gcp")["available_node_types"].values():
+        (interface,) = kind["node_config"]["networkInterfaces"]
+        assert interface["subnetwork"].endswith("/subnetworks/caviar")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_node_asks_for_the_token_which_comes_as_a_file(name: str) -> None:
+    config = filled(name)
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]  # fails where there is none
+    for kind in ("head_start_ray_commands", "worker_start_ray_commands"):
+        (start,) = (command for command in config[kind] if "ray start" in command)
+        assert start.index("RAY_AUTH_MODE=token") < start.index("ray start")
+        assert "ulimit -n 65536" in start
+    assert not [value for value in values(config) if isinstance(value, str) and "RAY_AUTH_TOKEN=" in value]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_head_runs_no_trials(name: str) -> None:
+    (start,) = (c for c in declared(name)["head_start_ray_commands"] if "ray start" in c)
+    assert "--num-cpus=0" in start
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_clouds_have_a_lasting_head_and_cheap_workers_that_go_when_idle(name: str) -> None:
+    config = filled(name)
+    kinds = config["available_node_types"]
+    assert kinds["head"]["resources"] == {"CPU": 0}
+    assert kinds["head"]["max_workers"] == 0
+    assert kinds["cpu"]["min_workers"] > 0  # a study starts on the cores that it finds
+    assert kinds["gpu"]["min_workers"] == 0
+    assert kinds["gpu"]["resources"]["GPU"] == 1
+    assert config["max_workers"] == kinds["cpu"]["max_workers"] + kinds["gpu"]["max_workers"]
+    assert 0 < config["idle_timeout_minutes"] <= 10
+    spot = {key: "spot" in str(kind["node_config"]).lower() for key, kind in kinds.items()}
+    assert spot == {"head": False, "cpu": True, "gpu": True}
+
+
+def test_all_of_them_set_machines_up_alike() -> None:
+    """But for the head's own address, which is only known of machines of one's own."""
+    one, *others = [str(declared(name)).replace(" --node-ip-address=HEAD_ADDRESS", "") for name in NAMES]
+    parts = [yaml.safe_load(text) for text in (one, *others)]
+    for part in parts[1:]:
+        for key in ("file_mounts", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+            assert part[key] == parts[0][key]

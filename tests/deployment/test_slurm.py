@@ -1,0 +1,119 @@
+"""cluster/slurm.sh on two hosts. Slurm itself is stood in for: its two commands that the script calls, in a few lines.
+
+All else is real: `ray symmetric-run` on each host, in a process space of its own, for at the end it stops every Ray it
+sees; the token; the study; and a second submission, which goes on with the run.
+"""
+
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from caviar.errors import CaviarError
+from caviar.records.frames import load
+from tests.cluster.hosts import Hosts, missing
+from tests.deployment.files import CLUSTER
+from tests.objectives import bowl_study
+from tests.runs import assert_same_frames, run_inline
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(500),
+    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
+]
+SCONTROL = """#!/bin/sh
+test "$*" = "show hostnames nodes" && cat "$(dirname "$0")/addresses"
+"""
+SRUN = """#!/usr/bin/env bash
+# srun OPTIONS COMMAND: the command on each host at once; the first failure ends all.
+folder=$(dirname "$0")
+while [ "$1" != ray ]; do shift; done
+tasks=()
+while read -r name space; do
+  ip netns exec "$space" unshare --uts --pid --fork --kill-child --mount-proc \
+    sh -c 'hostname "$0" && exec "$@"' "$name" "$@" < /dev/null &
+  tasks+=($!)
+done < "$folder/spaces"
+for task in "${tasks[@]}"; do wait "$task" || { kill "${tasks[@]}"; exit 1; }; done 2> /dev/null
+"""
+SCRIPT = """
+from tests.objectives import Slow, bowl_study
+study = bowl_study(objective=Slow(pause_s=0.3, hurry={hurry!r}))
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """With a path that is short enough for sockets, unlike that of `tmp_path`."""
+    with tempfile.TemporaryDirectory(prefix="cv") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def hosts(folder: Path) -> Iterator[Hosts]:
+    with Hosts(2, folder) as hosts:
+        bin_ = folder / "bin"
+        bin_.mkdir()
+        for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+            (bin_ / name).write_text(text)
+            (bin_ / name).chmod(0o755)
+        (bin_ / "addresses").write_text(f"{hosts.address(1)}\n{hosts.address(2)}\n")
+        (bin_ / "spaces").write_text(f"h1 {hosts.space(1)}\nh2 {hosts.space(2)}\n")
+        yield hosts
+
+
+def submit(hosts: Hosts, folder: Path, job: int) -> "subprocess.Popen[str]":
+    env = {name: value for name, value in hosts.environment.items() if name != "RAY_AUTH_TOKEN"}
+    env |= {
+        "PATH": f"{folder / 'bin'}:{hosts.environment['PATH']}",
+        "RAY_TMPDIR": str(folder / "ray"),
+        "SLURM_JOB_ID": str(job),
+        "SLURM_JOB_NODELIST": "nodes",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_ON_NODE": "1",
+    }
+    return subprocess.Popen(
+        [CLUSTER / "slurm.sh", folder / "bowl.py", "--name", "bowl"],
+        cwd=folder,
+        env=env,
+        stdout=(folder / f"caviar-{job}.log").open("w"),
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def recorded(folder: Path) -> int:
+    try:
+        return len(load(folder / "runs" / "bowl").trials)
+    except CaviarError:
+        return 0
+
+
+def said(folder: Path) -> str:
+    return "".join(log.read_text() for log in folder.glob("caviar-*.log"))
+
+
+def test_a_study_runs_on_all_nodes_and_goes_on_when_submitted_again(hosts: Hosts, folder: Path) -> None:
+    (folder / "bowl.py").write_text(SCRIPT.format(hurry=str(folder / "hurry")))
+    first = submit(hosts, folder, job=7)
+    while recorded(folder) < 10:
+        assert first.poll() is None, said(folder)
+        time.sleep(0.2)
+    for number in (1, 2):  # its time is over
+        hosts.kill(number)
+    first.wait(60)
+    assert not load(folder / "runs" / "bowl").finished
+
+    (folder / "hurry").touch()
+    second = submit(hosts, folder, job=8)
+    assert second.wait(300) == 0, said(folder)
+    run = load(folder / "runs" / "bowl")
+    assert set(run.trials["node"]) == {"h1", "h2"}
+    assert_same_frames(run, run_inline(bowl_study(), folder / "here"))
+    token = folder / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert token.read_text().strip() not in said(folder)

@@ -1,0 +1,74 @@
+"""All machines of a cluster need the same Python, Ray and packages: constraints.txt says which, once and for all."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.deployment.files import CLUSTER, DOCKER, ROOT, pins
+
+FILES = sorted(path for folder in (CLUSTER, DOCKER) for path in folder.iterdir() if path.is_file())
+INSTALLS = ("aws.yaml", "gcp.yaml", "onprem.yaml", "Dockerfile")
+
+
+def found(pattern: str) -> set[str]:
+    return {version for path in FILES for version in re.findall(pattern, path.read_text(), re.IGNORECASE)}
+
+
+def test_python_is_the_same_everywhere() -> None:
+    pattern = r"(?:python:|--python |python(?= ?3\.\d+))\s*(3\.\d+)"
+    assert found(pattern) == {pins()["python"]}
+    for name in INSTALLS:
+        path = (DOCKER if name == "Dockerfile" else CLUSTER) / name
+        assert re.search(pattern, path.read_text()), name
+
+
+def test_caviar_runs_on_that_python() -> None:
+    lowest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert lowest is not None
+    assert int(lowest[1]) <= int(pins()["python"].split(".")[1])
+
+
+def test_ray_is_the_same_everywhere() -> None:
+    assert found(r"rayVersion: \"([^\"]+)\"") == {pins()["ray"]}
+
+
+@pytest.mark.parametrize("name", INSTALLS)
+def test_whatever_installs_packages_reads_constraints_txt(name: str) -> None:
+    text = ((DOCKER if name == "Dockerfile" else CLUSTER) / name).read_text()
+    installs = re.findall(
+        r"pip install(?! --no-deps)(?! --python ~/caviar [\w-]+==)[^&;]*?-c \S*constraints\.txt", text
+    )
+    assert (
+        len(installs)
+        == len(re.findall(r"pip install(?! --no-deps)(?! --python ~/caviar [\w-]+==)", text))
+        > 0
+    )
+
+
+def test_no_file_names_another_version_of_what_constraints_txt_has() -> None:
+    for name, version in found_pins().items():
+        assert pins().get(name, version) == version, name
+
+
+def found_pins() -> dict[str, str]:
+    return {
+        name.lower(): version
+        for path in FILES
+        for name, version in re.findall(r"\b([\w-]+)==([\d.]+)", path.read_text())
+    }
+
+
+def test_one_version_of_uv_installs_on_all_machines() -> None:
+    assert len(found(r"astral\.sh/uv/([^/]+)/install\.sh")) == 1
+
+
+def test_no_token_lies_in_the_repository() -> None:
+    """A token is 32 bytes in hexadecimal or base64; digests of images say what they are."""
+    listed = subprocess.run(
+        ["git", "ls-files", "cluster", "docker"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for path in [ROOT / name for name in listed.stdout.split()] or FILES:
+        text = re.sub(r"sha256:[0-9a-f]{64}", "", path.read_text())
+        assert not re.search(r"\b[0-9a-f]{32,}\b|[A-Za-z0-9+/]{43}=", text), path
+        assert not re.search(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text), path

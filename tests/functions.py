@@ -1,0 +1,299 @@
+"""Functions for whole studies; and hostile ones. Imported by workers, as those of a user's package are."""
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import caviar as cv
+from caviar.trial import Outcome
+
+Params = dict[str, Any]
+CHILD = "6007"
+"""So long the children sleep that trials leave behind."""
+Body = Callable[[Params, cv.Handle], float | None]
+
+
+def noisy_bowl(params: Params, trial: cv.Handle) -> None:
+    """A few reports; noise from the trial's seed and from the global generators."""
+    own = trial.restore() or np.random.default_rng(trial.seed)
+    for epoch in trial.remaining():
+        noise = own.random() + random.random() + float(np.random.rand())  # noqa: NPY002
+        trial.report(epoch, loss=(params["x"] - 0.3) ** 2 + 0.1 * noise + 1 / epoch, draws=noise)
+        trial.save(own)
+
+
+def function_study(
+    fn: Callable[..., Any] = noisy_bowl,
+    *,
+    rounds: tuple[int, ...] = (20, 10),
+    halving: cv.Halving | None = None,
+    **declared: Any,
+) -> cv.Study:
+    """A small study of a function that measures loss and draws."""
+    declared = {"metric": "loss", "metrics": ("loss", "draws"), **declared}
+    return cv.Study(
+        name="function",
+        objective=cv.Function(fn, **declared),
+        space=cv.Space(x=cv.linear(0.0, 1.0)),
+        rounds=[*(cv.Round(trials, 3, halving) for trials in rounds), cv.Confirmation(2, 2)],
+    )
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What a hostile trial does, and what its row must say."""
+
+    do: Body
+    outcome: Outcome = Outcome.FAILED
+    says: str | None = None
+    """Nothing where the trial completes."""
+
+
+class Unpicklable(Exception):
+    """It cannot be sent anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__("cannot be sent")
+        self.lock = threading.Lock()
+
+
+class Rebellion(BaseException):
+    """No `Exception`."""
+
+
+def careful_bowl(params: Params, trial: cv.Handle) -> float | None:
+    """The bowl, by somebody who minds what the trial before left behind."""
+    assert "LEFT_BEHIND" not in os.environ
+    assert os.path.isdir(os.getcwd())
+    assert os.getcwd() != "/"
+    assert np.geterr()["divide"] == "warn"
+    assert sys.getrecursionlimit() < 100_000
+    warnings.warn("it is only a warning", stacklevel=1)
+    print("not a word of this is lost", flush=True)  # noqa: T201
+    os.fstat(1)
+    torch = sys.modules.get("torch")
+    assert torch is None or (torch.get_num_threads() < 7 and torch.get_default_dtype() is torch.float32)
+    noisy_bowl(params, trial)
+    return None
+
+
+def _raise(error: BaseException) -> Body:
+    def raises(params: Params, trial: cv.Handle) -> float:
+        raise error
+
+    return raises
+
+
+def _raises_what_cannot_be_pickled(params: Params, trial: cv.Handle) -> float:
+    raise Unpicklable
+
+
+def _raises_a_flood(params: Params, trial: cv.Handle) -> float:
+    raise ValueError("x" * 10**8)
+
+
+def _return(value: Any) -> Body:
+    return lambda params, trial: value
+
+
+def _returns_a_gigabyte(params: Params, trial: cv.Handle) -> Any:
+    return bytes(10**9)
+
+
+def _returns_many_names(params: Params, trial: cv.Handle) -> Any:
+    return {f"metric {number}": 0.0 for number in range(200_000)} | {"loss": 1.0}
+
+
+def _floods(params: Params, trial: cv.Handle) -> float:
+    for _ in range(2_000):
+        print("flood" * 2_000)  # noqa: T201
+        print("flood" * 2_000, file=sys.stderr)  # noqa: T201
+    return 1.0
+
+
+def _warns(params: Params, trial: cv.Handle) -> float:
+    warnings.simplefilter("always")
+    for number in range(5_000):
+        warnings.warn(f"storm {number}", stacklevel=1)
+    warnings.simplefilter("error")
+    return 1.0
+
+
+def _exits(params: Params, trial: cv.Handle) -> float:
+    os._exit(3)
+
+
+def _segfaults(params: Params, trial: cv.Handle) -> float:
+    return float(len(ctypes.string_at(0)))
+
+
+def _kills_itself(params: Params, trial: cv.Handle) -> float:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+
+
+def _takes_all_memory(params: Params, trial: cv.Handle) -> float:
+    blocks = []
+    while True:
+        blocks.append(bytearray(b"x") * 2**25)
+
+
+def _closes_everything(params: Params, trial: cv.Handle) -> float:
+    sys.stdout.close()
+    sys.stderr = None
+    for number in range(3):
+        os.close(number)
+    return 1.0
+
+
+def _changes_its_surroundings(params: Params, trial: cv.Handle) -> float:
+    os.chdir("/")
+    os.environ["LEFT_BEHIND"] = "1"
+    os.environ.pop("PATH")
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    np.seterr(all="raise")
+    sys.setrecursionlimit(1_000_000)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(7)
+        torch.set_default_dtype(torch.float64)
+    return 1.0
+
+
+def _raises_in_a_thread(params: Params, trial: cv.Handle) -> float:
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    return 1.0
+
+
+def _leaves_children(params: Params, trial: cv.Handle) -> float:
+    subprocess.Popen(["sleep", CHILD])
+    subprocess.Popen(["sleep", CHILD], start_new_session=True)
+    subprocess.run(f"setsid sleep {CHILD} >/dev/null 2>&1 &", shell=True, check=True)
+    return 1.0
+
+
+def _hangs(params: Params, trial: cv.Handle) -> float:
+    _leaves_children(params, trial)
+    while True:
+        time.sleep(1)
+
+
+def _hangs_in_c(params: Params, trial: cv.Handle) -> float:
+    return float(ctypes.PyDLL(None).sleep(1_000))  # keeps the GIL
+
+
+COMPLETED, DIVERGED = Outcome.COMPLETED, Outcome.DIVERGED
+HARMS = {
+    2: Harm(_raise(ArithmeticError("two and two are five")), says="ArithmeticError: two and two are five"),
+    3: Harm(_raises_what_cannot_be_pickled, says="Unpicklable: cannot be sent"),
+    4: Harm(_raises_a_flood, says="ValueError: xxx"),
+    5: Harm(_raise(SystemExit(7)), says="SystemExit: 7"),
+    6: Harm(_raise(KeyboardInterrupt()), says="KeyboardInterrupt"),
+    7: Harm(_raise(Rebellion("no")), says="Rebellion: no"),
+    8: Harm(_return(float("nan")), DIVERGED, "loss is not finite (nan)"),
+    9: Harm(_return(float("-inf")), DIVERGED, "loss is not finite (-inf)"),
+    10: Harm(_return("0.5"), says="its loss is no number but a str"),
+    11: Harm(_returns_a_gigabyte, says="its loss is no number but a bytes"),
+    12: Harm(_returns_many_names, says="it measured metric 0, which is not declared"),
+    13: Harm(_exits, says="its worker died 2 times: its process ended"),
+    14: Harm(_segfaults, says="its worker died 2 times: its process ended"),
+    15: Harm(_kills_itself, says="its worker died 2 times: its process ended"),
+    16: Harm(_takes_all_memory, says="out of memory 2 times: its worker took "),
+    17: Harm(_floods, COMPLETED),
+    18: Harm(_warns, COMPLETED),
+    19: Harm(_closes_everything, COMPLETED),
+    20: Harm(_changes_its_surroundings, COMPLETED),
+    21: Harm(_raises_in_a_thread, COMPLETED),
+    22: Harm(_leaves_children, COMPLETED),
+}
+"""By the number of the trial that does it."""
+LONGEST = frozenset({14, 15, 16})
+"""Each is a matter of several seconds."""
+HANGS: dict[int, Body] = {3: _hangs, 7: _hangs_in_c}
+
+
+def harmful(params: Params, trial: cv.Handle) -> float | None:
+    """The bowl; some trials do harm instead."""
+    harm = HARMS.get(trial.number)
+    return harm.do(params, trial) if harm else careful_bowl(params, trial)
+
+
+def harmful_for_a_moment(params: Params, trial: cv.Handle) -> float | None:
+    """The same, without the harms that take longest to get over."""
+    return careful_bowl(params, trial) if trial.number in LONGEST else harmful(params, trial)
+
+
+def _sets_handlers_and_timers(params: Params) -> float:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda number, frame: 1 / 0)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return 1.0
+
+
+def _interrupts(params: Params) -> float:
+    raise KeyboardInterrupt
+
+
+MAIN_HARMS: dict[str, tuple[Callable[[Params], float], str | None]] = {
+    "handlers": (_sets_handlers_and_timers, None),
+    "interrupt": (_interrupts, "KeyboardInterrupt"),
+}
+"""What only a function that runs in the main thread can do, by name; and what its row must say."""
+
+
+def plain_bowl(params: Params) -> float:
+    """Without the trial, so that it runs in the main thread; long enough for a timer to go off."""
+    time.sleep(0.02)
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+    return float((params["x"] - 0.3) ** 2 + random.random())
+
+
+def harmful_in_main(params: Params) -> float:
+    """The plain bowl; some trials do harm instead."""
+    do, _ = MAIN_HARMS.get(params["harm"], (plain_bowl, None))
+    return do(params)
+
+
+def hanging(params: Params, trial: cv.Handle) -> float | None:
+    """The bowl; some trials never end."""
+    return HANGS.get(trial.number, noisy_bowl)(params, trial)
+
+
+def slow(params: Params, trial: cv.Handle) -> None:
+    """Measures often for a while."""
+    for epoch in range(1, 200):
+        time.sleep(0.01)
+        trial.report(epoch, value=1 / epoch)
+
+
+GREEDY = frozenset({1, 5})
+
+
+def greedy(params: Params, trial: cv.Handle) -> None:
+    """The bowl; some trials take memory without end."""
+    blocks = []
+    while trial.number in GREEDY:
+        blocks.append(bytearray(b"x") * 2**24)
+        time.sleep(0.005)
+    noisy_bowl(params, trial)
+
+
+def spawns(params: Params, trial: cv.Handle) -> None:
+    """The bowl, slowly, leaving processes behind that do not end."""
+    subprocess.Popen(["sleep", "600"])
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    time.sleep(0.5)
+    noisy_bowl(params, trial)

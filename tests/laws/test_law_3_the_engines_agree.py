@@ -1,0 +1,75 @@
+"""Law 3: all engines give the same curves for the same trial; its numbers never depend on its neighbours.
+
+The whole comparison, setting by setting, is in tests/training/test_native_agrees.py.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from caviar.data.splits import Dataset
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Engine, Job, Progress
+from caviar.training.native import NativeEngine
+from caviar.training.reference import ReferenceEngine
+from caviar.trial import Trial, Value
+
+RECIPES: list[dict[str, Value]] = [
+    {"layers": 0, "optimizer": "sgd"},
+    {
+        "layers": 2,
+        "units": 20,
+        "optimizer": "adam",
+        "learning_rate": 0.003,
+        "dropout": 0.3,
+        "decay": "cosine",
+    },
+    {
+        "layers": 3,
+        "units": 12,
+        "batch_norm": False,
+        "activation": "tanh",
+        "l2": 1e-3,
+        "optimizer": "momentum",
+    },
+    {"layers": 1, "units": 40, "batch_size": 100, "optimizer": "rmsprop", "learning_rate": 0.001},
+]
+
+
+@pytest.fixture(scope="module")
+def wine() -> Dataset:
+    return Classifier(data="sklearn:wine").load()
+
+
+def curves(engine: Engine, trials: list[Trial]) -> dict[int, list[dict[str, float]]]:
+    found: dict[int, list[dict[str, float]]] = {trial.number: [] for trial in trials}
+    for event in engine.train([Job(trial=trial) for trial in trials]):
+        if isinstance(event, Progress):
+            found[event.trial].append(dict(event.measurement.metrics))
+    return found
+
+
+def trials(recipes: list[dict[str, Value]], epochs: int = 10) -> list[Trial]:
+    return [
+        Trial(number=n, round=1, params=params, epochs=epochs, seed=100 + n)
+        for n, params in enumerate(recipes)
+    ]
+
+
+def test_reference_and_native_give_the_same_curves_in_double_precision(wine: Dataset) -> None:
+    ours = curves(NativeEngine(wine, dtype=np.float64), trials(RECIPES))
+    oracle = curves(ReferenceEngine(wine, dtype=torch.float64), trials(RECIPES))
+    for number, curve in oracle.items():
+        for epoch, metrics in enumerate(curve):
+            assert ours[number][epoch] == pytest.approx(metrics, rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [NativeEngine, ReferenceEngine])
+def test_a_trial_among_others_has_the_very_numbers_that_it_has_alone(
+    wine: Dataset, make: type[NativeEngine] | type[ReferenceEngine]
+) -> None:
+    together = curves(make(wine), trials(RECIPES))
+    backwards = curves(make(wine), trials(RECIPES)[::-1])
+    for trial in trials(RECIPES):
+        alone = curves(make(wine), [trial])
+        assert alone[trial.number] == together[trial.number] == backwards[trial.number]

@@ -1,0 +1,131 @@
+"""Law 5: the test split is used once, by the final trial. Ranking uses the dev split alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_wine
+
+from caviar.data.splits import Dataset, Split
+from caviar.errors import DataError, StudyError
+from caviar.records.frames import load, reproducible
+from caviar.scheduling.inline import InlineBackend
+from caviar.scheduling.start import run_study
+from caviar.space import Space, integer, log
+from caviar.study import Confirmation, Round, Study
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.training.native import NativeEngine
+from caviar.training.reference import ReferenceEngine
+from caviar.trial import Outcome, Stage, Trial
+from tests.runs import resume_inline, run_inline
+
+
+class OtherTestRows(Classifier):
+    """The same train and dev rows, but test rows that say the opposite."""
+
+    def load(self) -> Dataset:
+        dataset = super().load()
+        assert dataset.test is not None
+        garbage = Split(-dataset.test.x, (dataset.test.y + 1) % len(dataset.classes))
+        return replace(dataset, test=garbage)
+
+
+def study(objective: Classifier) -> Study:
+    return Study(
+        name="iris",
+        objective=objective,
+        space=Space(learning_rate=log(1e-3, 1.0), units=integer(4, 16)),
+        rounds=[Round(8, 3), Round(6, 3), Confirmation(2, 2)],
+    )
+
+
+def test_other_test_rows_change_the_test_score_and_nothing_else(tmp_path: Path) -> None:
+    one = run_inline(study(Classifier(data="sklearn:iris")), tmp_path)
+    other = run_inline(study(OtherTestRows(data="sklearn:iris")), tmp_path)
+    score = ["test_accuracy", "test_loss"]
+    pd.testing.assert_frame_equal(
+        reproducible(one.trials).drop(columns=score), reproducible(other.trials).drop(columns=score)
+    )
+    pd.testing.assert_frame_equal(one.curves, other.curves)
+    assert one.best is not None
+    assert other.best is not None
+    assert one.best.test_accuracy != other.best.test_accuracy
+
+
+def test_workers_are_given_data_without_the_test_split(tmp_path: Path) -> None:
+    given: list[Dataset | None] = []
+
+    def backend(dataset: Dataset | None) -> InlineBackend:
+        given.append(dataset)
+        return InlineBackend(asked.objective, dataset)
+
+    asked = study(Classifier(data="sklearn:iris"))
+    run_study(asked, runs=tmp_path, progress=False, backend=backend)
+    assert [dataset.test for dataset in given if dataset is not None] == [None]
+
+
+@pytest.mark.parametrize("engine", [ReferenceEngine, NativeEngine])
+def test_the_test_rows_are_scored_once_and_only_the_final_trial_has_a_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[Engine]
+) -> None:
+    evaluate = engine.evaluate
+    scored: list[Trial] = []
+
+    def counted(self: Engine, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+        scored.append(trial)
+        return evaluate(self, trial, state, split)
+
+    monkeypatch.setattr(engine, "evaluate", counted)
+    name = "reference" if engine is ReferenceEngine else "native"
+    trials = run_inline(study(Classifier(data="sklearn:iris", engine=name)), tmp_path).trials
+    assert [trial.stage for trial in scored] == [Stage.FINAL]
+    assert set(trials.loc[trials["test_accuracy"].notna(), "stage"]) == {Stage.FINAL}
+
+
+def test_the_network_handed_over_has_the_score_that_is_reported(tmp_path: Path) -> None:
+    asked = study(Classifier(data="sklearn:iris"))
+    best = run_inline(asked, tmp_path).best
+    test = asked.objective.load().test  # type: ignore[union-attr]
+    assert best is not None
+    assert test is not None
+    import torch
+
+    z_NC = best.network()(torch.from_numpy(test.x))
+    assert float((z_NC.argmax(dim=1).numpy() == test.y).mean()) == best.test_accuracy
+    assert np.isfinite(z_NC.detach().numpy()).all()
+
+
+def test_predict_gives_the_classes_of_the_data_and_reproduces_the_score(tmp_path: Path) -> None:
+    x, y = load_wine(return_X_y=True)
+    asked = study(Classifier(data=(x, y)))
+    best = run_inline(asked, tmp_path).best
+    assert best is not None
+    assert best.predict(x).dtype == y.dtype
+    assert (best.predict(x) == y).mean() > 0.8
+    with pytest.raises(DataError, match="rows must have 13 features"):
+        best.predict(x[0])
+
+
+def test_a_final_training_that_fails_is_not_recorded_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study(Classifier(data="sklearn:iris"))
+    train = NativeEngine.train
+
+    def failing(self: NativeEngine, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        if jobs[0].keep:
+            return iter([Trained(trial=jobs[0].trial.number, outcome=Outcome.FAILED, failure="no memory")])
+        return train(self, jobs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NativeEngine, "train", failing)
+        with pytest.raises(StudyError, match=r"its final training failed \(no memory\): `caviar resume"):
+            run_inline(asked, tmp_path)
+    assert not load(tmp_path / "iris").finished
+    best = resume_inline(asked, tmp_path / "iris").best
+    assert best is not None
+    assert best.test_accuracy is not None

@@ -1,0 +1,153 @@
+"""Objectives that cost next to nothing, so that whole studies can be tested; and hostile ones."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from caviar.data.splits import Dataset, Split
+from caviar.space import Space, choice, linear, log, when
+from caviar.study import Confirmation, Halving, Objective, Round, Study
+from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
+
+METRICS = ("loss", "speed")
+
+
+class BowlEngine(Engine):
+    """Descends a bowl whose lowest point is at rate = 0.01; noise comes from the trial's seed alone."""
+
+    def __init__(self, harm: str | None, harmed: frozenset[int]) -> None:
+        self._harm, self._harmed = harm, harmed
+
+    @property
+    def name(self) -> str:
+        return "bowl"
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        for job in jobs:
+            started = time.perf_counter()
+            try:
+                if job.trial.number in self._harmed:
+                    self._do_harm()
+                begun = int(job.state["epoch"]) if job.state else 0
+                for epoch in range(begun, job.trial.epochs if job.until is None else job.until):
+                    yield Progress(job.trial.number, self._measure(job.trial, epoch))
+            except ArithmeticError as error:
+                yield Trained(
+                    trial=job.trial.number, outcome=Outcome.FAILED, failure=f"ArithmeticError: {error}"
+                )
+            else:
+                state = None
+                if job.keep:
+                    state = {"rate": np.array(job.trial.params["rate"]), "epoch": np.array(epoch + 1)}
+                train_s = time.perf_counter() - started
+                yield Trained(trial=job.trial.number, outcome=Outcome.COMPLETED, state=state, train_s=train_s)
+
+    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+        del state, split
+        return {"accuracy": float(trial.params["rate"]), "loss": 0.0}  # type: ignore[arg-type]
+
+    def _measure(self, trial: Trial, epoch: int) -> Measurement:
+        rate = float(trial.params["rate"])  # type: ignore[arg-type]
+        noise = derive_seed(trial.seed, epoch) / 2**63
+        loss = (np.log10(rate) + 2) ** 2 + 0.1 * noise + 1 / (epoch + 1)
+        return Measurement(epoch + 1, {"loss": float(loss), "speed": float(trial.params.get("beta") or 0.0)})
+
+    def _do_harm(self) -> None:
+        if self._harm == "raise":
+            raise ArithmeticError("two and two are five")
+        if self._harm == "exit":
+            os._exit(3)
+        if self._harm == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@dataclass(frozen=True)
+class Bowl(Objective):
+    """Minimises the bowl; trials whose number is `harmed` do harm instead."""
+
+    harm: str | None = None
+    harmed: frozenset[int] = frozenset()
+    metric: str = "loss"
+
+    @property
+    def maximize(self) -> bool:
+        return False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS
+
+    @property
+    def in_parts(self) -> bool:
+        return True
+
+    def adapt(self, space: Space) -> Space:
+        return space
+
+    def load(self) -> Dataset | None:
+        return None
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        del dataset, device
+        return BowlEngine(self.harm, self.harmed)
+
+    def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
+        del params, dataset
+        return {"cpu": 1e-4 * epochs, "cuda": 1e-4 * epochs}
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "bowl", "metric": self.metric}
+
+
+def bowl_study(
+    *,
+    rounds: Sequence[int] = (30, 20),
+    epochs: int = 3,
+    seed: int = 0,
+    objective: Objective | None = None,
+    halving: Halving | None = None,
+) -> Study:
+    """A study that trains in milliseconds, with every kind of parameter."""
+    return Study(
+        name="bowl",
+        objective=objective or Bowl(),
+        space=Space(
+            rate=log(1e-4, 1.0),
+            method=choice("plain", "heavy", None),
+            beta=when(linear(0.0, 1.0), method="heavy"),
+        ),
+        rounds=[*(Round(trials, epochs, halving) for trials in rounds), Confirmation(top=3, seeds=2)],
+        seed=seed,
+    )
+
+
+class SlowEngine(BowlEngine):
+    """Takes its time; as long as nobody hurries it, where that can be done."""
+
+    def __init__(self, harm: str | None, harmed: frozenset[int], pause_s: float, hurry: str | None) -> None:
+        super().__init__(harm, harmed)
+        self._pause_s, self._hurry = pause_s, hurry
+
+    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        for job in jobs:
+            if self._hurry is None or not os.path.exists(self._hurry):
+                time.sleep(self._pause_s)
+            yield from super().train([job])
+
+
+@dataclass(frozen=True)
+class Slow(Bowl):
+    """The bowl, slowly; without a pause once there is a file `hurry`."""
+
+    pause_s: float = 0.03
+    hurry: str | None = None
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        del dataset, device
+        return SlowEngine(self.harm, self.harmed, self.pause_s, self.hurry)

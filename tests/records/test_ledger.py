@@ -1,0 +1,242 @@
+"""The ledger keeps what it acknowledged, and says clearly what it cannot."""
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from caviar.errors import DamagedError, RunError
+from caviar.records.disk import Disk
+from caviar.records.frames import Run, load
+from caviar.records.ledger import Ledger, read_header
+from caviar.trial import Measurement, Outcome, Result, Times, Trial
+from tests.objectives import METRICS, bowl_study
+from tests.runs import assert_same_frames, resume_inline, run_inline
+
+STUDY = bowl_study(rounds=(12, 8))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return run_inline(STUDY, tmp_path / "runs")
+
+
+def ledger(folder: Path, name: str = "run") -> Ledger:
+    header = {
+        "study": STUDY.to_json(),
+        "metrics": list(METRICS),
+        "maximize": False,
+        "folder": str(folder),
+        "versions": {"caviar": "0"},
+    }
+    return Ledger.create(Disk(folder), name, header, STUDY.space, METRICS, numbered=False)
+
+
+def result(number: int) -> Result:
+    return Result(
+        trial=Trial(number=number, round=1, params={"rate": 0.5, "method": None}, epochs=2, seed=7),
+        outcome=Outcome.COMPLETED,
+        value=0.25,
+        measurements=(
+            Measurement(1, {"loss": 0.5, "speed": 0.0}),
+            Measurement(2, {"loss": 0.25, "speed": 1.0}),
+        ),
+        times=Times(queue_s=1.0, train_s=2.0),
+    )
+
+
+def segments(run: Run) -> list[Path]:
+    return sorted((run.path / "trials").glob("part-*.parquet"))
+
+
+def test_what_was_appended_is_in_the_frames(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.append([result(1), result(0)])
+    book.append([result(2)])
+    run = load(tmp_path / "run")
+    assert run.trials["trial"].tolist() == [0, 1, 2]
+    assert run.trials["params_method"].tolist() == ["null"] * 3
+    assert run.trials["params_beta"].isna().all()
+    assert run.trials["loss"].tolist() == [0.25] * 3
+    assert run.curves[["trial", "epoch"]].to_numpy().tolist() == [[n, e] for n in range(3) for e in (1, 2)]
+
+
+def test_frames_are_plain_parquet_that_any_reader_understands(run: Run) -> None:
+    trials = pd.read_parquet(run.path / "trials").sort_values("trial", ignore_index=True)
+    assert trials["value"].tolist() == run.trials["value"].tolist()
+    assert len(pd.read_parquet(run.path / "curves")) == len(run.curves)
+
+
+def test_columns_keep_their_types_beside_empty_cells(run: Run) -> None:
+    types = run.trials.dtypes.astype(str)
+    assert types["trial"] == types["confirms"] == "int64[pyarrow]"
+    assert types["value"] == types["params_beta"] == "double[pyarrow]"
+    assert types["outcome"] == types["params_method"] == "string[pyarrow]"
+
+
+def test_the_frames_of_a_run_that_never_began_are_empty_but_have_their_columns(tmp_path: Path) -> None:
+    ledger(tmp_path)
+    run = load(tmp_path / "run")
+    assert len(run.trials) == len(run.curves) == len(run.rounds) == 0
+    assert "value" in run.trials.columns
+    assert run.best is None
+
+
+def test_a_second_driver_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    with pytest.raises(RunError, match=f"in use by another caviar .process {os.getpid()}"):
+        Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS)
+    book.close()
+    Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS).close()
+
+
+def test_the_lock_of_a_killed_driver_is_not_in_the_way(tmp_path: Path) -> None:
+    ledger(tmp_path).close()
+    code = f"import fcntl, os; fcntl.flock(open({str(tmp_path / 'run' / '.lock')!r}, 'a'), 2); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS).close()
+
+
+def test_names_that_are_taken_are_numbered_or_refused(tmp_path: Path) -> None:
+    assert [run_inline(STUDY, tmp_path).path.name for _ in range(3)] == ["bowl", "bowl-2", "bowl-3"]
+    with pytest.raises(RunError, match="exists already: choose another --name, or go on with it"):
+        ledger(tmp_path, "bowl")
+
+
+def test_an_empty_folder_is_free(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    book = ledger(tmp_path)
+    assert book.location == Disk(tmp_path / "run")
+    assert read_header(book.location)["study"]["name"] == "bowl"
+    with pytest.raises(RunError, match="in use by another caviar"):
+        Ledger.reopen(book.location, STUDY.space, METRICS)
+
+
+def test_what_is_no_run_directory_is_not_said_to_be_resumable(tmp_path: Path) -> None:
+    (tmp_path / "run" / "trials").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for name in ("run", "file"):
+        with pytest.raises(RunError, match="choose another --name, or remove it: it is no run directory"):
+            ledger(tmp_path, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"]
+
+
+def test_runs_in_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; choose another folder with --runs"):
+        ledger(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_disk_without_locks_is_not_taken_for_another_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(
+        RunError, match=r"cannot be locked against a second driver \(.*\): its disk has no locks"
+    ):
+        ledger(tmp_path)
+
+
+def test_a_truncated_segment_is_named_and_its_trials_are_trained_again_on_request(run: Run) -> None:
+    whole = load(run.path)
+    assert len(whole.trials) > 0
+    assert len(whole.curves) > 0
+    path = segments(run)[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamagedError, match=rf"{path.name} is damaged.*--repair"):
+        load(run.path).trials  # noqa: B018
+    with pytest.raises(DamagedError, match=path.name):
+        resume_inline(STUDY, run.path)
+    repaired = resume_inline(STUDY, run.path, repair=True)
+    assert (run.path / "damaged" / "trials" / path.name).is_file()
+    pd.testing.assert_frame_equal(repaired.trials[["trial", "value"]], whole.trials[["trial", "value"]])
+    pd.testing.assert_frame_equal(repaired.curves, whole.curves)
+
+
+@pytest.mark.parametrize("table", ["trials", "curves"])
+def test_a_flipped_bit_is_noticed(run: Run, table: str) -> None:
+    path = sorted((run.path / table).glob("part-*.parquet"))[0]
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=path.name):
+        resume_inline(STUDY, run.path)
+    resume_inline(STUDY, run.path, repair=True)
+    assert load(run.path).trials["trial"].tolist() == list(range(35))
+
+
+def test_curves_that_a_killed_driver_left_without_rows_do_not_count(run: Run, tmp_path: Path) -> None:
+    whole = run_inline(STUDY, tmp_path / "other")
+    last = segments(run)[-1]
+    last.unlink()
+    assert set(load(run.path).curves["trial"]) == set(load(run.path).trials["trial"])
+    assert_same_frames(whole, resume_inline(STUDY, run.path))
+
+
+def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no such run directory"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"is not a run directory: it has no study\.json"):
+        load(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(DamagedError, match=r"study.json is damaged: it is not JSON"):
+        load(tmp_path)
+
+
+def test_a_run_of_another_version_is_refused(run: Run) -> None:
+    path = run.path / "study.json"
+    header = read_header(run.location)
+    path.write_text(json.dumps({**header, "format": 99}))
+    with pytest.raises(RunError, match=r"format 99.*reads format 2"):
+        load(run.path)
+    path.write_text(json.dumps({**header, "versions": {**header["versions"], "torch": "1.0"}}))
+    with pytest.raises(RunError, match=r"begun with torch 1\.0"):
+        resume_inline(STUDY, run.path)
+
+
+def test_a_run_of_another_study_is_refused_and_says_what_differs(run: Run) -> None:
+    with pytest.raises(RunError, match="holds another study: it differs in seed; run"):
+        resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_the_study_and_what_was_recorded_is_safe(small_disk: Path) -> None:
+    study = bowl_study(rounds=(400, 400))
+    with pytest.raises(RunError, match=r"cannot write .*No space left on device.*caviar resume"):
+        run_inline(study, small_disk)
+    recorded = load(small_disk / "bowl").trials
+    assert not list((small_disk / "bowl").rglob(".*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    resumed = resume_inline(study, small_disk / "bowl")
+    assert resumed.trials["trial"].tolist() == list(range(815))
+    kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
+    assert kept["train_s"].tolist() == recorded["train_s"].tolist()
+
+
+def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(RunError, match=r"cannot write to .*Read-only file system.*--runs"):
+        run_inline(STUDY, small_disk / "runs")

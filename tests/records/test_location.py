@@ -1,0 +1,155 @@
+"""A place for runs keeps files whole, on a disk and in an object store alike."""
+
+from pathlib import Path
+
+import pytest
+
+from caviar.errors import RunError
+from caviar.records.disk import Disk
+from caviar.records.locate import locate
+from caviar.records.location import Location
+from caviar.records.store import Store
+from tests.object_store import ObjectStore
+
+
+@pytest.fixture(params=["disk", "store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    if request.param == "disk":
+        return Disk(tmp_path)
+    store: ObjectStore = request.getfixturevalue("store")
+    return locate(f"s3://{store.new_bucket()}")
+
+
+def test_what_was_written_is_read_and_replaced(place: Location) -> None:
+    for content in (b"", b"one", b"two" * 3_000_000):
+        (place / "file").write(content)
+        assert (place / "file").read() == content
+    assert place.files() == ["file"]
+
+
+def test_what_is_not_there_is_said_to_be_missing(place: Location) -> None:
+    with pytest.raises(FileNotFoundError):
+        (place / "none").read()
+    assert not (place / "none").exists()
+    assert not (place / "none").is_file()
+    assert (place / "none").files() == (place / "none").folders() == []
+    (place / "none").remove(["neither"])
+
+
+def test_files_and_folders_are_listed_by_their_names(place: Location) -> None:
+    (place / "b" / "c").make_folder()
+    for name in ("b/two", "b/one", "b/c/three"):
+        (place / name).write(b"x")
+    folder = place / "b"
+    assert folder.exists()
+    assert not folder.is_file()
+    assert folder.files() == ["one", "two"]
+    assert folder.folders() == ["c"]
+    assert (folder.name, (folder / "one").name) == ("b", "one")
+    assert list(folder.read_each(["two", "one"])) == [b"x", b"x"]
+
+
+def test_files_are_removed_and_moved(place: Location) -> None:
+    for name in map(str, range(40)):
+        (place / name).write(name.encode())
+    place.remove(str(n) for n in range(1, 40))
+    (place / "aside").make_folder()
+    (place / "0").move(place / "aside" / "zero")
+    assert (place.files(), place.folders()) == ([], ["aside"])
+    assert (place / "aside" / "zero").read() == b"0"
+
+
+def test_a_location_written_out_leads_to_it_again(place: Location) -> None:
+    (place / "runs" / "digits").make_folder()
+    (place / "runs" / "digits" / "file").write(b"x")
+    again = locate(str(place / "runs" / "digits"))
+    assert again.name == "digits"
+    assert again.files() == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("ftp://host/runs", r"ftp://... is no place for runs; use a path, file://, s3:// or gs://"),
+        ("s3:///runs", r"names no bucket: it must be s3://BUCKET/PREFIX"),
+        ("s3://KEY:HID/DEN@bucket/runs", r"names no bucket.*write %2F for each / in it"),
+        ("s3://KEY/HIDDEN@bucket/runs", r"names no bucket"),
+        (
+            "s3://b/x?secret_key=HIDDEN",
+            r"s3://b/x\?secret_key=\.\.\.: .* region, scheme and endpoint_override",
+        ),
+        ("s3://KEY:HIDDEN@b/x?foo=1", r"s3://b/x\?foo=\.\.\.: "),
+        ("s3://b/x?endpoint_override=u:HIDDEN@host", r"s3://b/x\?endpoint_override=\.\.\.: "),
+        (
+            "s3://KEY:HIDDEN@b/x?region=us-east-1&scheme=HIDDEN",
+            r"s3://b/x\?scheme=\.\.\.: must be http or https",
+        ),
+        ("s3://[KEY:HIDDEN@b/x", r"s3://... is no URI"),
+        ("file://host/runs", r"names another machine"),
+        (Path("s3://bucket/runs"), r"s3:/bucket/runs: pathlib has bent this URI: give it as text"),
+    ],
+)
+def test_what_is_no_place_for_runs_is_refused_and_no_secret_is_repeated(
+    where: str | Path, sentence: str
+) -> None:
+    with pytest.raises(RunError, match=sentence) as refusal:
+        locate(where)
+    assert "HID" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_folders_are_paths_and_file_uris(tmp_path: Path) -> None:
+    assert locate("runs/digits") == locate(Path("runs/digits")) == Disk(Path("runs/digits"))
+    assert locate((tmp_path / "my runs").as_uri()) == Disk(tmp_path / "my runs")
+
+
+def test_a_store_written_out_holds_its_endpoint_but_no_credentials() -> None:
+    uri = "s3://KEY:HID%2FDEN@bucket/my/runs/?region=eu-west-1&endpoint_override=localhost:9000"
+    location = locate(uri)
+    assert str(location / "x") == ("s3://bucket/my/runs/x?region=eu-west-1&endpoint_override=localhost:9000")
+    assert "HID" not in repr(location)
+    assert isinstance(location, Store)
+
+
+def test_a_bucket_that_is_not_there_is_refused(store: ObjectStore) -> None:
+    runs = locate("s3://no-such-bucket/runs")
+    with pytest.raises(RunError, match=r"there is no bucket s3://no-such-bucket; make it"):
+        runs.require_reachable()
+    with pytest.raises(RunError, match=r"cannot write .*no bucket.*what was recorded before is safe"):
+        (runs / "file").write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ("403 AccessDenied", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
+        ("403 InvalidAccessKeyId", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
+        ("403 SignatureDoesNotMatch", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
+        ("400 ExpiredToken", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
+        ("503 SlowDown", "the store of s3://bucket is overloaded or out of order; try again later"),
+        ("500 InternalError", "the store of s3://bucket is overloaded or out of order; try again later"),
+    ],
+)
+def test_a_store_that_refuses_is_understood(store: ObjectStore, error: str, meaning: str) -> None:
+    runs = locate("s3://bucket/runs")
+    with store.told(f"refuse {error}", "accept"):
+        for attempt in (runs.require_reachable, (runs / "file").read, lambda: (runs / "file").write(b"x")):
+            with pytest.raises(RunError, match=meaning):
+                attempt()
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_store_that_does_not_answer_is_given_up_soon(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caviar.records.locate.PATIENCE_S", 1)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    user = "anonymous@" if scheme == "gs" else "KEY:HIDDEN@"
+    runs = locate(f"{scheme}://{user}bucket/runs?endpoint_override=127.0.0.1:1&scheme=http")
+    with pytest.raises(RunError, match=rf"no answer from the store of {scheme}://bucket; see to the network"):
+        runs.require_reachable()
+
+
+@pytest.mark.parametrize("key", ["runs/digits", "a%3Fb/digits", "a b/100%25"])
+def test_what_a_location_is_called_leads_back_to_it(key: str) -> None:
+    named = locate(f"s3://bucket/{key}?region=eu-west-1")
+    assert locate(str(named)) == named
+    assert str(named).partition("?")[0].replace("%20", " ") == f"s3://bucket/{key}"

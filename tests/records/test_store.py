@@ -1,0 +1,364 @@
+"""A study whose run directory is in an object store comes to what it comes to on a disk, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import caviar as cv
+from caviar.cli import main
+from caviar.errors import DamagedError, RunError
+from caviar.records import lease, ledger
+from caviar.records.frames import load
+from caviar.records.ledger import Ledger
+from caviar.records.locate import locate
+from caviar.scheduling import loop
+from caviar.scheduling.backend import Backend
+from caviar.scheduling.progress import Silence
+from caviar.scheduling.ray_backend import RayBackend
+from caviar.scheduling.start import run_study
+from caviar.search import controller
+from caviar.study import Halving, Study
+from caviar.trial import Result
+from tests.object_store import ROOT, ObjectStore
+from tests.objectives import METRICS, Slow, bowl_study
+from tests.records.test_ledger import result
+from tests.runs import assert_same_frames, inline, resume_inline, run_inline
+
+THIEF = b'{"driver": "x", "holder": "process 7 on elsewhere"}'
+STUDY = bowl_study(rounds=(12, 8), epochs=9, halving=Halving(cohort=3))
+
+
+@pytest.fixture(autouse=True)
+def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease is settled, renewed and over within a second or so."""
+    for name, seconds in {"LEASE_S": 1.5, "RENEW_S": 0.2, "SETTLE_S": 0.1}.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.fixture
+def runs(store: ObjectStore) -> str:
+    return f"s3://{store.new_bucket()}/my/runs"
+
+
+def key(where: str, name: str = "") -> str:
+    """The name of an object, for the store's own client."""
+    return where.removeprefix("s3://") + name
+
+
+def new_ledger(runs: str, name: str = "bowl", numbered: bool = False) -> Ledger:
+    header = {
+        "study": STUDY.to_json(),
+        "metrics": list(METRICS),
+        "maximize": False,
+        "folder": ".",
+        "versions": {"caviar": "0"},
+    }
+    return Ledger.create(locate(runs), name, header, STUDY.space, METRICS, numbered)
+
+
+def reopened(run: str) -> Ledger:
+    return Ledger.reopen(locate(run), STUDY.space, METRICS)
+
+
+def test_a_study_leaves_the_same_frames_as_on_a_disk(store: ObjectStore, runs: str, tmp_path: Path) -> None:
+    run = run_inline(STUDY, runs)
+    assert str(run.location) == f"{runs}/bowl"
+    assert_same_frames(run_inline(STUDY, tmp_path), run)
+    assert key(runs, "/bowl/.lock") not in store.listed(key(runs)), "it is given back"
+    with pytest.raises(RunError, match=rf"is no folder here: copy it by `caviar fetch {runs}/bowl`"):
+        run.path  # noqa: B018
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_so_does_a_study_on_ray(runs: str, tmp_path: Path) -> None:
+    run = run_study(
+        STUDY, runs=runs, progress=False, backend=lambda data: RayBackend(STUDY.objective, data, workers=2)
+    )
+    assert_same_frames(run_inline(STUDY, tmp_path), run)
+
+
+def test_any_parquet_reader_reads_the_frames(store: ObjectStore, runs: str) -> None:
+    run = run_inline(STUDY, runs)
+    trials = pd.read_parquet(key(runs, "/bowl/trials"), filesystem=store.files)
+    assert trials.sort_values("trial")["value"].tolist() == run.trials["value"].tolist()
+
+
+def test_the_network_is_handed_over(runs: str) -> None:
+    study = Study(
+        name="iris",
+        objective=cv.Classifier(data="sklearn:iris"),
+        space=cv.Space(learning_rate=cv.log(1e-3, 1.0)),
+        rounds=[cv.Round(6, 2), cv.Confirmation(2, 2)],
+    )
+    best = load(str(run_inline(study, runs).location)).best
+    assert best is not None
+    dataset = study.objective.load()
+    assert dataset is not None
+    assert dataset.test is not None
+    right = best.predict(dataset.test.x * dataset.preprocessing.scale + dataset.preprocessing.shift)
+    assert len(right) == best.test_rows
+
+
+def test_the_command_line_shows_and_resumes_it_and_repeats_no_secret(
+    store: ObjectStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, host = store.new_bucket(), store.endpoint.removeprefix("http://")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    query = f"?endpoint_override={host}&scheme=http"
+    run = f"s3://{bucket}/runs/bowl{query}"
+    run_inline(STUDY, f"s3://key:hid%2Fden@{bucket}/runs{query}")
+    secret = f"s3://key:hid%2Fden@{bucket}/runs/bowl{query}"
+    script = tmp_path / "experiment.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.records.test_store import STUDY\nstudy = STUDY\n"
+    )
+    assert main(["show", secret]) == 0
+    assert f"caviar.load('{run}')" in capsys.readouterr().out.replace("\n", "")
+    assert main(["resume", secret, str(script)]) == 0
+    for path in store.listed(f"{bucket}/runs/bowl/trials"):
+        store.put(path, b"damaged")
+    assert main(["show", secret]) == 1
+    assert main(["resume", secret]) == 1
+    assert main(["show", secret.replace("runs/bowl", "nowhere")]) == 1
+    assert main(["fetch", secret, str(tmp_path / "x")]) == 1
+    written = capsys.readouterr()
+    everything = written.out + written.err + str([store.get(path) for path in store.listed(bucket)])
+    assert "hid" not in everything
+
+
+def test_names_that_are_taken_are_numbered_or_refused(runs: str) -> None:
+    assert [run_inline(STUDY, runs).location.name for _ in range(3)] == ["bowl", "bowl-2", "bowl-3"]
+    with pytest.raises(
+        RunError, match=rf"exists already: .*, or go on with it by `caviar resume {runs}/bowl`"
+    ):
+        new_ledger(runs)
+
+
+def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str) -> None:
+    begun: list[Ledger] = []
+    threads = [
+        threading.Thread(target=lambda: begun.append(new_ledger(runs, numbered=True))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({str(book.location) for book in begun}) == 4
+    for number, book in enumerate(begun):
+        book.append([result(number)])
+        book.close()
+
+
+def test_a_second_driver_is_refused_while_the_first_is_at_work(runs: str) -> None:
+    book = new_ledger(runs)
+    with pytest.raises(RunError, match=rf"in use by another caviar \(process {os.getpid()} on "):
+        reopened(f"{runs}/bowl")
+    book.append([result(0)])
+    book.close()
+    began = time.monotonic()
+    reopened(f"{runs}/bowl").close()
+    assert time.monotonic() - began < lease.LEASE_S, "what was given back is not waited for"
+
+
+def test_a_driver_that_was_taken_over_writes_nothing_more(store: ObjectStore, runs: str) -> None:
+    first = new_ledger(runs)
+    first.append([result(0)])
+    while store.get(key(runs, "/bowl/.lock")) != THIEF:  # which a renewal under way may write over
+        store.put(key(runs, "/bowl/.lock"), THIEF)
+        time.sleep(lease.RENEW_S)
+    written = store.listed(key(runs))
+    attempts: list[Callable[[], None]] = [
+        lambda: first.append([result(1)]),
+        first.merge,
+        lambda: first.write_rounds([]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
+            attempt()
+    with pytest.raises(RunError, match=r"was taken over"):
+        first.check_lock()
+    first.close()
+    assert store.listed(key(runs)) == written
+
+
+def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: str) -> None:
+    def steal() -> bool:
+        if store.listed(key(runs, "/bowl/trials")):
+            store.put(key(runs, "/bowl/.lock"), THIEF)
+        return False
+
+    study = bowl_study(rounds=(200,), objective=Slow(pause_s=0.01))
+    book = Ledger.create(
+        locate(runs),
+        "bowl",
+        {"study": study.to_json(), "metrics": list(METRICS)},
+        study.space,
+        METRICS,
+        False,
+    )
+    backend = inline(study)(None)
+    watcher = loop.Loop(study, None, book, backend, Silence(), steal)
+    with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
+        watcher.run()
+    book.close()
+
+
+EXPERIMENT = """
+import sys
+from caviar.records import lease
+from tests.objectives import Slow, bowl_study
+from tests.runs import run_inline
+
+lease.LEASE_S, lease.RENEW_S, lease.SETTLE_S = 1.5, 0.2, 0.1
+run_inline(bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.02)), sys.argv[1])
+"""
+
+
+def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
+    store: ObjectStore, runs: str, tmp_path: Path
+) -> None:
+    study = bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.0))
+    driver = subprocess.Popen(
+        [sys.executable, "-c", EXPERIMENT, runs], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    while len(store.listed(key(runs, "/bowl/trials"))) < 2:
+        assert driver.poll() is None, "the driver ended by itself"
+        time.sleep(0.05)
+    with pytest.raises(RunError, match=rf"in use by another caviar \(process {driver.pid} on "):
+        resume_inline(study, f"{runs}/bowl")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    recorded = load(f"{runs}/bowl").trials
+    resumed = resume_inline(study, f"{runs}/bowl")
+    kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
+    assert 0 < len(recorded) < len(resumed.trials)
+    assert kept["train_s"].tolist() == recorded["train_s"].tolist(), "a recorded trial was trained again"
+    assert_same_frames(run_inline(study, tmp_path), resumed)
+
+
+@pytest.mark.parametrize("table", ["trials", "curves"])
+@pytest.mark.parametrize("harm", ["truncated", "flipped"])
+def test_a_damaged_object_is_named_and_its_trials_are_trained_again_on_request(
+    store: ObjectStore, runs: str, table: str, harm: str, tmp_path: Path
+) -> None:
+    run_inline(STUDY, runs)
+    path = store.listed(key(runs, f"/bowl/{table}"))[0]
+    content = bytearray(store.get(path))
+    content[60] ^= 1
+    store.put(path, bytes(content) if harm == "flipped" else bytes(content[:-100]))
+    with pytest.raises(DamagedError, match=rf"s3://{path} is damaged.*--repair"):
+        resume_inline(STUDY, f"{runs}/bowl")
+    repaired = resume_inline(STUDY, f"{runs}/bowl", repair=True)
+    name = path.rpartition("/")[2]
+    assert key(runs, f"/bowl/damaged/{table}/{name}") in store.listed(key(runs))
+    whole = run_inline(STUDY, tmp_path)
+    pd.testing.assert_frame_equal(repaired.trials[["trial", "value"]], whole.trials[["trial", "value"]])
+    pd.testing.assert_frame_equal(repaired.curves, whole.curves)
+
+
+def test_frames_are_read_while_a_driver_writes_and_merges(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MERGE_AT", 3)
+    book = new_ledger(runs)
+    seen, over = [0], threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            run = load(f"{runs}/bowl")
+            assert run.trials["trial"].tolist() == list(range(len(run.trials)))
+            assert len(run.curves) == 2 * len(run.trials)
+            seen.append(len(run.trials))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(24):
+        book.append([result(number)])
+    over.set()
+    reader.join()
+    book.close()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2, "it was read while it grew"
+    assert len(load(f"{runs}/bowl").trials) == 24
+
+
+def test_a_store_that_goes_away_stops_the_study_and_what_was_recorded_is_safe(
+    store: ObjectStore, runs: str, tmp_path: Path
+) -> None:
+    study = bowl_study(rounds=(60, 40), objective=Slow(pause_s=0.01))
+    gone = threading.Event()
+
+    def go_away() -> None:
+        while not store.listed(key(runs, "/bowl/trials")):
+            time.sleep(0.02)
+        store.tell("stop")
+        gone.set()
+
+    thread = threading.Thread(target=go_away)
+    thread.start()
+    with pytest.raises(
+        RunError, match=r"cannot .* s3://.*: no answer from the store of s3://bucket-\d+; see to"
+    ):
+        run_inline(study, runs)
+    thread.join()
+    assert gone.is_set()
+    store.tell("start")
+    recorded = load(f"{runs}/bowl").trials
+    resumed = resume_inline(study, f"{runs}/bowl")
+    kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
+    assert 0 < len(recorded) < len(resumed.trials)
+    assert kept["train_s"].tolist() == recorded["train_s"].tolist()
+    assert_same_frames(run_inline(study, tmp_path), resumed)
+
+
+@pytest.mark.slow
+def test_a_slow_store_is_written_to_less_often(
+    store: ObjectStore, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "MAX_CHUNK", 1)
+    study, append = bowl_study(rounds=(300,), objective=Slow(pause_s=0.01)), Ledger.append
+    appended: list[tuple[float, float]] = []
+
+    def timed_append(book: Ledger, results: Sequence[Result]) -> None:
+        began = time.monotonic()
+        append(book, results)
+        appended.append((began, time.monotonic()))
+
+    monkeypatch.setattr(Ledger, "append", timed_append)
+    with store.told("delay 0.05", "delay 0"):
+        run = run_inline(study, runs)
+    stages = run.trials["round"].nunique()  # what is left of a stage is recorded at once
+    assert len(appended) > stages + 1
+    pauses = [(end - begin, later - end) for (begin, end), (later, _) in pairwise(appended)]
+    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_EVERY * took_s, 5.0)]
+    assert len(short) <= stages
+    assert_same_frames(run_inline(study, tmp_path), run)
+
+
+@pytest.mark.parametrize(
+    ("runs", "sentence"),
+    [
+        ("s3://no-such-bucket/runs", "there is no bucket s3://no-such-bucket; make it"),
+        ("s3://b/runs?endpoint_override=127.0.0.1:1&scheme=http", "no answer from the store of s3://b"),
+        ("nowhere://b/runs", "is no place for runs"),
+    ],
+)
+@pytest.mark.usefixtures("store")
+def test_a_place_that_cannot_be_is_refused_before_any_work(runs: str, sentence: str) -> None:
+    def no_workers(dataset: object) -> Backend:
+        raise AssertionError("it is too late to refuse")
+
+    with pytest.raises(RunError, match=sentence):
+        run_study(STUDY, runs=runs, progress=False, backend=no_workers)
+    with pytest.raises(RunError, match=sentence):
+        load(runs)

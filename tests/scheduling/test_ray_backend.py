@@ -1,0 +1,292 @@
+"""Workers on Ray: as many as asked for, replaced when they die, refused in clear words."""
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from caviar.data.splits import Dataset
+from caviar.errors import ClusterError, DataError
+from caviar.scheduling import ray_backend
+from caviar.scheduling.backend import Arrived, Happening
+from caviar.scheduling.ray_backend import RayBackend
+from caviar.scheduling.shapes import shortage, worker_counts
+from caviar.scheduling.worker import Finished, Task
+from caviar.search.messages import Joined, Lost
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Engine
+from caviar.training.function import Function
+from caviar.trial import Outcome, Trial
+from tests.functions import noisy_bowl
+from tests.objectives import Bowl
+
+ROOT = Path(__file__).parents[2]
+
+
+def tasks(*numbers: int) -> list[Task]:
+    trials = [Trial(number=n, round=1, params={"rate": 0.1}, epochs=2, seed=n) for n in numbers]
+    return [Task(trial=trial) for trial in trials]
+
+
+def wait_for(backend: RayBackend, count: int) -> list[Happening]:
+    """The next so many happenings."""
+    happened: list[Happening] = []
+    deadline = time.monotonic() + 60
+    while len(happened) < count:
+        assert time.monotonic() < deadline
+        happened += backend.poll(0.5)
+    return happened
+
+
+@dataclass(frozen=True)
+class Unready(Bowl):
+    """Its engine cannot be built."""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        raise DataError("the rows are gone")
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "expected"),
+    [(None, None, (4, 2)), (1, None, (1, 2)), (None, 0, (4, 0)), (0, 1, (0, 1)), (4, 2, (4, 2))],
+)
+def test_workers_are_one_a_core_and_one_a_gpu_unless_fewer_are_asked_for(
+    workers: int | None, gpus: int | None, expected: tuple[int, int]
+) -> None:
+    assert worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "sentence"),
+    [
+        (5, None, "5 workers asked for, but the cluster has 4 cores: use --workers 4"),
+        (None, 3, "3 GPU workers asked for, but the cluster has 2 GPUs: use --gpus 2"),
+        (0, 0, "no workers"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused(
+    workers: int | None, gpus: int | None, sentence: str
+) -> None:
+    with pytest.raises(ClusterError, match=sentence):
+        worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_chunk_comes_back_from_the_worker_it_was_sent_to() -> None:
+    backend = RayBackend(Bowl(), None, workers=2)
+    try:
+        assert {h.worker for h in wait_for(backend, 2) if isinstance(h, Joined)} == {"cpu-0", "cpu-1"}
+        for chunk in range(6):
+            backend.submit(f"cpu-{chunk % 2}", chunk, tasks(2 * chunk, 2 * chunk + 1), None)
+        arrived = wait_for(backend, 6)
+        assert all(isinstance(h, Arrived) for h in arrived)
+        assert {(h.worker, h.chunk) for h in arrived if isinstance(h, Arrived)} == {
+            (f"cpu-{chunk % 2}", chunk) for chunk in range(6)
+        }
+        results = [f.result for h in arrived if isinstance(h, Arrived) for f in h.finished]
+        assert sorted(r.trial.number for r in results) == list(range(12))
+        assert {r.outcome for r in results} == {Outcome.COMPLETED}
+        assert all(r.node and r.worker for r in results)
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "free", "sentence"),
+    [
+        (
+            [{"CPU": 1.0}] * 8,
+            {},
+            "waiting for 8 workers: the cluster's cores are in use (0 of 8 CPU free)",
+        ),
+        (
+            [{"CPU": 4.0, "GPU": 0.5}],
+            {"CPU": 3.0, "GPU": 0.25},
+            "waiting for 1 worker: the cluster's cores and GPUs are in use "
+            "(3 of 8 CPU free, 0.25 of 2 GPU free)",
+        ),
+        ([{"CPU": 1.0}], {"CPU": 1.0}, None),
+        ([], {}, None),
+    ],
+)
+def test_a_shortage_is_said_only_where_there_is_one(
+    waiting: list[dict[str, float]], free: dict[str, float], sentence: str | None
+) -> None:
+    assert shortage(waiting, {"CPU": 8.0, "GPU": 2.0}, free) == sentence
+
+
+def test_it_is_said_that_what_workers_need_is_gone_with_its_machine() -> None:
+    sentence = "waiting for 1 worker: no machine of the cluster has cores for it now"
+    assert shortage([{"CPU": 1.0}], {}, {}) == sentence
+    assert shortage([{"CPU": 1.0, "GPU": 1.0}], {"GPU": 1.0}, {"GPU": 0.0}) == sentence
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_whose_cores_others_hold_are_waited_for_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_backend, "PATIENCE_S", 0.5)
+    others = RayBackend(Bowl(), None, workers=2)
+    ours = None
+    try:
+        wait_for(others, 2)
+        ours = RayBackend(Bowl(), None, workers=2)
+        deadline = time.monotonic() + 60
+        while not caplog.messages:
+            assert time.monotonic() < deadline
+            assert ours.poll(0.1) == []
+        (said,) = caplog.messages
+        assert said == "waiting for 2 workers: the cluster's cores are in use (0 of 2 CPU free)"
+        others.close()
+        assert len(wait_for(ours, 2)) == 2
+    finally:
+        others.close()
+        if ours is not None:
+            ours.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dead_worker_is_reported_with_its_suspects_and_replaced() -> None:
+    backend = RayBackend(Bowl("exit", frozenset({7})), None, workers=1)
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, tasks(1), None)
+        assert isinstance(wait_for(backend, 1)[0], Arrived)
+        backend.submit("cpu-0", 1, tasks(7), None)
+        backend.submit("cpu-0", 2, tasks(2), None)
+        happened = wait_for(backend, 2)
+        (lost,) = [h for h in happened if isinstance(h, Lost)]
+        assert (lost.worker, lost.suspects) == ("cpu-0", frozenset({1, 2}))
+        assert Joined("cpu-1") in happened
+        backend.submit("cpu-0", 3, tasks(3), None)  # the loop may not have read of its death yet
+        backend.submit("cpu-1", 4, tasks(2), None)
+        (arrived,) = wait_for(backend, 1)
+        assert isinstance(arrived, Arrived)
+        assert arrived.chunk == 4
+    finally:
+        backend.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_paused_trial_goes_on_at_another_worker_also_where_its_state_went_down_with_the_first(
+    dies: bool,
+) -> None:
+    whole = Trial(number=0, round=1, params={"x": 0.1}, epochs=6, seed=0)
+    objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"))
+    backend = RayBackend(objective, None, workers=2)
+
+    def train(worker: str, task: Task) -> Finished:
+        backend.submit(worker, 0, [task], None)
+        while True:
+            (happened,) = wait_for(backend, 1)
+            if isinstance(happened, Arrived):
+                return happened.finished[0]
+
+    try:
+        wait_for(backend, 2)
+        parts = [train("cpu-0", Task(trial=whole, until=2))]
+        parts.append(train("cpu-0", Task(trial=whole, until=4, state=parts[0].state, engine="function")))
+        expected = train(
+            "cpu-0", Task(trial=whole, state=parts[1].state, engine="function")
+        ).result.measurements
+        if dies:
+            backend._ray.kill(backend._actors["cpu-0"].handle)
+            time.sleep(1.0)
+        last = train(
+            "cpu-1", Task(trial=whole, state=parts[1].state, engine="function", replay=(2, 4))
+        ).result
+    finally:
+        backend.close()
+    assert [part.result.outcome for part in parts] == [Outcome.STOPPED, Outcome.STOPPED]
+    assert last.outcome is Outcome.COMPLETED
+    assert [m.epoch for m in last.measurements] == ([1, 2, 3, 4, 5, 6] if dies else [5, 6])
+    assert last.measurements[-2:] == expected
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_worker_that_cannot_start_ends_the_study_with_its_reason() -> None:
+    backend = RayBackend(Unready(), None, workers=1)
+    try:
+        with pytest.raises(ClusterError, match="worker cpu-0 cannot start: DataError: the rows are gone"):
+            wait_for(backend, 1)
+    finally:
+        backend.close()
+
+
+@pytest.mark.slow
+def test_a_gpu_that_is_not_there_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("torch can use a GPU here")
+    script = tmp_path / "experiment.py"
+    script.write_text("from tests.objectives import bowl_study\nstudy = bowl_study()\n")
+    command = [
+        sys.executable,
+        "-m",
+        "caviar",
+        "run",
+        str(script),
+        "--runs",
+        str(tmp_path),
+        "--workers",
+        "0",
+        "--gpus",
+        "1",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert "1 GPU workers asked for, but the cluster has 0 GPUs: use --gpus 0" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+class TorchFree(Classifier):
+    """Its workers refuse to start if torch has been loaded."""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        engine = super().make_engine(dataset, device)
+        if "torch" in sys.modules:
+            raise DataError("torch has been loaded")
+        return engine
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_worker_with_the_native_engine_does_not_load_torch() -> None:
+    objective = TorchFree(data="sklearn:iris")
+    backend = RayBackend(objective, objective.load().without_test(), workers=1)
+    try:
+        assert wait_for(backend, 1) == [Joined("cpu-0")]
+    finally:
+        backend.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_time_of_a_chunk_runs_from_when_its_worker_begins_it_and_no_longer() -> None:
+    def deadlines() -> list[float]:
+        return [sent.deadline - time.monotonic() for sent in backend._under_way.values()]
+
+    backend = RayBackend(
+        Function(noisy_bowl, metric="loss", metrics=("loss", "draws"), time_limit_s=60.0), None, workers=1
+    )
+    trials = [Trial(number=n, round=1, params={"x": 0.1}, epochs=2, seed=n) for n in range(20)]
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, [Task(trial=trials[0])], None)
+        for chunk in range(1, 20):
+            backend.submit("cpu-0", chunk, [Task(trial=trials[chunk])], None)
+            assert deadlines()[1] == float("inf")
+            while len(backend._under_way) > 1:
+                backend.poll(1.0)
+            assert deadlines()[0] <= 60.0
+    finally:
+        backend.close()

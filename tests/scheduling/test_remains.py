@@ -1,0 +1,72 @@
+"""What killed drivers leave of their Ray sessions is removed, and nothing else."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from caviar.scheduling import remains
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def session(sessions: Path, name: str) -> Path:
+    folder = sessions / f"session_{name}"
+    (folder / "sockets").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    return folder
+
+
+def names(sessions: Path) -> list[str]:
+    return sorted(entry.name for entry in sessions.iterdir())
+
+
+def test_the_session_of_a_living_driver_stays_and_that_of_a_dead_one_goes(sessions: Path) -> None:
+    living, dead = session(sessions, "living"), session(sessions, "dead")
+    held = remains.mark(living)
+    remains.mark(dead).close()  # as the end of a process does
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == ["session_living"]
+    assert living.stat().st_mode & 0o77 == 0, "it is nobody else's"
+    held.close()
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == []
+
+
+def test_a_session_that_is_none_of_ours_stays(sessions: Path) -> None:
+    session(sessions, "of_somebody")
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == ["session_of_somebody"]
+
+
+def test_a_session_whose_raylet_still_answers_stays(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = session(sessions, "ending")
+    remains.mark(folder).close()
+    monkeypatch.chdir(folder)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as raylet:
+        raylet.bind("sockets/raylet")
+        raylet.listen()
+        remains.clear_of_the_dead(Path(".."))
+        assert names(sessions) == ["session_ending"]
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == []
+
+
+def test_a_session_that_was_kept_for_its_logs_stays(sessions: Path) -> None:
+    folder = session(sessions, "troubled")
+    held = remains.mark(folder)
+    remains.keep(folder)
+    held.close()
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == ["session_troubled"]
+
+
+def test_the_link_to_the_latest_session_goes_with_it(sessions: Path) -> None:
+    folder = session(sessions, "dead")
+    remains.mark(folder).close()
+    (sessions / "session_latest").symlink_to(folder)
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == []

@@ -1,0 +1,339 @@
+"""Where the next round draws follows from the best trials so far, and every change has a reason."""
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caviar.errors import StudyError
+from caviar.search.narrowing import Decision, narrow, rank
+from caviar.search.region import Region, around
+from caviar.search.sampling import draws
+from caviar.space import Choice, Interval, Space, choice, integer, linear, log, reverse_log, when
+from caviar.study import Narrowing
+from caviar.trial import Outcome, Value
+from tests.search.frames import searched
+
+RULE = Narrowing()
+LINE = Space(x=linear(0.0, 1.0))
+EVERY_KIND = Space(
+    rate=log(1e-4, 1.0),
+    momentum=reverse_log(0.8, 0.999),
+    layers=integer(1, 4),
+    units=integer(16, 256, scale="log"),
+    dropout=linear(0.0, 0.5),
+    method=choice("plain", "heavy", None),
+    beta=when(reverse_log(0.8, 0.99), method="heavy"),
+    last=when(integer(8, 64), layers=(3, 4)),
+)
+
+
+def on_line(places: list[float], *, round_number: int = 2, rule: Narrowing = RULE) -> tuple[Region, Decision]:
+    """The region after trials at these places, best first."""
+    trials = searched(LINE, [{"x": x} for x in places], [float(i) for i in range(len(places))])
+    region, decisions = narrow(trials, Region(whole=LINE), rule, round_number=round_number, maximize=False)
+    return region, decisions[0]
+
+
+def bounds(region: Region, name: str = "x") -> tuple[float, float]:
+    domain = region.space[name].domain
+    assert isinstance(domain, Interval)
+    return domain.low, domain.high
+
+
+def some_trials(count: int, seed: int) -> list[dict[str, Value]]:
+    return list(draws(Region(whole=EVERY_KIND), RULE, count=count, seed=seed, round_number=1))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[dict[str, Value]], list[float | None]]:
+    count = draw(st.integers(1, 40))
+    values = draw(st.lists(st.none() | st.floats(-1, 1, allow_nan=False), min_size=count, max_size=count))
+    return some_trials(count, draw(st.integers(0, 5))), values
+
+
+def test_the_next_round_draws_around_the_best() -> None:
+    region, decision = on_line([0.5, 0.52, 0.48, 0.51, *[0.9] * 20], round_number=4)
+    low, high = bounds(region)
+    assert low == pytest.approx(0.48 - 0.225)
+    assert high == pytest.approx(0.52 + 0.225)
+    assert region.trials == (0, 1, 2, 3)
+    assert decision.action == "narrowed"
+    assert (decision.elite, decision.elite_low, decision.elite_high, decision.best) == (4, 0.48, 0.52, 0.5)
+    assert "the best 4 lie in 0.48 .. 0.52" in decision.reason
+
+
+def test_two_good_places_are_kept_without_the_ground_between() -> None:
+    region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], round_number=8)
+    drawn = [p["x"] for p in draws(region, Narrowing(explore=0.0), count=40, seed=1, round_number=8)]
+    assert all(abs(x - 0.1) < 0.08 or abs(x - 0.9) < 0.08 for x in drawn)  # type: ignore[operator]
+    assert min(drawn) < 0.5 < max(drawn)  # type: ignore[type-var, operator]
+
+
+def test_from_round_to_round_the_stretch_gets_narrower_but_never_below_its_least() -> None:
+    widths = [RULE.width_in(number) for number in range(1, 30)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] == 1.0
+    assert widths[-1] == RULE.least_width
+    low, high = bounds(on_line([0.5] * 8, round_number=1_000)[0])
+    assert high - low == pytest.approx(RULE.least_width)
+
+
+def test_a_range_opens_again_at_the_edge_where_the_best_lies() -> None:
+    whole = Region(whole=LINE)
+    narrowed = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    trials = searched(LINE, [{"x": x} for x in (0.5, 0.49, 0.48, 0.47)], [1.0, 2.0, 3.0, 4.0])
+    region, (decision,) = narrow(trials, narrowed, RULE, round_number=6, maximize=False)
+    assert bounds(region)[1] > bounds(narrowed)[1]
+    assert decision.action in ("widened", "moved")
+    assert "it opens at the upper end" in decision.reason
+    assert "near the end of the last range" in decision.reason
+    assert bounds(region)[1] <= bounds(whole)[1]
+
+
+def test_the_best_near_the_end_of_what_the_study_declares_is_said() -> None:
+    _, decision = on_line([0.99, 0.98, 0.97, 0.96, *[0.1] * 10])
+    assert "near the end of what the study allows" in decision.reason
+
+
+def test_no_option_of_a_choice_is_ever_ruled_out_only_made_rarer() -> None:
+    space = Space(method=choice("a", "b", "c"))
+    trials = searched(space, [{"method": "a"}] * 10 + [{"method": "b"}] * 30, [*range(10), *range(100, 130)])
+    region, (decision,) = narrow(trials, Region(whole=space), RULE, round_number=2, maximize=False)
+    shares = region.shares("method", RULE.stray)
+    assert sum(shares) == pytest.approx(1)
+    assert shares[0] > 0.8
+    assert min(shares) >= RULE.stray / 3 - 1e-12
+    assert decision.action == "weighted"
+    assert decision.counts == (4, 0, 0)
+    assert "took a: 4, b: 0, c: 0" in decision.reason
+    assert decision.after == "a 87%, b 7%, c 7%"
+
+
+def test_draws_take_the_options_in_the_shares_that_are_told() -> None:
+    space = Space(method=choice("a", "b", "c"))
+    elite = ({"method": "a"}, {"method": "a"}, {"method": "b"}, {"method": "b"})
+    region = Region(whole=space, elite=elite, near={"method": ("a", "a", "b", "b")}, width=0.5)
+    rule = Narrowing(explore=0.0)
+    drawn = [p["method"] for p in draws(region, rule, count=600, seed=3, round_number=2)]
+    for option, share in zip("abc", region.shares("method", rule.stray), strict=True):
+        assert drawn.count(option) / 600 == pytest.approx(share, abs=0.06)
+
+
+def test_a_conditional_parameter_is_judged_by_the_trials_that_have_it() -> None:
+    space = Space(method=choice("plain", "heavy"), beta=when(linear(0.0, 1.0), method="heavy"))
+    plain: list[Mapping[str, Value]] = [{"method": "plain"}] * 20
+    heavy: list[Mapping[str, Value]] = [
+        {"method": "heavy", "beta": beta} for beta in (0.3, 0.31, 0.29, 0.3, 0.9, 0.9, 0.9)
+    ]
+    values = [*range(20), *range(100, 107)]
+    region, decisions = narrow(
+        searched(space, [*plain, *heavy], values), Region(whole=space), RULE, round_number=6, maximize=False
+    )
+    assert {p["method"] for p in region.elite} == {"plain"}
+    assert region.near["beta"] == (0.3, 0.31, 0.29, 0.3)
+    assert bounds(region, "beta")[1] < 0.5
+    assert decisions[1].elite == 4
+
+
+def test_a_parameter_that_too_few_trials_have_keeps_its_range() -> None:
+    space = Space(method=choice("plain", "heavy"), beta=when(linear(0.0, 1.0), method="heavy"))
+    rows: list[Mapping[str, Value]] = [{"method": "plain"}] * 20 + [{"method": "heavy", "beta": 0.3}] * 3
+    region, decisions = narrow(
+        searched(space, rows, [*range(23)]), Region(whole=space), RULE, round_number=6, maximize=False
+    )
+    assert bounds(region, "beta") == (0.0, 1.0)
+    assert decisions[1].action == "kept"
+    assert "fewer than 4" in decisions[1].reason
+
+
+def test_too_few_completed_trials_keep_the_region() -> None:
+    before = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    trials = searched(LINE, [{"x": 0.9}] * 10, [1.0, 2.0, 3.0, *[None] * 7])
+    region, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
+    assert region == before
+    assert decision.action == "kept"
+    assert decision.reason == "only 3 trials completed"
+
+
+def test_a_parameter_whose_condition_holds_nowhere_in_the_region_is_dropped_and_may_come_back() -> None:
+    space = Space(layers=integer(1, 9), last=when(integer(8, 64), layers=(8, 9)))
+    few: list[Mapping[str, Value]] = [{"layers": 2}] * 10
+    many: list[Mapping[str, Value]] = [{"layers": 9, "last": 32}] * 10
+    rule = Narrowing(width=0.2)
+    shallow, decisions = narrow(
+        searched(space, [*few, *many], [*range(20)]),
+        Region(whole=space),
+        rule,
+        round_number=2,
+        maximize=False,
+    )
+    assert list(shallow.space) == ["layers"]
+    assert decisions[1].action == "dropped"
+    assert decisions[1].reason == "layers is no longer 8 or 9"
+    deep, decisions = narrow(
+        searched(space, [*few, *many], [*range(20, 0, -1)]), shallow, rule, round_number=3, maximize=False
+    )
+    assert list(deep.space) == ["layers", "last"]
+    assert decisions[0].action == "moved"
+
+
+def test_diverged_trials_are_never_in_the_elite() -> None:
+    trials = searched(LINE, [{"x": 0.9}] * 10 + [{"x": 0.2}] * 5, [None] * 10 + [1.0] * 5)
+    region, _ = narrow(trials, Region(whole=LINE), RULE, round_number=2, maximize=True)
+    assert region.near["x"] == (0.2,) * 4
+
+
+def test_ties_go_to_the_smaller_dev_loss_then_to_the_earlier_trial() -> None:
+    trials = searched(LINE, [{"x": 0.1}] * 4, [0.9, 0.9, 0.9, 0.8], dev_loss=[0.5, 0.3, 0.3, 0.1])
+    assert rank(trials, maximize=True)["trial"].tolist() == [1, 2, 0, 3]
+    assert rank(trials, maximize=False)["trial"].tolist() == [3, 1, 2, 0]
+
+
+def test_a_failed_trial_with_a_value_does_not_count() -> None:
+    outcomes = [Outcome.FAILED, Outcome.STOPPED, Outcome.COMPLETED]
+    trials = searched(LINE, [{"x": 0.1}] * 3, [0.9, 0.9, 0.1], outcomes=outcomes)
+    assert rank(trials, maximize=True)["trial"].tolist() == [2, 1]
+
+
+def test_completed_trials_come_before_stopped_ones_and_those_that_came_further_before_others() -> None:
+    outcomes = [Outcome.STOPPED, Outcome.COMPLETED, Outcome.STOPPED, Outcome.STOPPED, Outcome.COMPLETED]
+    trials = searched(LINE, [{"x": 0.1}] * 5, [0.99, 0.5, 0.8, 0.9, 0.6], outcomes=outcomes)
+    trials["epochs_trained"] = [1, 9, 3, 3, 7]  # a function may end before its last epoch
+    assert rank(trials, maximize=True)["trial"].tolist() == [4, 1, 3, 2, 0]
+
+
+@given(histories(), st.integers(2, 12), st.booleans(), st.integers(0, 3))
+def test_no_draw_leaves_what_the_study_declares_and_none_but_exploring_ones_leave_the_region(
+    history: tuple[list[dict[str, Value]], list[float | None]], round_number: int, maximize: bool, seed: int
+) -> None:
+    trials = searched(EVERY_KIND, *history)
+    region, _ = narrow(trials, Region(whole=EVERY_KIND), RULE, round_number=round_number, maximize=maximize)
+    rule = Narrowing(explore=0.0)
+    for params in draws(region, rule, count=10, seed=seed, round_number=round_number):
+        for name, value in params.items():
+            assert value in EVERY_KIND[name].domain
+            if (domain := region.space[name].domain if name in region.space else None) is None:
+                raise AssertionError(f"{name} is not in the region")
+            if isinstance(domain, Interval):
+                assert domain.low * (1 - 1e-9) <= value <= domain.high * (1 + 1e-9)  # type: ignore[operator]
+
+
+@given(histories(), st.booleans())
+def test_every_range_lies_within_the_whole_and_is_at_least_half_a_stretch_wide(
+    history: tuple[list[dict[str, Value]], list[float | None]], maximize: bool
+) -> None:
+    trials = searched(EVERY_KIND, *history)
+    region, decisions = narrow(trials, Region(whole=EVERY_KIND), RULE, round_number=5, maximize=maximize)
+    assert [decision.parameter for decision in decisions] == list(EVERY_KIND)
+    for name, parameter in region.space.items():
+        whole, domain = EVERY_KIND[name].domain, parameter.domain
+        if isinstance(domain, Choice):
+            assert domain == whole
+            continue
+        assert isinstance(whole, Interval)
+        assert whole.low <= domain.low < domain.high <= whole.high
+        assert domain.width >= region.width * whole.width / 2 - 1e-9
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(
+    history: tuple[list[dict[str, Value]], list[float | None]], random: Random
+) -> None:
+    trials = searched(EVERY_KIND, *history)
+    shuffled = trials.sample(frac=1, random_state=random.randrange(2**31))
+    one, other = (
+        narrow(frame, Region(whole=EVERY_KIND), RULE, round_number=3, maximize=True)
+        for frame in (trials, shuffled)
+    )
+    assert one == other
+
+
+def test_a_draw_depends_on_seed_round_and_index_alone() -> None:
+    region = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    ten = list(draws(region, RULE, count=10, seed=7, round_number=3))
+    assert list(draws(region, RULE, count=4, seed=7, round_number=3)) == ten[:4]
+    assert list(draws(region, RULE, count=10, seed=8, round_number=3)) != ten
+    assert list(draws(region, RULE, count=10, seed=7, round_number=4)) != ten
+
+
+def test_some_draws_still_come_from_the_whole_space() -> None:
+    region = Region(whole=LINE, elite=({"x": 0.5},), near={"x": (0.5,)}, width=0.1)
+    drawn = [p["x"] for p in draws(region, Narrowing(explore=0.2), count=400, seed=0, round_number=2)]
+    far = sum(abs(x - 0.5) > 0.05 for x in drawn)  # type: ignore[operator]
+    assert 0.12 < far / 400 < 0.25
+
+
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_draws_stay_near_one_of_the_elite_or_mix_them(mix: float) -> None:
+    space = Space(x=linear(0, 1), y=linear(0, 1))
+    elite = ({"x": 0.1, "y": 0.1}, {"x": 0.9, "y": 0.9})
+    region = Region(whole=space, elite=elite, near={"x": (0.1, 0.9), "y": (0.1, 0.9)}, width=0.1)
+    rule = Narrowing(mix=mix, explore=0.0)
+    apart = sum(
+        abs(p["x"] - p["y"]) > 0.5  # type: ignore[operator]
+        for p in draws(region, rule, count=200, seed=0, round_number=2)
+    )
+    assert apart == 0 if mix == 0 else 60 < apart < 140
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_other_samplers_draw_from_the_range_that_holds_the_region(sampler: str) -> None:
+    region = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    rule = Narrowing(explore=0.0)
+    for params in draws(region, rule, count=8, seed=0, round_number=2, sampler=sampler):
+        assert params["x"] in region.space["x"].domain
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"elite": 0.0}, "elite"),
+        ({"mix": 1.5}, "mix"),
+        ({"least_width": 0.0}, "least_width"),
+        ({"least_elite": 1}, "2"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(fields: dict[str, float], said: str) -> None:
+    with pytest.raises(StudyError, match=said):
+        Narrowing(**fields)  # type: ignore[arg-type]
+
+
+def test_a_stretch_at_the_end_of_a_range_reaches_the_end() -> None:
+    region = Region(whole=LINE, elite=({"x": 0.98},), near={"x": (0.98,)}, width=0.2)
+    rule = Narrowing(explore=0.0)
+    drawn = [float(p["x"]) for p in draws(region, rule, count=400, seed=0, round_number=2)]  # type: ignore[arg-type]
+    assert 0.99 < max(drawn) <= 1.0
+    assert sum(x > 0.99 for x in drawn) > 20
+
+
+def test_whole_numbers_are_drawn_evenly_at_first_and_narrow_to_one_and_its_neighbours() -> None:
+    space = Space(layers=integer(1, 5))
+
+    def shares(region: Region, round_number: int) -> list[float]:
+        drawn = draws(region, Narrowing(explore=0.0), count=1_000, seed=0, round_number=round_number)
+        tally = Counter(p["layers"] for p in drawn)
+        assert all(type(value) is int for value in tally)
+        return [tally[value] / 1_000 for value in range(1, 6)]
+
+    assert shares(Region(whole=space), 1) == pytest.approx([0.2] * 5, abs=0.04)
+    narrowed = Region(whole=space, elite=({"layers": 2},), near={"layers": (2,)}, width=0.1)
+    one, two, three, four, five = shares(narrowed, 8)
+    assert two > 0.8
+    assert one > 0.02
+    assert three > 0.02
+    assert four == five == 0.0
+
+
+@given(
+    low=st.integers(1, 20), width=st.integers(2, 60), scale=st.sampled_from(["linear", "log"]), data=st.data()
+)
+def test_the_whole_numbers_next_to_a_value_stay_within_reach(low, width, scale, data) -> None:  # type: ignore[no-untyped-def]
+    domain = Interval(low, low + width, scale, integer=True)
+    value = data.draw(st.integers(low, low + width))
+    below, above = around(domain, value, 0.001)
+    for neighbour in (value - 1, value + 1):
+        assert neighbour not in domain or neighbour in (domain.value(below), domain.value(above))

@@ -1,0 +1,352 @@
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.samplers import RandomSampler
+from scipy import stats
+
+from caviar.search import sampling
+from caviar.search.region import Region
+from caviar.search.sampling import Observation, draws
+from caviar.space import Interval, Space, choice, integer, linear, log, reverse_log, when
+from caviar.study import Narrowing, SamplerFactory
+from caviar.trial import Value
+from tests import strategies
+
+SPACE = Space(
+    learning_rate=log(1e-4, 1.0),
+    dropout=linear(0.0, 0.5),
+    optimizer=choice("sgd", "momentum", "adam"),
+    momentum=when(reverse_log(0.8, 0.999), optimizer="momentum"),
+    beta1=when(reverse_log(0.8, 0.99), optimizer="adam"),
+    layers=integer(1, 4),
+    units=integer(16, 256, scale="log"),
+    units_3=when(integer(16, 64), layers=(3, 4)),
+    clip=choice(None, True, 5, 0.5, "auto"),
+)
+
+
+def _custom(seed: int) -> RandomSampler:
+    return RandomSampler(seed=seed)
+
+
+SAMPLERS: list[str | SamplerFactory] = ["random", "qmc", "tpe", _custom]
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=["random", "qmc", "tpe", "custom"])
+
+
+def drawn(
+    space: Space = SPACE, region: Region | None = None, count: int = 20, explore: float = 0.0, **more: Any
+) -> list[dict[str, Value]]:
+    """The draws of a round, with seed 0 and as round 1 unless told otherwise."""
+    plain = {"seed": 0, "round_number": 1, **more}
+    rule = Narrowing(explore=explore)
+    return list(draws(region or Region(whole=space), rule, count=count, **plain))
+
+
+def near(whole: Space, *elite: dict[str, Value], width: float = 0.001) -> Region:
+    """A region around an elite of which every member has every parameter."""
+    values = {name: tuple(member[name] for member in elite) for name in elite[0]}
+    return Region(whole=whole, elite=elite, near=values, width=width)
+
+
+def places(name: str, params: list[dict[str, Value]], space: Space = SPACE) -> np.ndarray:
+    """Where the draws of a number lie on its scale, from 0 to 1."""
+    domain = space[name].domain
+    assert isinstance(domain, Interval)
+    found = np.array([domain.coordinate(p[name]) for p in params if name in p])  # type: ignore[arg-type]
+    return (found - domain.ends[0]) / domain.width
+
+
+def observations(count: int) -> list[Observation]:
+    """A history that likes a learning rate of 0.01 and "adam"."""
+    return [
+        Observation(p, -abs(np.log10(p["learning_rate"]) + 2) + (p["optimizer"] == "adam"))  # type: ignore[arg-type]
+        for p in drawn(count=count, seed=99)
+    ]
+
+
+@settings(max_examples=30)
+@given(strategies.spaces, st.integers(0, 2**63), st.integers(1, 9))
+def test_every_draw_lies_in_its_space_and_keeps_its_type(space: Space, seed: int, number: int) -> None:
+    for params in draws(Region(whole=space), Narrowing(), count=5, seed=seed, round_number=number):
+        assert set(params) == set(space)
+        for name, value in params.items():
+            domain = space[name].domain
+            assert value in domain  # a choice holds its very options only: True is not 1
+            if isinstance(domain, Interval):
+                assert type(value) is (int if domain.integer else float)
+
+
+@every_sampler
+def test_every_sampler_stays_in_the_space_and_keeps_types(sampler: str | SamplerFactory) -> None:
+    for params in drawn(count=40, sampler=sampler, history=observations(30)):
+        for name, value in params.items():
+            domain = SPACE[name].domain
+            assert value in domain  # a choice holds its very options only: True is not 1
+            if isinstance(domain, Interval):
+                assert type(value) is (int if domain.integer else float)
+
+
+@every_sampler
+def test_a_parameter_is_drawn_exactly_where_its_conditions_hold(sampler: str | SamplerFactory) -> None:
+    params = drawn(count=60, sampler=sampler)
+    for p in params:
+        assert ("momentum" in p) == (p["optimizer"] == "momentum")
+        assert ("beta1" in p) == (p["optimizer"] == "adam")
+        assert ("units_3" in p) == (p["layers"] in (3, 4))
+        assert {"learning_rate", "dropout", "layers", "units", "clip"} <= set(p)
+    assert {p["optimizer"] for p in params} == {"sgd", "momentum", "adam"}
+    assert {p["layers"] for p in params} == {1, 2, 3, 4}
+
+
+@every_sampler
+def test_the_same_round_is_drawn_alike_again(sampler: str | SamplerFactory) -> None:
+    history = observations(25)
+    assert drawn(sampler=sampler, history=history) == drawn(sampler=sampler, history=history)
+
+
+@every_sampler
+@pytest.mark.parametrize("other", [{"seed": 1}, {"round_number": 2}])
+def test_another_seed_or_round_draws_something_else(
+    sampler: str | SamplerFactory, other: dict[str, Any]
+) -> None:
+    these, those = drawn(sampler=sampler), drawn(sampler=sampler, **other)
+    assert not {p["learning_rate"] for p in these} & {p["learning_rate"] for p in those}
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.25])
+def test_a_draw_does_not_depend_on_how_many_follow(explore: float) -> None:
+    region = near(
+        SPACE, {"learning_rate": 0.1, "optimizer": "adam"}, {"learning_rate": 0.01, "optimizer": "sgd"}
+    )
+    long = drawn(region=region, count=40, explore=explore)
+    for count in (0, 1, 7, 39):
+        assert drawn(region=region, count=count, explore=explore) == long[:count]
+
+
+def test_a_draw_does_not_depend_on_what_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_one_block = drawn(count=30)
+    monkeypatch.setattr(sampling, "_BLOCK", 7)
+    assert drawn(count=30) == in_one_block
+
+
+def test_the_order_in_which_parameters_are_written_changes_nothing() -> None:
+    """Named bug: two studies with the same plain form drew differently."""
+    forward = Space(a=linear(0, 1), b=log(1, 10), c=choice(1, 2, 3))
+    backward = Space(c=choice(1, 2, 3), b=log(1, 10), a=linear(0, 1))
+    assert forward == backward
+    for sampler in SAMPLERS:
+        assert drawn(forward, sampler=sampler) == drawn(backward, sampler=sampler)
+    elite: list[dict[str, Value]] = [{"a": 0.5, "b": 2.0, "c": 2}, {"a": 0.1, "b": 9.0, "c": 3}]
+    assert drawn(region=near(forward, *elite)) == drawn(region=near(backward, *elite))
+
+
+def test_no_two_draws_of_a_study_are_the_same() -> None:
+    rates = [p["learning_rate"] for number in (1, 2) for p in drawn(count=300, round_number=number)]
+    assert len(set(rates)) == len(rates)
+
+
+def test_every_decade_of_a_log_scale_is_drawn_equally_often() -> None:
+    params = drawn(Space(learning_rate=log(1e-4, 1.0)), count=2_000)
+    decades = Counter(int(4 * place) for place in places("learning_rate", params))
+    assert sorted(decades) == [0, 1, 2, 3]
+    assert stats.chisquare(list(decades.values())).pvalue > 0.01
+    assert stats.kstest(places("learning_rate", params), "uniform").pvalue > 0.01
+
+
+def test_every_decade_of_what_is_missing_to_one_is_drawn_equally_often() -> None:
+    space = Space(momentum=reverse_log(0.9, 0.99999))
+    params = drawn(space, count=2_000)
+    between = sum(0.99 <= p["momentum"] < 0.999 for p in params)  # type: ignore[operator]
+    assert between == pytest.approx(500, abs=60)
+    assert stats.kstest(places("momentum", params, space), "uniform").pvalue > 0.01
+
+
+def test_linear_numbers_and_options_are_drawn_equally_often() -> None:
+    params = drawn(count=1_000)
+    assert stats.kstest(places("dropout", params), "uniform").pvalue > 0.01
+    for name in ("optimizer", "layers", "clip"):
+        assert stats.chisquare(list(Counter(p[name] for p in params).values())).pvalue > 0.01
+
+
+def test_draws_of_different_parameters_do_not_hang_together() -> None:
+    params = drawn(count=600)
+    rate, dropout = places("learning_rate", params), places("dropout", params)
+    assert stats.spearmanr(rate, dropout).pvalue > 0.01
+    sixteen_apart = []  # nearer ones are in one block, where each excludes the others' places
+    for seed in range(10):
+        rate = places("learning_rate", drawn(count=320, seed=seed))
+        sixteen_apart.append(stats.spearmanr(rate[16:], rate[:-16]).statistic)
+    assert abs(np.mean(sixteen_apart)) < 0.06
+
+
+@every_sampler
+def test_a_share_of_the_draws_comes_from_the_whole_space(sampler: str | SamplerFactory) -> None:
+    whole = Space(x=linear(0, 100), kind=choice("a", "b"))
+    region = near(whole, {"x": 50.0, "kind": "b"})
+    params = drawn(region=region, count=200, explore=0.2, sampler=sampler)
+    outside = [p for p in params if p["x"] not in region.space["x"].domain]
+    assert 25 <= len(outside) <= 55
+    assert {p["kind"] for p in outside} == {"a", "b"}
+    inside = drawn(region=region, count=50, explore=0.0, sampler=sampler)
+    assert all(p["x"] in region.space["x"].domain for p in inside)
+
+
+def test_an_exploring_draw_has_the_parameters_that_the_round_has_lost() -> None:
+    whole = Space(layers=integer(1, 9), last=when(integer(8, 64), layers=(7, 8, 9)))
+    region = near(whole, {"layers": 2})
+    assert list(region.space) == ["layers"]
+    for sampler in SAMPLERS:
+        params = drawn(region=region, count=60, explore=0.5, sampler=sampler)
+        assert all(("last" in p) == (p["layers"] in (7, 8, 9)) for p in params)
+        assert any("last" in p for p in params)
+
+
+def test_sobol_points_fill_the_space_more_evenly_than_random_ones() -> None:
+    space = Space(x=linear(0, 1), y=linear(0, 1))
+
+    def discrepancy(sampler: str) -> float:
+        points = [(p["x"], p["y"]) for p in drawn(space, count=128, sampler=sampler)]
+        return float(stats.qmc.discrepancy(points))
+
+    assert discrepancy("qmc") < discrepancy("random") / 3
+
+
+def test_a_sampler_that_learns_draws_near_the_optimum() -> None:
+    history = observations(80)
+
+    def mean_distance(**more: Any) -> float:
+        rates = np.array([p["learning_rate"] for p in drawn(count=40, **more)], dtype=float)
+        return float(np.abs(np.log10(rates) + 2).mean())
+
+    assert mean_distance(sampler="tpe", history=history) < mean_distance() / 2
+    worst = mean_distance(sampler="tpe", history=history, maximize=False)
+    assert worst > mean_distance()
+    optimizers = Counter(p["optimizer"] for p in drawn(count=40, sampler="tpe", history=history))
+    assert optimizers["adam"] > 20
+
+
+class Listening(RandomSampler):
+    """Remembers what it was told."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed=seed)
+        self.seed = seed
+        self.told: list[optuna.trial.FrozenTrial] = []
+        self.direction: optuna.study.StudyDirection | None = None
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        self.told = [t for t in study.get_trials() if t.state == optuna.trial.TrialState.COMPLETE]
+        self.direction = study.direction
+        super().before_trial(study, trial)
+
+
+def listen(region: Region, **more: Any) -> Listening:
+    """The sampler of a round of one draw, after it."""
+    made: list[Listening] = []
+
+    def factory(seed: int) -> Listening:
+        made.append(Listening(seed))
+        return made[-1]
+
+    drawn(region=region, count=1, sampler=factory, **more)
+    (sampler,) = made
+    return sampler
+
+
+def test_a_sampler_is_told_what_lies_inside_its_space_in_the_order_of_the_trials() -> None:
+    whole = Space(
+        kind=choice("a", "b", None),
+        x=linear(0, 1),
+        decay=when(log(1e-3, 1.0), kind="a"),
+    )
+    history = [
+        Observation({"kind": "b", "x": 0.75}, 1.0),
+        Observation({"kind": None, "x": 0.25}, 2.0),
+        Observation({"kind": "a", "x": 0.75, "decay": 0.1}, 3.0),
+        Observation({"decay": 0.1, "x": 0.75, "kind": "a"}, 3.5),
+        Observation({"kind": None, "x": 1.0}, 4.0),
+    ]
+    told = listen(near(whole, {"x": 0.75}, width=0.5), history=history).told
+    assert [(t.value, t.params) for t in told] == [
+        (1.0, {"kind": 1, "x": 0.75}),
+        (3.0, {"kind": 0, "x": 0.75, "decay": 0.1}),
+        (3.5, {"kind": 0, "x": 0.75, "decay": 0.1}),
+        (4.0, {"kind": 2, "x": 1.0}),
+    ]
+
+
+def test_a_sampler_is_not_told_of_parameters_that_its_space_has_lost() -> None:
+    whole = Space(layers=integer(1, 9), last=when(integer(8, 64), layers=(7, 8, 9)))
+    history = [Observation({"layers": 2}, 1.0), Observation({"last": 9, "layers": 9}, 2.0)]
+    assert [t.value for t in listen(near(whole, {"layers": 2}), history=history).told] == [1.0]
+
+
+@given(strategies.spaces, st.data())
+def test_whatever_was_drawn_can_be_told(space: Space, data: st.DataObject) -> None:
+    seed = data.draw(st.integers(0, 1_000))
+    history = [Observation(p, 1.0) for p in drawn(space, count=3, seed=seed)]
+    assert len(listen(Region(whole=space), history=history).told) == 3
+
+
+def test_the_ends_of_every_interval_can_be_told() -> None:
+    for domain in (log(1e-4, 1.0), reverse_log(0.9, 0.999), integer(3, 7), linear(-1, 1)):
+        history = [Observation({"x": domain.low}, 0.0), Observation({"x": domain.high}, 1.0)]
+        assert len(listen(Region(whole=Space(x=domain)), history=history).told) == 2
+
+
+def test_a_sampler_knows_which_way_is_better() -> None:
+    space = Space(x=linear(0, 1))
+    assert listen(Region(whole=space), maximize=True).direction == optuna.study.StudyDirection.MAXIMIZE
+    assert listen(Region(whole=space), maximize=False).direction == optuna.study.StudyDirection.MINIMIZE
+
+
+def test_a_sampler_has_a_seed_of_its_own_in_every_round_and_study() -> None:
+    space = Space(x=linear(0, 1))
+    seeds = [listen(Region(whole=space), seed=s, round_number=n).seed for s in range(3) for n in (1, 2, 3)]
+    assert len(set(seeds)) == 9
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_the_first_draws_leave_no_part_of_any_range_out() -> None:
+    space = Space(x=log(1e-4, 1.0), y=reverse_log(0.8, 0.999), layers=integer(1, 4), method=choice("a", "b"))
+    params = drawn(space, count=32)
+    for block in (params[:16], params[16:]):
+        for name in ("x", "y"):
+            assert sorted((places(name, block, space) * 16).astype(int)) == list(range(16))
+        assert sorted(p["layers"] for p in block) == sorted([1, 2, 3, 4] * 4)  # type: ignore[type-var]
+        assert sum(p["method"] == "a" for p in block) == 8
+    order_x, order_y = (np.argsort(places(name, params[:16], space)).tolist() for name in ("x", "y"))
+    assert order_x != order_y
+
+
+@pytest.mark.parametrize("count", [3, 6, 20])
+def test_options_take_turns_however_many_they_are(count: int) -> None:
+    space = Space(method=choice(*(f"option {n}" for n in range(count))))
+    tally = Counter(p["method"] for p in drawn(space, count=16 * count))
+    assert set(tally.values()) == {16}
+
+
+@every_sampler
+def test_draws_that_nobody_needs_change_no_others(sampler: str | SamplerFactory) -> None:
+    whole = drawn(count=40, sampler=sampler)
+    needed = [number for number in range(40) if number % 3]
+    assert drawn(count=40, sampler=sampler, skip=range(0, 40, 3)) == [whole[number] for number in needed]
+
+
+def test_what_is_recorded_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    ask = optuna.Study.ask
+
+    def counting(*arguments: Any) -> optuna.Trial:
+        nonlocal asked
+        asked += 1
+        return ask(*arguments)
+
+    monkeypatch.setattr(optuna.Study, "ask", counting)
+    assert len(drawn(count=1_000, skip=range(990))) == 10
+    assert asked == 10

@@ -1,0 +1,114 @@
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caviar.columns import column, column_type, from_column, params_from_row, to_column
+from caviar.space import Choice, Domain, Interval, Space, choice, integer, linear, log, reverse_log, when
+from caviar.trial import Value
+from tests import strategies
+
+_CELLS = {"bool": bool, "int64": int, "float64": float, "string": str}
+
+
+@given(strategies.choices)
+def test_every_option_comes_back_from_its_column_as_itself(domain: Choice) -> None:
+    for option in domain.options:
+        back = from_column(domain, to_column(domain, option))
+        assert back == option
+        assert type(back) is type(option)
+
+
+@given(strategies.choices)
+def test_every_option_has_a_cell_of_its_own_and_of_the_columns_type(domain: Choice) -> None:
+    cells = [to_column(domain, option) for option in domain.options]
+    assert len(set(cells)) == len(cells)
+    assert {type(cell) for cell in cells} == {_CELLS[column_type(domain)]}
+
+
+@given(strategies.places())
+def test_every_number_comes_back_from_its_column(place: tuple[Interval, float]) -> None:
+    domain, r = place
+    x = domain.value(r)
+    back = from_column(domain, to_column(domain, x))
+    assert back == x
+    assert type(back) is (int if domain.integer else float)
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        (linear(0, 1), "float64"),
+        (reverse_log(0.9, 0.99), "float64"),
+        (integer(1, 4), "int64"),
+        (integer(1, 64, scale="log"), "int64"),
+        (choice(True, False), "bool"),
+        (choice(32, 64), "int64"),
+        (choice(0.5, 2.5), "float64"),
+        (choice(1, 2.5), "float64"),
+        (choice("sgd", "adam"), "string"),
+        (choice(None, "adam"), "string"),
+        (choice(None, 1), "string"),
+        (choice(True, 2), "string"),
+        (choice(None), "string"),
+    ],
+)
+def test_a_column_has_the_plainest_type_that_holds_its_values(domain: Domain, expected: str) -> None:
+    assert column_type(domain) == expected
+
+
+def test_mixed_options_stand_as_json_and_plain_words_as_they_are() -> None:
+    mixed = choice(None, 1, "1", 0.5, False)
+    assert [to_column(mixed, option) for option in mixed.options] == ["null", "1", '"1"', "0.5", "false"]
+    assert to_column(choice("relu", "tanh"), "relu") == "relu"
+
+
+@pytest.mark.parametrize(
+    ("domain", "cell", "expected"),
+    [
+        (choice(True, False), np.bool_(False), False),
+        (choice(32, 64), np.int64(64), 64),
+        (choice(32, 64), np.float64(64.0), 64),  # pandas: integers beside empty cells
+        (choice(1, 2.5), np.float64(1.0), 1),
+        (integer(1, 4), np.float64(3.0), 3),
+        (linear(0, 1), np.float64(0.25), 0.25),
+    ],
+)
+def test_a_cell_may_be_numpys(domain: Domain, cell: Any, expected: Value) -> None:
+    """Named bug: numpy's booleans were taken for no option at all."""
+    back = from_column(domain, cell)
+    assert back == expected
+    assert type(back) is type(expected)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_params_come_back_from_a_frame(shown: list[bool], data: st.DataObject) -> None:
+    space = Space(
+        learning_rate=log(1e-4, 1.0),
+        batch_norm=choice(True, False),
+        units=when(integer(16, 256), batch_norm=True),
+        limit=choice(None, 1, "1"),
+        batch_size=choice(32, 64),
+    )
+    limits = data.draw(st.lists(st.sampled_from([None, 1, "1"]), min_size=len(shown), max_size=len(shown)))
+    given_params: list[dict[str, Value]] = [
+        space.active(
+            {"learning_rate": 0.01, "batch_norm": on, "units": 20 + n, "limit": limits[n], "batch_size": 64}
+        )
+        for n, on in enumerate(shown)
+    ]
+    frame = pd.DataFrame(
+        [
+            {column(name): to_column(space[name].domain, value) for name, value in p.items()}
+            for p in given_params
+        ],
+        columns=[column(name) for name in space],
+    )
+    for records in (frame.to_dict(orient="records"), [row.to_dict() for _, row in frame.iterrows()]):
+        back = [params_from_row(space, row) for row in records]
+        assert back == given_params
+        assert json.dumps(back) == json.dumps(given_params)  # True is not 1, 64 is not 64.0

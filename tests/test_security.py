@@ -1,0 +1,273 @@
+"""Who can reach a study, what it trusts, and where it writes: a local cluster, a run directory, a name."""
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+
+import caviar as cv
+from caviar.cli import main
+from caviar.records.frames import load
+from tests.runs import run_inline
+
+ROOT = Path(__file__).parents[1]
+
+INSPECT = """
+import http.client, json, os, threading, time, urllib.request, urllib.error
+from pathlib import Path
+import grpc, ray, psutil
+import caviar
+from caviar.scheduling import cluster
+from tests.objectives import Slow, bowl_study
+
+SERVERS = ("driver", "gcs_server", "raylet", "ray::Host.run")
+METHODS = [
+    cluster.PROBE,
+    "/ray.rpc.NodeManagerService/GetNodeStats",
+    "/ray.rpc.ObjectManagerService/Push",
+    "/ray.rpc.CoreWorkerService/PushTask",
+]
+
+
+def without_token(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        return [asked(channel.unary_unary(method)) for method in METHODS]
+
+
+def asked(call):
+    try:
+        call(b"", timeout=20)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def over_http(port):
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/api/job_agent/jobs/", data=b"{}", timeout=20).close()
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):
+        return "no HTTP"
+    return 200
+
+
+def look():
+    while not list(Path("runs").glob("bowl/trials/part-*.parquet")):
+        time.sleep(0.1)
+    me, token = psutil.Process(), os.environ["RAY_AUTH_TOKEN"]
+    family = [me, *me.children(recursive=True)]
+    names = [(p, "driver" if p == me else p.name()) for p in family]
+    listening = [(n, c.laddr) for p, n in names for c in p.net_connections("tcp") if c.status == "LISTEN"]
+    folder = Path(ray._private.worker._global_node.get_session_dir_path())
+    places = [*folder.rglob("*"), *Path("runs").rglob("*"), *Path.home().rglob("*")]
+    said["listening"] = [(name, address.ip) for name, address in listening]
+    said["refused"] = [(n, without_token(a.port)) for n, a in listening if n in SERVERS]
+    said["http"] = [over_http(a.port) for n, a in listening if n not in SERVERS]
+    said["token"] = len(token)
+    said["command lines"] = sum(token in argument for p in psutil.process_iter() for argument in arguments(p))
+    said["files"] = [str(f) for f in places if f.is_file() and token.encode() in f.read_bytes()]
+    said["mode"] = oct(folder.stat().st_mode & 0o777)
+
+
+def arguments(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+said = {}
+thread = threading.Thread(target=look)
+thread.start()
+bowl_study(rounds=(400,), objective=Slow()).run(workers=1, progress=False)
+thread.join()
+said["afterwards"] = [n for n in os.environ if n.startswith("RAY_AUTH")]
+Path("said.json").write_text(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a look at a local cluster finds while a study runs there."""
+    folder = tmp_path_factory.mktemp("inspected")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    subprocess.run(
+        [sys.executable, "-c", INSPECT],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(folder)},
+        check=True,
+    )
+    said: dict[str, Any] = json.loads((folder / "said.json").read_text())
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_local_cluster_listens_on_the_loopback_interface_alone(local_cluster: dict[str, Any]) -> None:
+    assert {address.removeprefix("::ffff:") for _, address in local_cluster["listening"]} == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_local_cluster_does_nothing_for_who_has_no_token(local_cluster: dict[str, Any]) -> None:
+    servers = local_cluster["refused"]
+    assert {name for name, _ in servers} == {"driver", "gcs_server", "raylet", "ray::Host.run"}
+    for _, answers in servers:
+        assert sorted(answers) == ["UNAUTHENTICATED", *["UNIMPLEMENTED"] * 3]
+    assert set(local_cluster["http"]) <= {401, 403, 405, "no HTTP"}
+    assert 401 in local_cluster["http"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_token_is_in_no_file_and_on_no_command_line(local_cluster: dict[str, Any]) -> None:
+    assert local_cluster["token"] >= 64
+    assert local_cluster["command lines"] == 0
+    assert local_cluster["files"] == []
+    assert local_cluster["mode"] == "0o700", "no other user looks into the session"
+    assert local_cluster["afterwards"] == []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that hands over a network."""
+    study = cv.Study(
+        name="iris",
+        objective=cv.Classifier(data="sklearn:iris"),
+        space=cv.Space(
+            learning_rate=cv.log(1e-3, 1.0),
+            optimizer=cv.choice("adam", "momentum"),
+            momentum=cv.when(cv.reverse_log(0.9, 0.99), optimizer="momentum"),
+        ),
+        rounds=[cv.Round(6, 2), cv.Round(6, 2), cv.Confirmation(2, 2)],
+    )
+    return run_inline(study, tmp_path_factory.mktemp("finished")).path
+
+
+@pytest.fixture
+def tampered(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it that somebody may tamper with."""
+    return Path(shutil.copytree(finished, tmp_path / "iris"))
+
+
+class Bomb:
+    """Its pickle is a program."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.proof}",)
+
+
+def test_a_network_that_is_a_pickled_program_is_refused_and_not_run(tampered: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    bomb = pickle.dumps(Bomb(proof), protocol=2)
+    pickle.loads(bomb)
+    assert proof.exists(), "it is a program"
+    proof.unlink()
+    torch.save({"weight": Bomb(proof)}, tampered / "best" / "network.pt")
+    with pytest.raises(cv.CaviarError, match=r"network\.pt is damaged"):
+        load(tampered).best.network()  # type: ignore[union-attr]
+    (tampered / "best" / "network.pt").write_bytes(bomb)
+    with pytest.raises(cv.CaviarError, match=r"network\.pt is damaged"):
+        load(tampered).best.network()  # type: ignore[union-attr]
+    assert not proof.exists()
+
+
+def test_inputs_that_hold_pickled_programs_are_refused_and_not_run(tampered: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    inputs = tampered / "best" / "inputs.npz"
+    np.savez(inputs, shift=np.array([Bomb(proof)]), scale=np.ones(4), classes=np.arange(3))
+    with pytest.raises(cv.CaviarError, match=r"inputs\.npz is damaged"):
+        load(tampered).best.predict(np.ones((1, 4)))  # type: ignore[union-attr]
+    inputs.write_bytes(pickle.dumps(Bomb(proof)))
+    with pytest.raises(cv.CaviarError, match=r"inputs\.npz is damaged"):
+        load(tampered).best.predict(np.ones((1, 4)))  # type: ignore[union-attr]
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("kind", ["arrow.py_extension_type", "ray.data.arrow_tensor_v2"])
+def test_a_segment_whose_columns_name_pickled_types_runs_nothing(
+    tampered: Path, tmp_path: Path, kind: str
+) -> None:
+    proof = tmp_path / "executed"
+    (segment, *_) = (tampered / "trials").glob("part-*.parquet")
+    table = parquet.read_table(segment)
+    hostile = {"ARROW:extension:name": kind, "ARROW:extension:metadata": pickle.dumps(Bomb(proof))}
+    schema = table.schema
+    for number, column in enumerate(schema):
+        schema = schema.set(number, column.with_metadata(hostile))
+    schema = schema.with_metadata({"pandas": pickle.dumps(Bomb(proof)), "ARROW:schema": b"garbage"})
+    parquet.write_table(pa.table(table.columns, schema=schema), segment)
+    with contextlib.suppress(cv.CaviarError):
+        assert len(load(tampered).trials) == table.num_rows
+    assert not proof.exists()
+
+
+HOSTILE: tuple[Any, ...] = (None, [], {}, "\x1b[2J", -1, {"__class__": "os.system"}, [[[]]], 1e308, True)
+
+
+def changed(content: Any, random: Random) -> Any:
+    """The same, but for one place in it."""
+    if not isinstance(content, dict | list) or not content or random.random() < 0.15:
+        return random.choice(HOSTILE)
+    copy = dict(content) if isinstance(content, dict) else list(content)
+    key = random.choice(list(copy)) if isinstance(copy, dict) else random.randrange(len(copy))
+    if random.random() < 0.1:
+        del copy[key]
+    else:
+        copy[key] = changed(copy[key], random)
+    return copy
+
+
+@pytest.mark.parametrize("file", ["study.json", "rounds.json", "best/best.json"])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_tampered_with_is_shown_or_refused_in_a_sentence(
+    tampered: Path, capsys: pytest.CaptureFixture[str], file: str, seed: int
+) -> None:
+    random = Random(seed)
+    content = json.loads((tampered / file).read_text())
+    for _ in range(20):
+        hostile = changed(content, random)
+        (tampered / file).write_text(json.dumps(hostile))
+        status = main(["show", str(tampered), "--rounds"])
+        output = capsys.readouterr()
+        assert "\x1b[2J" not in output.out + output.err, "it speaks to the terminal"
+        assert status == 0 or re.fullmatch(r"caviar: .*\n", output.err), (hostile, output.err)
+        assert "--debug" not in output.err, (hostile, output.err)
+
+
+@pytest.mark.parametrize("folder", ["..", "iris/..", "elsewhere", "iris/best", "iris/study.json"])
+def test_only_the_run_that_was_named_is_shown(
+    tampered: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    assert main(["show", str(tampered.parent / folder)]) == 1
+    assert re.fullmatch(
+        r"caviar: .*no such run directory\n|caviar: .*is not a run directory.*\n", capsys.readouterr().err
+    )
+
+
+def test_a_run_is_resumed_by_the_script_that_it_names_and_no_other(
+    tampered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run directory is data, but for this: it names the script that resuming it executes."""
+    header = json.loads((tampered / "study.json").read_text())
+    for script in ("os", "-c", "../study.json", str(tampered / "best" / "network.pt"), 3, ["a"]):
+        (tampered / "study.json").write_text(json.dumps({**header, "script": script}))
+        assert main(["resume", str(tampered)]) == 1
+        assert re.fullmatch(r"caviar: .*\n", capsys.readouterr().err)

@@ -1,0 +1,310 @@
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from caviar.errors import SpaceError
+from caviar.space import (
+    Choice,
+    Interval,
+    Parameter,
+    Space,
+    choice,
+    integer,
+    linear,
+    log,
+    reverse_log,
+    space_from_json,
+    when,
+)
+from tests import strategies
+
+
+@given(strategies.places())
+def test_a_value_comes_back_from_its_coordinate(place: tuple[Interval, float]) -> None:
+    domain, r = place
+    x = domain.value(r)
+    back = domain.value(domain.coordinate(x))
+    if domain.integer:
+        assert back == x
+    elif domain.scale == "reverse_log":
+        assert back == pytest.approx(x, rel=1e-12, abs=0)
+        assert 1 - back == pytest.approx(1 - x, rel=1e-6, abs=0)  # 1 - x down to 1e-9
+    else:
+        assert back == pytest.approx(x, rel=1e-12, abs=0)
+
+
+@given(strategies.places(strategies.real_intervals))
+def test_a_coordinate_comes_back_from_its_value(place: tuple[Interval, float]) -> None:
+    domain, r = place
+    assert domain.coordinate(domain.value(r)) == pytest.approx(r, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_reverse_log_is_exact_near_zero_and_near_one(distance: float) -> None:
+    domain = reverse_log(0.0, 1 - 1e-13)
+    assert domain.value(domain.coordinate(distance)) == pytest.approx(distance, rel=1e-12, abs=0)
+    assert domain.coordinate(distance) == pytest.approx(distance / math.log(10), rel=2e-3, abs=0)
+    assert 1 - domain.value(domain.coordinate(1 - distance)) == pytest.approx(distance, rel=1e-3, abs=0)
+    assert domain.coordinate(1 - distance) == pytest.approx(-math.log10(distance), rel=1e-4)
+
+
+def test_coordinates_count_decades() -> None:
+    assert log(1e-4, 1.0).ends == (-4, 0)
+    assert log(1e-4, 1.0).width == 4
+    assert reverse_log(0.9, 0.999).ends == pytest.approx((1, 3))
+    assert linear(-1.0, 3.0).ends == (-1, 3)
+    assert integer(1, 1000, scale="log").width == pytest.approx(3)
+    assert log(1e-4, 1.0).value(-2) == pytest.approx(0.01)
+    assert reverse_log(0.9, 0.999).value(2) == pytest.approx(0.99)
+
+
+@given(strategies.places(), st.floats(0.0, 1.0))
+def test_scales_are_monotone(place: tuple[Interval, float], share: float) -> None:
+    domain, r = place
+    other = domain.ends[0] + share * domain.width
+    low, high = sorted((r, other))
+    assert domain.value(low) <= domain.value(high)
+    assert domain.coordinate(domain.value(low)) <= domain.coordinate(domain.value(high))
+
+
+@given(strategies.intervals, st.floats(-20.0, 20.0))
+def test_every_coordinate_gives_a_value_inside_the_bounds(domain: Interval, r: float) -> None:
+    x = domain.value(r)
+    assert x in domain
+    assert type(x) is (int if domain.integer else float)
+
+
+@given(strategies.intervals, st.data())
+def test_a_part_of_an_interval_lies_within_it(domain: Interval, data: st.DataObject) -> None:
+    low, high = domain.ends
+    first, last = sorted(
+        low + share * (high - low) for share in data.draw(st.tuples(*[st.floats(-0.5, 1.5)] * 2))
+    )
+    assume(first < high)
+    assume(last > low)
+    part = domain.between(first, last)
+    assert domain.low <= part.low < part.high <= domain.high
+    assert (part.scale, part.integer) == (domain.scale, domain.integer)
+
+
+@given(strategies.integer_intervals, st.data())
+def test_a_part_of_the_integers_loses_none_and_holds_two(domain: Interval, data: st.DataObject) -> None:
+    inside = st.integers(int(domain.low), int(domain.high))
+    first, last = sorted(data.draw(st.tuples(inside, inside)))
+    part = domain.between(domain.coordinate(first), domain.coordinate(last))
+    assert first in part
+    assert last in part
+    assert part.high - part.low >= 1
+    assert type(part.low) is int
+    assert type(part.high) is int
+
+
+@given(strategies.real_intervals)
+def test_the_whole_of_an_interval_is_the_interval(domain: Interval) -> None:
+    whole = domain.between(*domain.ends)
+    assert (whole.low, whole.high) == pytest.approx((domain.low, domain.high), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("domain", [linear(0.5, 1.0), log(1e-4, 1.0), reverse_log(0.9, 0.999)])
+def test_an_interval_can_be_halved_for_ever(domain: Interval) -> None:
+    """Named bug: after some fifty rounds the bounds met, and an empty range ended the study."""
+    part = domain
+    for _ in range(80):
+        low, high = part.ends
+        middle, quarter = (low + high) / 2, (high - low) / 4
+        part = domain.between(middle - quarter, middle + quarter)
+        assert domain.low <= part.low < part.high <= domain.high
+
+
+def test_an_interval_holds_its_bounds_and_no_booleans() -> None:
+    assert 1 in integer(1, 4)
+    assert 4 in integer(1, 4)
+    assert 2.5 not in integer(1, 4)
+    assert 5 not in integer(1, 4)
+    assert True not in integer(1, 4)
+    assert "1" not in integer(1, 4)
+    assert None not in linear(0, 1)
+    assert 0.5 in linear(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: linear(2, 1), ["linear(2, 1)", "reversed"]),
+        (lambda: linear(1, 1), ["linear(1, 1)", "empty"]),
+        (lambda: linear(0, math.inf), ["linear(0, inf)", "finite"]),
+        (lambda: linear(math.nan, 1), ["linear(nan, 1)", "finite"]),
+        (lambda: linear(False, 1), ["linear(False, 1)", "False"]),
+        (lambda: linear("0", 1), ["linear('0', 1)", "'0'"]),  # type: ignore[arg-type]
+        (lambda: log(0.0, 1.0), ["log(0.0, 1.0)", "above 0"]),
+        (lambda: log(-1.0, 1.0), ["log(-1.0, 1.0)", "above 0"]),
+        (lambda: reverse_log(0.9, 1.0), ["reverse_log(0.9, 1.0)", "0 <= x < 1"]),
+        (lambda: reverse_log(-0.1, 0.9), ["reverse_log(-0.1, 0.9)", "0 <= x < 1"]),
+        (lambda: integer(1, 2.5), ["integer linear(1, 2.5)", "whole"]),  # type: ignore[arg-type]
+        (lambda: integer(0, 8, scale="log"), ["integer log(0, 8)", "above 0"]),
+        (lambda: integer(0, 1, scale="reverse_log"), ["integer reverse_log(0, 1)", "linear or log"]),
+        (lambda: integer(1, 2, scale="cubic"), ["integer cubic(1, 2)", "linear, log, reverse_log"]),  # type: ignore[arg-type]
+    ],
+)
+def test_a_range_that_cannot_be_is_refused_by_its_name(make: Callable[[], Any], words: list[str]) -> None:
+    with pytest.raises(SpaceError) as refused:
+        make()
+    for word in words:
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("made_of", "word"),
+    [
+        ((), "at least one"),
+        (("a", "b", "a"), "twice"),
+        ((1, True), "twice"),
+        ((1, 1.0), "twice"),
+        ((0, False), "twice"),
+        ((math.nan,), "nan"),
+        ((math.inf, 1), "inf"),
+        (((1, 2),), "(1, 2)"),
+    ],
+)
+def test_options_that_cannot_be_told_apart_or_kept_are_refused(made_of: tuple[Any, ...], word: str) -> None:
+    """Named bug: 1, 1.0 and True are equal in Python, so one of them came back as another."""
+    with pytest.raises(SpaceError) as refused:
+        choice(*made_of)
+    assert word in str(refused.value)
+
+
+def test_a_choice_holds_its_options_and_nothing_that_only_looks_like_them() -> None:
+    options = choice(None, True, 2, "2")
+    assert all(option in options for option in (None, True, 2, "2"))
+    assert not any(other in options for other in (False, 1, 2.0, "True", 0))
+
+
+@given(strategies.spaces)
+def test_a_space_comes_back_from_json(space: Space) -> None:
+    back = space_from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)))
+    assert back == space
+    assert list(back) == list(space)
+    for name, parameter in space.items():
+        domain, other = parameter.domain, back[name].domain
+        if isinstance(domain, Choice):
+            assert isinstance(other, Choice)
+            assert [type(option) for option in other.options] == [type(option) for option in domain.options]
+
+
+def test_conditions_come_back_from_json() -> None:
+    space = Space(
+        optimizer=choice("sgd", "adam", "momentum"),
+        batch_norm=choice(True, False),
+        beta1=when(reverse_log(0.8, 0.99), optimizer="adam", batch_norm=True),
+        units_3=when(integer(1, 9), layers=range(3, 6)),
+        layers=integer(1, 5),
+    )
+    back = space_from_json(json.loads(json.dumps(space.to_json())))
+    assert back == space
+    assert back["units_3"].when == {"layers": (3, 4, 5)}
+
+
+def test_a_parameter_stands_after_those_that_its_conditions_speak_of() -> None:
+    space = Space(
+        c=when(linear(0, 1), b=True),
+        b=when(choice(True, False), a="x"),
+        a=choice("x", "y"),
+        z=linear(0, 1),
+    )
+    assert list(space) == ["a", "b", "c", "z"]
+    assert list(Space(z=linear(0, 1), a=linear(0, 1))) == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({}, ["at least one parameter"]),
+        ({"rate": 0.1}, ["rate=0.1", "not a scale"]),
+        ({"a": when(linear(0, 1), b=1)}, ["a depends on b", "not in the space"]),
+        ({"a": when(linear(0, 1), a=0.5)}, ["a", "circle"]),
+        (
+            {"a": when(choice(1, 2), b=1), "b": when(choice(1, 2), a=1), "c": linear(0, 1)},
+            ["a, b", "circle"],
+        ),
+        ({"a": when(linear(0, 1), b="z"), "b": choice("x", "y")}, ["a", "b is 'z'", "never", "x, y"]),
+        ({"a": when(linear(0, 1), b=(7, 8)), "b": integer(1, 4)}, ["b is 7, 8", "1 .. 4"]),
+        ({"a": when(linear(0, 1), b=1), "b": choice(True, False)}, ["b is 1", "never"]),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused(parameters: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(SpaceError) as refused:
+        Space(**parameters)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_a_condition_says_something() -> None:
+    with pytest.raises(SpaceError, match="no condition"):
+        when(linear(0, 1))
+    with pytest.raises(SpaceError, match="b allows no value"):
+        when(linear(0, 1), b=())
+    with pytest.raises(SpaceError, match="must be a scale"):
+        when(0.5, b=1)  # type: ignore[arg-type]
+
+
+def test_a_string_is_one_condition_and_not_its_letters() -> None:
+    assert when(linear(0, 1), optimizer="adam") == Parameter(linear(0, 1), {"optimizer": ("adam",)})
+    assert when(linear(0, 1), b=None).when == {"b": (None,)}
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ({"a": "x", "b": True, "c": 0.5, "d": 3}, ["a", "b", "c", "d"]),
+        ({"a": "x", "b": False, "c": 0.5, "d": 3}, ["a", "b"]),
+        ({"a": "y", "b": True, "c": 0.5, "d": 3}, ["a"]),
+    ],
+)
+def test_a_parameter_exists_only_where_all_that_it_hangs_on_do(
+    values: dict[str, Any], kept: list[str]
+) -> None:
+    space = Space(
+        a=choice("x", "y"),
+        b=when(choice(True, False), a="x"),
+        c=when(linear(0, 1), b=True),
+        d=when(integer(1, 4), c=(0.5, 0.75), a=("x", "y")),
+    )
+    assert space.active(values) == {name: values[name] for name in kept}
+
+
+def test_numpy_scalars_are_taken_for_the_numbers_that_they_are() -> None:
+    numpy: Any = np  # its types are wider than those that we ask for
+    space = Space(
+        a=choice(numpy.int64(3), numpy.float32(0.5), numpy.bool_(False), numpy.str_("x")),
+        b=when(linear(numpy.float32(0.25), numpy.float64(1)), a=numpy.int64(3)),
+        c=when(integer(numpy.int64(1), numpy.uint8(4)), a=numpy.array([3, 4])),
+    )
+    same = Space(
+        a=choice(3, 0.5, False, "x"),
+        b=when(linear(0.25, 1.0), a=3),
+        c=when(integer(1, 4), a=(3, 4)),
+    )
+    assert space == same
+    assert repr(space.to_json()) == repr(same.to_json())
+    with pytest.raises(SpaceError, match=r"linear\(0.5, nan\): bounds must be finite"):
+        linear(numpy.float32(0.5), numpy.float32("nan"))
+
+
+@pytest.mark.parametrize(
+    ("domain", "text"),
+    [
+        (log(1e-4, 1.0), "0.0001 .. 1"),
+        (reverse_log(0.9, 0.999), "0.9 .. 0.999"),
+        (reverse_log(0.5, 0.99995), "0.5 .. 0.99995"),
+        (integer(1, 65536, scale="log"), "1 .. 65,536"),
+        (choice("sgd", None, 3), "sgd, None, 3"),
+    ],
+)
+def test_a_domain_reads_as_one_would_write_it(domain: Any, text: str) -> None:
+    assert str(domain) == text

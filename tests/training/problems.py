@@ -1,0 +1,61 @@
+"""A small problem and the jobs on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caviar.data.splits import Dataset, split
+from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.trial import Measurement, Trial
+
+
+def blobs(rows: int = 100, features: int = 5, classes: int = 3, seed: int = 0) -> Dataset:
+    """Overlapping clouds, one a class: 60, 20 and 20 % of the rows."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    x = rng.normal(size=(rows, features)) + 1.5 * rng.normal(size=(classes, features))[y]
+    return split("blobs", x, y)
+
+
+def trial(number: int = 0, *, epochs: int = 4, seed: int = 11, **params: Any) -> Trial:
+    """A trial with these params."""
+    return Trial(number=number, round=1, params=params, epochs=epochs, seed=seed)
+
+
+def run(engine: Engine, *jobs: Job) -> dict[int, tuple[list[Measurement], Trained]]:
+    """For each trial its measurements and its end."""
+    curves: dict[int, list[Measurement]] = {job.trial.number: [] for job in jobs}
+    ends: dict[int, Trained] = {}
+    for event in engine.train(jobs):
+        assert event.trial not in ends, "nothing follows a trial's end"
+        if isinstance(event, Progress):
+            curves[event.trial].append(event.measurement)
+        else:
+            ends[event.trial] = event
+    return {number: (curve, ends[number]) for number, curve in curves.items()}
+
+
+def run_one(engine: Engine, job: Job) -> tuple[list[Measurement], Trained]:
+    """The measurements and the end of one trial."""
+    return run(engine, job)[job.trial.number]
+
+
+def state_of(engine: Engine, job: Job) -> dict[str, npt.NDArray[Any]]:
+    """The network that a job leaves."""
+    _, end = run_one(engine, job)
+    assert end.state is not None, end
+    return dict(end.state)
+
+
+def equal_states(one: State, other: State) -> bool:
+    """Whether two states are the same bit for bit."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in one
+    )
+
+
+def metric(curve: Sequence[Measurement], name: str) -> list[float]:
+    """One metric, epoch by epoch."""
+    return [measurement.metrics[name] for measurement in curve]

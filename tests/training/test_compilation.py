@@ -1,0 +1,168 @@
+"""Kernels are compiled once, kept where the user can write, and need neither torch nor a heap."""
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+import pytest
+
+from caviar.training import compilation
+
+TRAIN = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+import numpy as np
+from caviar.data.splits import split
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Job
+from caviar.trial import Trial
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((60, 4)), np.arange(60) % 3
+objective = Classifier(data=(x, y))
+engine = objective.make_engine(objective.load(), "cpu")
+trial = Trial(number=0, round=1, params={"units": 8}, epochs=2, seed=0)
+*_, progress, trained = engine.train([Job(trial=trial)])
+print(engine.name, trained.outcome, progress.measurement.metrics["dev_loss"])
+print("torch" if "torch" in sys.modules else "no torch")
+"""
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is looked for anew, and NUMBA_CACHE_DIR is not set."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compilation, "folder", compilation.folder.__wrapped__)
+
+
+def _start(cache: Path, **more: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **more}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN], env=environment, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def test_workers_that_start_at_once_compile_once_and_agree_without_torch(tmp_path: Path) -> None:
+    workers = [_start(tmp_path) for _ in range(3)]
+    ends = [worker.communicate(timeout=150) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], ends
+    assert sum("compiling the native engine for float32" in errors for _, errors in ends) == 1
+    assert len({output for output, _ in ends}) == 1
+    assert ends[0][0].startswith("native completed")
+    assert "no torch" in ends[0][0]
+    later = _start(tmp_path)
+    output, errors = later.communicate(timeout=60)
+    assert output == ends[0][0]
+    assert errors == ""  # it had nothing to compile, and nothing to say
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cpu", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}]
+)
+def test_less_of_a_cpu_gives_the_same_training(tmp_path: Path, cpu: dict[str, str]) -> None:
+    output, errors = _start(tmp_path / "less", **cpu).communicate(timeout=150)
+    assert "compiled" in errors
+    expected, _ = _start(tmp_path / "all").communicate(timeout=150)
+    assert output.split()[:2] == expected.split()[:2] == ["native", "completed"]
+    assert float(output.split()[2]) == pytest.approx(float(expected.split()[2]), rel=1e-5)
+
+
+def test_an_epoch_allocates_nothing_in_its_steps() -> None:
+    count = """
+import numpy as np
+from numba.core.runtime import rtsys
+from caviar.training.native import Training, Rows, _compile
+from caviar.training.recipe import recipe_from
+from caviar.training.memory import aligned
+_compile(np.dtype(np.float32))
+rows = Rows(aligned(2000 * 16, np.float32).reshape(2000, 16), np.zeros(2000, np.int64))
+def allocations(batch_size, **params):
+    recipe = recipe_from({"batch_size": batch_size, **params})
+    training = Training(recipe, [5, 9, 9, 3], rows, rows, 0, np.float32)
+    training.advance(0.1)
+    before = rtsys.get_allocation_stats()
+    training.advance(0.1)
+    training.score()
+    after = rtsys.get_allocation_stats()
+    return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
+plain = {"batch_norm": False, "activation": "tanh"}
+for params in ({}, plain, {"optimizer": "adam", "l2": 0.1}, {"dropout": 0.5}):
+    few, many = (allocations(size, units=9, **params) for size in (1000, 10))
+    assert few == many, (few, many)  # the headers of the arguments of each call
+print("none")
+"""
+    environment = {**os.environ, "NUMBA_NRT_STATS": "1"}
+    run = [sys.executable, "-c", count]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert (done.stdout, done.stderr) == ("none\n", "")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_kernels_lie_where_numba_is_told_to_keep_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert compilation.folder().parent == tmp_path
+
+
+@pytest.mark.usefixtures("fresh")
+def test_kernels_lie_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compilation.folder().parent == tmp_path / "caviar"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compilation.folder().parent == tmp_path / ".cache" / "caviar"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_a_writable_home_they_lie_in_a_private_temporary_folder_that_workers_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    found = compilation.folder()
+    assert found.parent.parent == tmp_path
+    assert compilation.folder() == found
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_temporary_folder_that_others_can_write_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    open_to_all = tmp_path / f"caviar-{os.getuid()}"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    found = compilation.folder()
+    assert open_to_all not in found.parents
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_first_compilation_says_what_it_is_doing_and_the_next_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        with compilation.compiled_once("float32"):
+            pass
+    assert [record.message.split(" (")[0] for record in caplog.records][:1] == [
+        "compiling the native engine for float32"
+    ]
+    assert len(caplog.records) == 2
+    with pytest.raises(KeyboardInterrupt), compilation.compiled_once("float64"):
+        raise KeyboardInterrupt
+    caplog.clear()
+    with compilation.compiled_once("float64"):  # what was interrupted is not taken for done
+        pass
+    assert len(caplog.records) == 2

@@ -1,0 +1,45 @@
+"""Which engine a classifier trains with, and what it predicts to cost."""
+
+import subprocess
+import sys
+
+import pytest
+
+from caviar.errors import StudyError
+from caviar.training.classifier import Classifier
+from caviar.training.native import NativeEngine
+from caviar.training.reference import ReferenceEngine
+from tests.training.networks import blobs
+
+DATA = blobs()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("auto", NativeEngine), ("native", NativeEngine), ("reference", ReferenceEngine)]
+)
+def test_cpu_workers_train_with_the_native_engine_unless_another_is_named(name: str, kind: type) -> None:
+    objective = Classifier(data=(DATA.train.x, DATA.train.y), engine=name)
+    assert type(objective.make_engine(DATA, "cpu")) is kind
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(StudyError, match="there are auto, native, reference"):
+        Classifier(data=(DATA.train.x, DATA.train.y), engine="warp")
+
+
+def test_the_native_engine_is_predicted_to_be_faster_and_larger_networks_slower() -> None:
+    native, reference = (
+        Classifier(data=(DATA.train.x, DATA.train.y), engine=name) for name in ("native", "reference")
+    )
+    for layers in (1, 2, 4):
+        sizes = [{"units": units, "layers": layers} for units in (16, 64, 256)]
+        costs = [native.costs(params, 10, DATA)["cpu"] for params in sizes]
+        assert costs == sorted(costs)
+        assert all(
+            c < reference.costs(params, 10, DATA)["cpu"] for c, params in zip(costs, sizes, strict=True)
+        )
+
+
+def test_a_classifier_alone_loads_neither_torch_nor_numba() -> None:
+    code = "import caviar.training.classifier, sys; print({'torch', 'numba'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -1,0 +1,489 @@
+"""Functions as trials: how they are called, what they may measure, and what their row says when they cannot."""
+
+import contextlib
+import functools
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import caviar as cv
+from caviar.errors import StudyError
+from caviar.records.schema import RESERVED, trials_schema
+from caviar.scheduling.worker import Task, Worker
+from caviar.training.calls import FunctionEngine
+from caviar.training.engine import Job, Progress, Trained
+from caviar.training.function import Function
+from caviar.training.handle import Handle
+from caviar.training.identity import identity
+from caviar.trial import Outcome, Result, Trial
+from tests.runs import run_inline
+
+Params = dict[str, Any]
+
+
+def trial(epochs: int = 3, seed: int = 7, **params: Any) -> Trial:
+    return Trial(number=4, round=1, params=params or {"x": 0.5}, epochs=epochs, seed=seed)
+
+
+def result_of(fn: Callable[..., Any], epochs: int = 3, seed: int = 7, **declared: Any) -> Result:
+    """What a worker makes of one call."""
+    worker = Worker("here", "here", Function(fn, **declared), None)
+    (finished,) = worker.run([Task(trial=trial(epochs, seed))])
+    return finished.result
+
+
+def curve(result: Result, metric: str = "value") -> list[tuple[int, float]]:
+    return [(m.epoch, m.metrics[metric]) for m in result.measurements]
+
+
+def part(fn: Callable[..., Any], **job: Any) -> tuple[list[tuple[int, float]], Trained]:
+    """What a part of a trial measures, and how it ends."""
+    *progress, end = FunctionEngine(fn, "value", ("value",)).train([Job(trial=trial(6), **job)])
+    assert isinstance(end, Trained)
+    return [
+        (p.measurement.epoch, p.measurement.metrics["value"]) for p in progress if isinstance(p, Progress)
+    ], end
+
+
+class Called:
+    """An object that can be called."""
+
+    def __call__(self, params: Params) -> float:
+        return float(params["x"])
+
+    def method(self, params: Params, trial: Handle) -> float:
+        return float(params["x"]) + 0 * trial.epochs
+
+
+def with_default(params: Params, scale: float = 2.0) -> float:
+    return scale * float(params["x"]) / 2
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda params: params["x"],
+        lambda p: p["x"],
+        lambda params, trial: params["x"],
+        lambda trial: trial.params["x"],
+        lambda params, *, trial: params["x"],
+        lambda *arguments: arguments[0]["x"],
+        with_default,
+        functools.partial(with_default, scale=2.0),
+        Called(),
+        Called().method,
+    ],
+)
+def test_a_function_is_given_params_and_where_it_asks_for_it_the_trial(fn: Callable[..., Any]) -> None:
+    assert result_of(fn).value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fn", "sentence"),
+    [
+        (3, "give a function"),
+        (lambda: 1.0, r"fn\(params\), fn\(params, trial\) or fn\(trial\)"),
+        (lambda x, y: 1.0, r"does not fit its parameters \(x, y\)"),
+        (lambda trial, params: 1.0, r"does not fit its parameters \(trial, params\)"),
+        (lambda *, x: 1.0, "does not fit its parameters"),
+        (lambda **params: 1.0, "does not fit its parameters"),
+    ],
+)
+def test_what_cannot_be_called_so_is_refused_when_it_is_declared(fn: Any, sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        Function(fn)
+
+
+def test_coroutines_and_generators_are_refused_when_they_are_declared() -> None:
+    async def waits(params: Params) -> float:
+        return 1.0
+
+    def yields(params: Params) -> Any:
+        yield 1.0
+
+    for fn in (waits, yields):
+        with pytest.raises(StudyError, match=r"neither async nor a generator.*trial.report"):
+            Function(fn)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [2, 2.0, np.float32(2.0), np.int64(2), np.array(2.0), Decimal(2)],
+    ids=lambda n: type(n).__name__,
+)
+def test_any_kind_of_number_is_a_value_at_the_trials_last_epoch(number: Any) -> None:
+    result = result_of(lambda params: number)
+    assert result.value == 2.0
+    assert curve(result) == [(3, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (None, "it returned None: return a number or a dict of metrics"),
+        ("0.5", "its value is no number but a str"),
+        ([0.5], "its value is no number but a list"),
+        (True, "its value is no number but True"),
+        (1j, "its value is no number but a complex"),
+        ({}, "it measured nothing, but not value, which ranks the trials"),
+        ({"loss": 1.0}, "it measured loss, but not value, which ranks the trials"),
+        (
+            {"value": 1.0, "loss": 1.0},
+            "it measured loss, which is not declared: cv.Function(..., metrics=('value', 'loss'))",
+        ),
+        ({"value": None}, "its value is no number but None"),
+    ],
+)
+def test_what_is_no_measurement_fails_the_trial_with_what_to_do(returned: Any, sentence: str) -> None:
+    result = result_of(lambda params: returned)
+    assert (result.outcome, result.value, result.failure) == (Outcome.FAILED, None, sentence)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_has_diverged(value: float) -> None:
+    result = result_of(lambda params: value)
+    assert result.outcome is Outcome.DIVERGED
+    assert "value is not finite" in str(result.failure)
+
+
+def test_a_report_that_is_not_finite_asks_the_function_to_stop() -> None:
+    def explodes(params: Params, trial: Handle) -> None:
+        for epoch in trial.remaining():
+            trial.report(epoch, value=1.0 if epoch < 2 else math.nan)
+
+    result = result_of(explodes, epochs=50)
+    assert result.outcome is Outcome.DIVERGED
+    assert [epoch for epoch, _ in curve(result)] == [1, 2]
+
+
+def test_each_report_is_a_row_of_the_curve_and_the_last_ranks() -> None:
+    def descends(params: Params, trial: Handle) -> None:
+        for epoch in range(1, trial.epochs + 1):
+            trial.report(epoch, loss=1 / epoch, speed=epoch)
+
+    result = result_of(descends, metric="loss", metrics=("loss", "speed"))
+    assert curve(result, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert curve(result, "speed") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert result.value == 1 / 3
+
+
+def test_what_a_reporting_function_returns_belongs_to_its_last_epoch() -> None:
+    def early(params: Params, trial: Handle) -> dict[str, float]:
+        trial.report(1, value=3.0)
+        trial.report(2, value=2.0)
+        return {"value": 1.5, "size": 8.0}
+
+    result = result_of(early, epochs=10, metrics=("value", "size"))
+    assert curve(result) == [(1, 3.0), (2, 1.5)]
+    assert result.measurements[-1].metrics == {"value": 1.5, "size": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("reports", "sentence"),
+    [
+        (
+            [(2, {"value": 1.0}), (2, {"value": 1.0})],
+            r"report\(2\): epochs are whole numbers that grow.*was 2",
+        ),
+        ([(0, {"value": 1.0})], r"report\(0\): epochs are whole numbers that grow"),
+        ([(1.5, {"value": 1.0})], r"report\(1.5\): epochs are whole numbers"),
+        ([(1, {"loss": 1.0})], "it measured loss, but not value"),
+        ([(1, {"value": 1.0, "f1": 1.0})], r"f1, which is not declared: cv.Function\(.*'value', 'f1'"),
+    ],
+)
+def test_a_report_that_cannot_be_fails_the_trial_even_where_the_function_swallows_the_error(
+    reports: list[tuple[Any, dict[str, float]]], sentence: str
+) -> None:
+    def swallows(params: Params, trial: Handle) -> float:
+        for epoch, metrics in reports:
+            with contextlib.suppress(ValueError):
+                trial.report(epoch, **metrics)
+        return 1.0
+
+    result = result_of(swallows)
+    assert result.outcome is Outcome.FAILED
+    assert result.failure is not None
+    with pytest.raises(ValueError, match=sentence):
+        raise ValueError(result.failure)
+
+
+class Unspeakable(Exception):
+    """It cannot be shown, and cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.Lock())
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_exception_is_told_in_a_line_with_its_place() -> None:
+    def divides(params: Params) -> float:
+        return 1 / 0
+
+    def exits(params: Params, trial: Handle) -> float:
+        raise SystemExit(3)
+
+    def unspeakable(params: Params) -> float:
+        raise Unspeakable
+
+    def endless(params: Params) -> float:
+        raise ValueError("x" * 100_000 + "\n" + "y" * 100_000)
+
+    assert str(result_of(divides).failure).startswith(
+        "ZeroDivisionError: division by zero (test_function.py, line "
+    )
+    assert "SystemExit: 3" in str(result_of(exits).failure)
+    assert "Unspeakable: (its message cannot be shown)" in str(result_of(unspeakable).failure)
+    assert len(str(result_of(endless).failure)) < 400
+
+
+def test_a_trial_goes_on_from_what_it_saved_as_if_it_had_never_stopped() -> None:
+    def walks(params: Params, trial: Handle) -> None:
+        steps = trial.restore() or []
+        for epoch in trial.remaining():
+            steps.append(np.random.default_rng([trial.seed, epoch]).random())
+            trial.report(epoch, value=sum(steps))
+            trial.save(steps)
+
+    whole, _ = part(walks)
+    first, paused = part(walks, until=2, keep=True)
+    second, again = part(walks, until=5, keep=True, state=paused.state)
+    third, end = part(walks, state=again.state)
+    assert [len(points) for points in (first, second, third)] == [2, 3, 1]
+    assert first + second + third == whole
+    assert (paused.outcome, end.outcome, end.state) == (Outcome.COMPLETED, Outcome.COMPLETED, None)
+
+
+def test_nothing_is_pickled_where_no_later_part_can_follow() -> None:
+    def saves(params: Params, trial: Handle) -> float:
+        trial.save(threading.Lock())  # cannot be pickled
+        return 1.0
+
+    assert part(saves)[1].outcome is Outcome.COMPLETED
+    assert part(saves, keep=True)[1].outcome is Outcome.FAILED
+
+
+def test_reports_are_seen_while_the_function_runs() -> None:
+    seen = threading.Event()
+
+    def waits(params: Params, trial: Handle) -> None:
+        trial.report(1, value=2.0)
+        assert seen.wait(10)
+        trial.report(2, value=1.0)
+
+    events = FunctionEngine(waits, "value", ("value",)).train([Job(trial=trial())])
+    assert isinstance(next(events), Progress)
+    seen.set()
+    *_, end = events
+    assert isinstance(end, Trained)
+    assert end.outcome is Outcome.COMPLETED
+
+
+def test_a_function_that_nobody_listens_to_any_more_is_asked_to_stop() -> None:
+    stopped = threading.Event()
+
+    def goes_on(params: Params, trial: Handle) -> None:
+        for epoch in range(1, 1000):
+            if trial.should_stop():
+                stopped.set()
+                return
+            trial.report(epoch, value=1.0)
+            time.sleep(0.01)
+
+    events = FunctionEngine(goes_on, "value", ("value",)).train([Job(trial=trial(1000))])
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert stopped.wait(10)
+
+
+def test_each_trial_begins_in_the_same_surroundings_with_its_own_randomness(tmp_path: Path) -> None:
+    def disturbs(params: Params) -> dict[str, float]:
+        left = float(os.environ.get("LEFT_BEHIND", 0))
+        os.environ["LEFT_BEHIND"] = "1"
+        os.chdir(tmp_path)
+        drawn = random.random() + float(np.random.rand())  # noqa: NPY002
+        return {"value": drawn, "left": left}
+
+    here = os.getcwd()
+    worker = Worker("here", "here", Function(disturbs, metrics=("value", "left")), None)
+    one, other = (f.result for f in worker.run([Task(trial=trial()), Task(trial=trial())]))
+    assert one.measurements == other.measurements
+    assert one.measurements[0].metrics["left"] == 0
+    assert os.getcwd() == here
+    assert "LEFT_BEHIND" not in os.environ
+
+
+def test_params_are_the_functions_own_copy_and_its_seed_fits_every_library() -> None:
+    def greedy(params: Params, trial: Handle) -> float:
+        np.random.RandomState(trial.seed)
+        params.clear()
+        return 1.0
+
+    asked = trial(seed=2**63 - 1)
+    Worker("here", "here", Function(greedy), None).run([Task(trial=asked)])
+    assert asked.params == {"x": 0.5}
+    assert result_of(greedy, seed=2**63 - 1).outcome is Outcome.COMPLETED
+
+
+def test_the_ranking_metric_is_always_declared_and_stands_first_unless_it_is_placed() -> None:
+    assert Function(with_default).metrics == ("value",)
+    assert Function(with_default, metric="loss", metrics=("speed",)).metrics == ("loss", "speed")
+    assert Function(with_default, metric="loss", metrics=("speed", "loss")).metrics == ("speed", "loss")
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_metric_cannot_be_called_like_a_column_that_is_there_anyway(name: str) -> None:
+    with pytest.raises(StudyError, match=f"a column {name} of their own"):
+        Function(with_default, metrics=("value", name))
+
+
+def test_no_column_stands_twice_in_the_frames() -> None:
+    names = trials_schema(cv.Space(x=cv.linear(0.0, 1.0)), ("value", "loss")).names
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        ({"metrics": "loss"}, "give several names"),
+        ({"metrics": ("params_x",)}, "cannot name a metric"),
+        ({"metrics": (3,)}, "cannot name a metric"),
+        ({"maximize": "yes"}, "must be True or False"),
+        ({"resources": {"cpus": 1}}, "use cv.Resources"),
+        ({"time_limit_s": 0}, "must be seconds above 0"),
+        ({"time_limit_s": math.inf}, "must be seconds above 0"),
+        ({"time_limit_s": "10"}, "must be seconds above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_it_is_declared(declared: Mapping[str, Any], sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        Function(with_default, **declared)
+
+
+def test_a_functions_identity_is_its_name_and_its_source_but_not_its_layout() -> None:
+    spaced: dict[str, Any] = {}
+    one = identity(with_default)
+    assert one["name"] == "tests.training.test_function.with_default"
+    assert identity(functools.partial(with_default, scale=3.0)) == {**one, "bound": {"scale": 3.0}}
+    exec("def f(p):\n    return 1\n", spaced)
+    was = identity(spaced["f"])
+    exec("def f(p):\n    return 2\n", spaced)
+    assert identity(spaced["f"]) != was
+    assert identity(Called())["source"] is not None
+
+
+@pytest.mark.parametrize("module", ["__main__", "caviar_experiment"])
+def test_a_script_is_the_same_by_python_and_by_caviar_run(module: str) -> None:
+    def fn(params: Params) -> float:
+        return 1.0
+
+    fn.__module__ = module
+    assert identity(fn)["name"].endswith("<locals>.fn")
+    assert module not in identity(fn)["name"]
+
+
+def test_a_study_of_a_function_leaves_frames_a_winner_and_words_that_make_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bowl(params: Params) -> dict[str, float]:
+        return {"loss": (params["x"] - 0.3) ** 2, "speed": params["x"]}
+
+    study = cv.Study(
+        name="bowl",
+        objective=Function(bowl, metric="loss", metrics=("loss", "speed", "never")),
+        space=cv.Space(x=cv.linear(0.0, 1.0)),
+        rounds=[cv.Round(20, 1), cv.Round(10, 1), cv.Confirmation(2, 2)],
+    )
+    run = run_inline(study, tmp_path)
+    assert run.metrics == ("loss", "speed", "never")
+    assert (run.trials["speed"] == run.trials["params_x"]).all()
+    assert run.trials["never"].isna().all()
+    assert run.curves["loss"].notna().all()
+    assert run.best is not None
+    assert abs(float(run.best.params["x"] or 0) - 0.3) < 0.1
+    assert run.best.test_accuracy is None
+    assert [path.name for path in (run.path / "best").iterdir()] == ["best.json"]
+    from caviar.analysis.summary import show
+
+    show(run)
+    said = capsys.readouterr().out
+    assert "confirmed loss" in said
+    assert "best.params" in said
+    assert "test accuracy" not in said
+    assert "network" not in said
+
+
+def test_a_trial_that_took_longer_than_its_limit_has_failed_wherever_it_ran() -> None:
+    def sleeps(params: Params) -> float:
+        time.sleep(0.05)
+        return 1.0
+
+    assert result_of(sleeps, time_limit_s=10.0).outcome is Outcome.COMPLETED
+    late = result_of(sleeps, time_limit_s=0.01)
+    assert (late.outcome, late.value, late.failure) == (Outcome.FAILED, None, "took longer than 0.01 s")
+
+
+def test_the_time_that_earlier_parts_took_counts() -> None:
+    worker = Worker("here", "here", Function(lambda params: 1.0, time_limit_s=10.0), None)
+    (finished,) = worker.run([Task(trial=trial(), spent_s=11.0)])
+    assert finished.result.outcome is Outcome.FAILED
+
+
+def sparse(params: Params, trial: Handle) -> None:
+    """Reports every other epoch only."""
+    for epoch in trial.remaining():
+        if epoch % 2 == 0:
+            trial.report(epoch, value=float(epoch))
+
+
+@pytest.mark.parametrize("until", [1, 3])
+def test_a_part_whose_last_epoch_is_not_reported_fails_with_what_to_do(until: int) -> None:
+    worker = Worker("here", "here", Function(sparse), None)
+    (finished,) = worker.run([Task(trial=trial(epochs=9), until=until)])
+    assert finished.result.outcome is Outcome.FAILED
+    assert f"it trained up to epoch {until} and did not report it" in str(finished.result.failure)
+    assert worker.run([Task(trial=trial(epochs=9), until=4)])[0].result.outcome is Outcome.STOPPED
+    assert result_of(sparse, epochs=9).outcome is Outcome.COMPLETED
+
+
+def test_a_function_that_returns_early_has_completed_also_in_a_part() -> None:
+    def gives_up(params: Params, trial: Handle) -> None:
+        for epoch in trial.remaining():
+            trial.report(epoch, value=1.0)
+            if epoch == 2:
+                return
+
+    worker = Worker("here", "here", Function(gives_up), None)
+    (finished,) = worker.run([Task(trial=trial(epochs=9), until=5)])
+    assert (finished.result.outcome, len(finished.result.measurements)) == (Outcome.COMPLETED, 2)
+
+
+def test_a_function_that_saves_and_returns_but_never_reports_trains_each_epoch_once() -> None:
+    trained: list[int] = []
+
+    def returns(params: Params, trial: Handle) -> float:
+        done = trial.restore() or 0
+        for epoch in trial.remaining():
+            assert epoch == done + 1
+            done = epoch
+            trained.append(epoch)
+            trial.save(done)
+        return float(done)
+
+    worker = Worker("here", "here", Function(returns), None)
+    state = None
+    for until in (1, 3, 9):
+        (finished,) = worker.run([Task(trial=trial(epochs=9), until=until, state=state, engine="function")])
+        assert finished.result.value == until
+        state = finished.state
+    assert trained == list(range(1, 10))

@@ -1,0 +1,314 @@
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caviar.errors import StudyError
+from caviar.space import Space, choice, integer, linear, log, reverse_log, when
+from caviar.training.recipe import (
+    DECAYS,
+    MAX_LAYERS,
+    Recipe,
+    adapt,
+    batches,
+    learning_rate_at,
+    recipe_from,
+)
+
+
+def refused(params: Mapping[str, Any]) -> str:
+    """Why these are no params."""
+    with pytest.raises(StudyError) as error:
+        recipe_from(params)
+    return str(error.value)
+
+
+def not_adapted(space: Space, fixed: Mapping[str, Any] | None = None) -> str:
+    """Why this is no space of the network's."""
+    with pytest.raises(StudyError) as error:
+        adapt(space, fixed or {})
+    return str(error.value)
+
+
+def test_numpy_scalars_become_python_numbers() -> None:
+    recipe = recipe_from({"layers": np.int64(3), "dropout": np.float32(0.5), "batch_norm": np.bool_(False)})  # type: ignore[dict-item]
+    assert repr(recipe) == repr(recipe_from({"layers": 3, "dropout": 0.5, "batch_norm": False}))
+    assert "layers=21: must be between" in refused({"layers": np.int64(21)})
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    assert recipe_from({}) == Recipe()
+    assert recipe_from({"layers": 3, "dropout": 0.5}) == Recipe(layers=3, dropout=0.5)
+    assert Recipe().hidden == (64, 64)
+    assert recipe_from({"layers": 0}).hidden == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most", "below", "above"),
+    [
+        ("layers", 0, 20, -1, 21),
+        ("units", 1, 65_536, 0, 65_537),
+        ("units_1", 1, 65_536, 0, 65_537),
+        ("batch_norm_momentum", 0.0, 1.0, -0.1, 1.1),
+        ("batch_norm_epsilon", 1e-12, 1.0, 0.0, 1.5),
+        ("learning_rate", 0.0, 1e6, -1e-9, 1.1e6),
+        ("momentum", 0.0, 0.999999, -0.1, 1.0),
+        ("beta1", 0.0, 0.999999, -0.1, 1.0),
+        ("beta2", 0.0, 0.99999999, -0.1, 1.0),
+        ("epsilon", 1e-16, 1.0, 0.0, 2.0),
+        ("decay_rate", 0.0, 1e6, -1.0, 1.1e6),
+        ("decay_factor", 1e-6, 1.0, 0.0, 1.1),
+        ("decay_epochs", 1, 1_000_000, 0, 1_000_001),
+        ("l2", 0.0, 1e6, -1e-9, 1.1e6),
+        ("dropout", 0.0, 0.99, -0.1, 1.0),
+        ("batch_size", 1, 10_000_000, 0, 10_000_001),
+    ],
+)
+def test_numbers_have_limits(name: str, least: float, most: float, below: float, above: float) -> None:
+    around: dict[str, Any] = {"layers": 1, "batch_norm": False}
+    value: Any
+    for value in (least, most):
+        recipe = recipe_from({**around, name: value})
+        assert (recipe.widths == (value,)) if name == "units_1" else (getattr(recipe, name) == value)
+    for value in (below, above, math.nan, math.inf, "1", None, True):
+        assert refused({**around, name: value}).startswith(f"{name}={value!r}: must be")
+
+
+@pytest.mark.parametrize("name", ["layers", "units", "units_2", "decay_epochs", "batch_size"])
+def test_counts_are_whole_numbers(name: str) -> None:
+    assert "must be a whole number" in refused({name: 2.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("activation", "gelu"), ("optimizer", "Adam"), ("decay", None), ("batch_norm", 1)]
+)
+def test_words_are_one_of_a_few(name: str, value: Any) -> None:
+    message = refused({name: value})
+    assert f"{name}={value!r}: must be one of" in message
+    assert repr(getattr(Recipe(), name)) in message
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("learning_rte", "did you mean learning_rate?"),
+        ("batchsize", "did you mean batch_size?"),
+        ("Momentum", "did you mean momentum?"),
+        ("zzz", "activation, batch_norm"),
+        ("widths", "is not a hyperparameter"),
+        ("units_0", "did you mean units?"),
+        ("units_21", "did you mean units?"),
+    ],
+)
+def test_an_unknown_name_comes_with_a_suggestion(name: str, hint: str) -> None:
+    message = refused({name: 1})
+    assert message.startswith(f"{name} is not a hyperparameter")
+    assert hint in message
+
+
+def test_each_layer_may_have_a_width_of_its_own() -> None:
+    assert recipe_from({"layers": 3, "units_2": 20, "units_1": 10, "units_3": 30}).hidden == (10, 20, 30)
+    assert recipe_from({"layers": 1, "units_1": 10, "units_2": 20}).hidden == (10,)
+    assert "units_2, units_4 is not given" in refused({"layers": 4, "units_1": 8, "units_3": 8})
+    assert "one width or one a layer" in refused({"layers": 1, "units": 8, "units_1": 8})
+
+
+def test_one_row_has_no_variance() -> None:
+    assert "one row has no variance" in refused({"batch_size": 1})
+    assert recipe_from({"batch_size": 1, "batch_norm": False}).batch_size == 1
+    assert recipe_from({"batch_size": 1, "layers": 0}).batch_size == 1
+
+
+OPTIMIZER = choice("sgd", "momentum", "rmsprop", "adam")
+
+
+@pytest.mark.parametrize(
+    ("space", "name", "condition"),
+    [
+        (Space(optimizer=OPTIMIZER, momentum=linear(0, 0.9)), "momentum", {"optimizer": ("momentum",)}),
+        (Space(optimizer=OPTIMIZER, beta1=linear(0, 0.9)), "beta1", {"optimizer": ("adam",)}),
+        (Space(optimizer=OPTIMIZER, beta2=linear(0, 0.9)), "beta2", {"optimizer": ("adam", "rmsprop")}),
+        (Space(optimizer=OPTIMIZER, epsilon=log(1e-9, 0.1)), "epsilon", {"optimizer": ("adam", "rmsprop")}),
+        (Space(optimizer=choice("sgd", "adam"), beta2=linear(0, 0.9)), "beta2", {"optimizer": ("adam",)}),
+        (Space(optimizer=choice("rmsprop", "adam"), beta2=linear(0, 0.9)), "beta2", {}),
+        (Space(decay=choice(*DECAYS), decay_rate=linear(0, 1)), "decay_rate", {"decay": ("inverse",)}),
+        (
+            Space(decay=choice(*DECAYS), decay_factor=linear(0.1, 1)),
+            "decay_factor",
+            {"decay": ("step", "exponential")},
+        ),
+        (Space(decay=choice(*DECAYS), decay_epochs=integer(1, 9)), "decay_epochs", {"decay": ("step",)}),
+        (
+            Space(batch_norm=choice(True, False), batch_norm_momentum=linear(0, 1)),
+            "batch_norm_momentum",
+            {"batch_norm": (True,)},
+        ),
+        (Space(momentum=linear(0, 0.9)), "momentum", {}),  # the default optimizer uses it
+        (Space(learning_rate=log(1e-4, 1), optimizer=OPTIMIZER), "learning_rate", {}),
+    ],
+)
+def test_a_parameter_exists_only_where_it_is_used(space: Space, name: str, condition: dict[str, Any]) -> None:
+    assert adapt(space, {})[name].when == condition
+    assert adapt(space, {})[name].domain == space[name].domain
+
+
+def test_widths_exist_only_in_networks_that_are_deep_enough() -> None:
+    space = adapt(
+        Space(layers=integer(1, 3), units_1=integer(4, 8), units_2=integer(4, 8), units_3=integer(4, 8)), {}
+    )
+    for layers in (1, 2, 3):
+        params = space.active({"layers": layers, "units_1": 4, "units_2": 5, "units_3": 6})
+        assert recipe_from(params).hidden == (4, 5, 6)[:layers]
+        assert len(params) == 1 + layers
+
+
+def test_conditions_of_the_user_are_kept() -> None:
+    space = Space(
+        optimizer=OPTIMIZER,
+        layers=integer(1, 3),
+        momentum=when(linear(0, 0.9), layers=(2, 3)),
+        dropout=linear(0, 0.5),
+    )
+    assert adapt(space, {})["momentum"].when == {"layers": (2, 3), "optimizer": ("momentum",)}
+    own = Space(optimizer=OPTIMIZER, beta2=when(linear(0, 0.9), optimizer="adam"))
+    assert adapt(own, {})["beta2"].when == {"optimizer": ("adam",)}
+
+
+def test_a_condition_of_the_user_that_is_too_wide_is_cut_to_where_the_parameter_is_used() -> None:
+    """Named bug: a condition on the right parameter was believed, whatever it said."""
+    space = Space(optimizer=OPTIMIZER, beta1=when(linear(0, 0.9), optimizer=("sgd", "adam")))
+    assert adapt(space, {})["beta1"].when == {"optimizer": ("adam",)}
+
+
+@pytest.mark.parametrize(
+    ("space", "fixed", "words"),
+    [
+        (Space(momentum=linear(0, 0.9)), {"optimizer": "adam"}, "momentum would change nothing"),
+        (Space(beta1=linear(0, 0.9)), {}, "beta1 would change nothing"),
+        (Space(decay_rate=linear(0, 1)), {}, "used only when decay is 'inverse'"),
+        (
+            Space(batch_norm_epsilon=log(1e-9, 0.1)),
+            {"batch_norm": False},
+            "used only when batch_norm is True",
+        ),
+        (
+            Space(optimizer=choice("sgd", "adam"), momentum=linear(0, 0.9)),
+            {},
+            "momentum would change nothing",
+        ),
+        (Space(units_1=integer(2, 4)), {"layers": 0}, "units_1 would change nothing"),
+        (
+            Space(optimizer=OPTIMIZER, momentum=when(linear(0, 0.9), optimizer="adam")),
+            {},
+            "momentum would change nothing",
+        ),
+        (
+            Space(**{f"units_{k}": integer(2, 4) for k in (1, 2, 3)}, layers=integer(1, 2)),
+            {},
+            "units_3 would change nothing: it is used only when layers is 3 or 4",
+        ),
+    ],
+)
+def test_a_parameter_that_would_change_nothing_is_refused(
+    space: Space, fixed: dict[str, Any], words: str
+) -> None:
+    assert words in not_adapted(space, fixed)
+
+
+def test_a_fixed_setting_decides_what_is_used() -> None:
+    assert adapt(Space(momentum=linear(0, 0.9)), {"optimizer": "momentum"})["momentum"].when == {}
+    assert adapt(Space(decay_rate=linear(0, 1)), {"decay": "inverse"})["decay_rate"].when == {}
+
+
+@pytest.mark.parametrize(
+    ("space", "fixed", "words"),
+    [
+        (Space(learning_rat=log(1e-4, 1)), {}, "did you mean learning_rate"),
+        (Space(learning_rate=log(1e-4, 1e9)), {}, "learning_rate=1000000000.0"),
+        (Space(dropout=linear(-0.5, 0.5)), {}, "dropout=-0.5"),
+        (Space(optimizer=choice("adam", "lion")), {}, "optimizer='lion'"),
+        (Space(activation=linear(0, 1)), {}, "activation=0"),
+        (Space(layers=linear(1, 4)), {}, "layers is a whole number: use cv.integer"),
+        (Space(batch_size=log(16, 64)), {}, "batch_size is a whole number"),
+        (Space(units_1=linear(4, 8)), {"layers": 1}, "units_1 is a whole number"),
+        (Space(layers=integer(1, MAX_LAYERS + 1)), {}, "layers=21"),
+        (Space(l2=log(1e-5, 1)), {"l2": 0.1}, "l2 is in the space and fixed to 0.1"),
+        (Space(l2=log(1e-5, 1)), {"speed": 1}, "speed is not a hyperparameter"),
+        (Space(l2=log(1e-5, 1)), {"dropout": 1.5}, "dropout=1.5"),
+        (Space(units=integer(4, 8), units_1=integer(4, 8)), {"layers": 1}, "one width or one a layer"),
+        (Space(units_1=integer(4, 8)), {"layers": 1, "units": 8}, "one width or one a layer"),
+        (Space(layers=integer(1, 3), units_1=integer(4, 8)), {}, "up to 3 layers, but units_2, units_3"),
+        (Space(units_1=integer(4, 8)), {}, "up to 2 layers, but units_2"),
+    ],
+)
+def test_a_space_that_the_network_does_not_have_is_refused(
+    space: Space, fixed: dict[str, Any], words: str
+) -> None:
+    assert words in not_adapted(space, fixed)
+
+
+def test_a_width_may_be_fixed_and_another_searched() -> None:
+    space = adapt(Space(units_1=integer(4, 8)), {"layers": 2, "units_2": 3})
+    assert recipe_from({"layers": 2, "units_2": 3, **space.active({"units_1": 5})}).hidden == (5, 3)
+
+
+def test_adapting_twice_changes_nothing_more() -> None:
+    space = adapt(Space(momentum=reverse_log(0.8, 0.99), optimizer=OPTIMIZER, units=integer(4, 8)), {})
+    assert adapt(space, {}) == space
+
+
+@pytest.mark.parametrize("epochs", [1, 7, 20])
+def test_the_learning_rate_follows_its_formula(epochs: int) -> None:
+    recipes = {
+        kind: recipe_from(
+            {"learning_rate": 0.4, "decay": kind, "decay_rate": 0.3, "decay_factor": 0.8, "decay_epochs": 3}
+        )
+        for kind in DECAYS
+    }
+    for t in range(epochs):
+        assert learning_rate_at(recipes["constant"], t, epochs) == 0.4
+        assert learning_rate_at(recipes["step"], t, epochs) == pytest.approx(
+            0.4 * 0.8 ** [0, 1, 2, 3, 4, 5, 6][t // 3]
+        )
+        assert learning_rate_at(recipes["exponential"], t, epochs) == pytest.approx(
+            0.4 * math.exp(t * math.log(0.8))
+        )
+        assert learning_rate_at(recipes["cosine"], t, epochs) == pytest.approx(
+            0.4 * math.cos(math.pi / 2 * t / epochs) ** 2
+        )
+        assert learning_rate_at(recipes["inverse"], t, epochs) == pytest.approx(0.4 / (1 + 0.3 * t))
+
+
+@pytest.mark.parametrize("kind", DECAYS)
+def test_the_learning_rate_begins_as_given_and_never_rises_or_vanishes(kind: str) -> None:
+    recipe = recipe_from({"learning_rate": 0.4, "decay": kind})
+    rates = [learning_rate_at(recipe, epoch, 30) for epoch in range(30)]
+    assert rates[0] == 0.4
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
+    assert rates[-1] > 0
+    assert (rates[-1] < 0.4) == (kind != "constant")
+
+
+@given(st.integers(1, 500), st.integers(2, 600), st.booleans(), st.integers(0, 2))
+def test_batches_visit_every_row_once_in_order(rows: int, size: int, norm: bool, layers: int) -> None:
+    found = batches(rows, Recipe(batch_size=size, batch_norm=norm, layers=layers))
+    visited = [row for start, stop in found for row in range(start, stop)]
+    alone = rows % size == 1 and rows > size and norm and layers > 0
+    assert visited == list(range(rows - alone))
+    sizes = [stop - start for start, stop in found]
+    assert all(count == min(size, rows) for count in sizes[:-1])
+    assert 1 <= sizes[-1] <= size
+
+
+def test_the_last_batch_is_smaller_and_a_single_row_is_left_out_under_batch_norm() -> None:
+    assert batches(10, Recipe(batch_size=4)) == [(0, 4), (4, 8), (8, 10)]
+    assert batches(9, Recipe(batch_size=4)) == [(0, 4), (4, 8)]
+    assert batches(9, Recipe(batch_size=4, batch_norm=False)) == [(0, 4), (4, 8), (8, 9)]
+    assert batches(9, Recipe(batch_size=4, layers=0)) == [(0, 4), (4, 8), (8, 9)]
+    assert batches(3, Recipe(batch_size=64)) == [(0, 3)]
+    assert batches(3, Recipe(batch_size=1, batch_norm=False)) == [(0, 1), (1, 2), (2, 3)]

@@ -1,0 +1,577 @@
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from caviar.data.splits import Split
+from caviar.training import streams
+from caviar.training.engine import EXPLODED, Job, State, divergence
+from caviar.training.recipe import (
+    ACTIVATIONS,
+    DECAYS,
+    OPTIMIZERS,
+    Recipe,
+    batches,
+    learning_rate_at,
+    recipe_from,
+)
+from caviar.training.reference import (
+    HiddenLayer,
+    Network,
+    ReferenceEngine,
+    load_state,
+    save_state,
+    trained_network,
+)
+from caviar.trial import Measurement, Outcome
+from tests.training.problems import blobs, equal_states, metric, run, run_one, state_of, trial
+
+DATA = blobs()
+SMALL: dict[str, Any] = {"layers": 2, "units": 6, "batch_size": 16}
+RICH: dict[str, Any] = {**SMALL, "dropout": 0.25, "l2": 1e-3, "decay": "cosine", "learning_rate": 0.02}
+
+Array = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def engine() -> ReferenceEngine:
+    """As a worker has it."""
+    return ReferenceEngine(DATA.without_test())
+
+
+@pytest.fixture(scope="module")
+def exact() -> ReferenceEngine:
+    """In float64, for formulas."""
+    return ReferenceEngine(DATA.without_test(), dtype=torch.float64)
+
+
+def zeros(recipe: Recipe) -> dict[str, npt.NDArray[Any]]:
+    """The state of a network of zeros."""
+    network = Network(DATA.features, 3, recipe)
+    state = save_state(network, torch.optim.SGD(network.parameters()), 0)
+    return {name: np.zeros_like(array) for name, array in state.items()}
+
+
+def random_network(recipe: Recipe, seed: int = 0) -> Network:
+    """A network in float64 that has not seen data."""
+    torch.manual_seed(seed)
+    return Network(DATA.features, 3, recipe).double()
+
+
+def hidden(network: Network, number: int = 0) -> HiddenLayer:
+    """One of its hidden layers."""
+    layer = network.hidden[number]
+    assert isinstance(layer, HiddenLayer)
+    return layer
+
+
+def rows(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first rows of the train split, in float64."""
+    return torch.tensor(DATA.train.x[:count], dtype=torch.float64), torch.tensor(DATA.train.y[:count])
+
+
+# --- the network and its loss ---
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_network_of_zeros_loses_ln_classes(engine: ReferenceEngine, layers: int, batch_norm: bool) -> None:
+    params: dict[str, Any] = {"layers": layers, "units": 4, "batch_norm": batch_norm}
+    scores = engine.evaluate(trial(**params), zeros(recipe_from(params)), DATA.dev)
+    assert scores["loss"] == pytest.approx(math.log(3), rel=1e-6)
+
+
+def test_the_gradient_at_the_softmax_is_a_minus_y() -> None:
+    network = random_network(Recipe(layers=1, units=4, batch_norm=False))
+    x, y = rows(7)
+    z = network(x)
+    z.retain_grad()
+    F.cross_entropy(z, y).backward()  # type: ignore[no-untyped-call]
+    a, a_hidden = torch.softmax(z, dim=1), hidden(network)(x)
+    dz = (a - F.one_hot(y, 3)) / 7
+    torch.testing.assert_close(z.grad, dz)
+    torch.testing.assert_close(network.output.bias.grad, dz.sum(dim=0))
+    torch.testing.assert_close(network.output.weight.grad, dz.T @ a_hidden)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_softmax_is_stable_where_its_exponentials_are_not(engine: ReferenceEngine, right: bool) -> None:
+    params: dict[str, Any] = {"layers": 0}
+    state = {**zeros(recipe_from(params)), "output.bias": np.array([1e4, -1e4, 0.0], np.float32)}
+    y = np.full(4, 0 if right else 1)
+    scores = engine.evaluate(trial(**params), state, Split(DATA.dev.x[:4], y))
+    assert scores["loss"] == (0.0 if right else 2e4)
+    assert scores["accuracy"] == (1.0 if right else 0.0)
+
+
+def test_there_is_no_bias_before_batch_norm_because_it_would_learn_nothing() -> None:
+    network = random_network(Recipe(layers=1, units=4))
+    layer = hidden(network)
+    assert "bias" not in dict(layer.linear.named_parameters())
+    x, y = rows(16)
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    a = layer.activation(layer.norm(layer.linear(x) + bias))
+    F.cross_entropy(network.output(a), y).backward()  # type: ignore[no-untyped-call]
+    assert bias.grad is not None
+    assert bias.grad.abs().max() < 1e-12
+    torch.testing.assert_close(a, layer(x))
+    assert "bias" in dict(hidden(Network(5, 3, Recipe(batch_norm=False))).linear.named_parameters())
+
+
+@pytest.mark.parametrize("factor", [1e-2, 3.0, 1e3])
+def test_scaling_weights_before_batch_norm_changes_nothing(factor: float) -> None:
+    network = random_network(Recipe(layers=2, units=6, batch_norm_epsilon=1e-12))
+    x, _ = rows(16)
+    before = network(x).detach()
+    with torch.no_grad():
+        for number in range(2):
+            hidden(network, number).linear.weight.mul_(factor)
+    torch.testing.assert_close(network(x), before, rtol=1e-6, atol=1e-7)
+
+
+def test_a_large_epsilon_does_feel_the_scale_of_the_weights() -> None:
+    network = random_network(Recipe(layers=1, units=6, batch_norm_epsilon=0.5))
+    x, _ = rows(16)
+    before = network(x).detach()
+    with torch.no_grad():
+        hidden(network).linear.weight.mul_(3.0)
+    assert (network(x) - before).abs().max() > 1e-2
+
+
+def test_dropped_units_are_those_of_the_stream_and_the_rest_makes_up_for_them() -> None:
+    layer = hidden(random_network(Recipe(layers=1, units=6, dropout=0.25)))
+    x, _ = rows(16)
+    keep = streams.DropoutStream(5, 2).keep(16, 6, 0.25)
+    assert 0 < keep.sum() < keep.size
+    torch.testing.assert_close(
+        layer(x, streams.DropoutStream(5, 2)), layer(x) * torch.from_numpy(keep) / 0.75, rtol=0, atol=1e-12
+    )
+
+
+def test_every_epoch_drops_by_a_stream_of_its_own_through_all_its_batches(exact: ReferenceEngine) -> None:
+    params: dict[str, Any] = {"layers": 2, "units": 6, "batch_norm": False, "dropout": 0.3, "batch_size": 23}
+    still = trial(epochs=3, learning_rate=0.0, **params)
+    curve, end = run_one(exact, Job(trial=still, keep=True))
+    assert end.state is not None
+    recipe = recipe_from(params)
+    network = trained_network(recipe, end.state).double()
+    (x, y), expected = rows(len(DATA.train.y)), []
+    for epoch in range(3):
+        order, dropped, summed = streams.epoch_order(11, epoch, len(y)), streams.DropoutStream(11, epoch), 0.0
+        for start, stop in batches(len(y), recipe):
+            batch = order[start:stop]
+            with torch.no_grad():
+                summed += float(F.cross_entropy(network(x[batch], dropped), y[batch], reduction="sum"))
+        expected.append(summed / len(y))
+    assert metric(curve, "train_loss") == pytest.approx(expected, rel=1e-6)
+    assert np.ptp(expected) > 1e-3
+
+
+# --- against formulas written out ---
+
+
+def by_hand(recipe: Recipe, seed: int, epochs: int) -> dict[str, Array]:
+    """One hidden layer trained by gradient descent in numpy, with backward batch norm from the lecture's formulas."""
+    x_ND, y_N = DATA.train.x.astype(float), DATA.train.y
+    sizes = [DATA.features, *recipe.hidden, 3]
+    w1, w2 = (w.astype(float) for w in streams.initial_weights(seed, sizes, recipe.activation))
+    gamma, beta, bias = np.ones(sizes[1]), np.zeros(sizes[1]), np.zeros(3)
+    mean, var = np.zeros(sizes[1]), np.ones(sizes[1])
+    momentum = recipe.batch_norm_momentum
+    for epoch in range(epochs):
+        order = streams.epoch_order(seed, epoch, len(y_N))
+        rate = learning_rate_at(recipe, epoch, epochs)
+        for start, stop in batches(len(y_N), recipe):
+            x, y = x_ND[order[start:stop]], y_N[order[start:stop]]
+            n = len(y)
+            z = x @ w1
+            mu, sigma2 = z.mean(axis=0), z.var(axis=0)
+            root = np.sqrt(sigma2 + recipe.batch_norm_epsilon)
+            z_norm = (z - mu) / root
+            pre = gamma * z_norm + beta
+            a = np.maximum(pre, 0) if recipe.activation == "relu" else np.tanh(pre)
+            logits = a @ w2 + bias
+            p = np.exp(logits - logits.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            dlogits = (p - np.eye(3)[y]) / n
+            dpre = dlogits @ w2.T * ((pre > 0) if recipe.activation == "relu" else 1 - a**2)
+            dz_norm = dpre * gamma
+            dz = (dz_norm - dz_norm.mean(axis=0) - z_norm * (dz_norm * z_norm).mean(axis=0)) / root
+            dw2, dw1 = a.T @ dlogits + recipe.l2 * w2, x.T @ dz + recipe.l2 * w1
+            gamma -= rate * (dpre * z_norm).sum(axis=0)
+            beta -= rate * dpre.sum(axis=0)
+            bias -= rate * dlogits.sum(axis=0)
+            w1 -= rate * dw1
+            w2 -= rate * dw2
+            mean = (1 - momentum) * mean + momentum * mu
+            var = (1 - momentum) * var + momentum * sigma2 * n / (n - 1)
+    return {
+        "hidden.0.weight": w1,
+        "hidden.0.gamma": gamma,
+        "hidden.0.beta": beta,
+        "hidden.0.mean": mean,
+        "hidden.0.var": var,
+        "output.weight": w2,
+        "output.bias": bias,
+    }
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_a_training_is_the_one_written_out_by_hand(
+    exact: ReferenceEngine, activation: str, l2: float
+) -> None:
+    params: dict[str, Any] = {"layers": 1, "units": 6, "optimizer": "sgd", "activation": activation, "l2": l2}
+    params |= {"learning_rate": 0.3, "decay": "exponential", "batch_size": 25, "batch_norm_momentum": 0.3}
+    state = state_of(exact, Job(trial=trial(epochs=3, **params), keep=True))
+    expected = by_hand(recipe_from(params), 11, 3)
+    assert set(state) == {"epoch", "step", *expected}
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, optimizer: str) -> None:
+    params: dict[str, Any] = {"layers": 0, "optimizer": optimizer, "batch_size": 1_000, "learning_rate": 0.05}
+    params |= {"momentum": 0.8} if optimizer == "momentum" else {}
+    params |= {"beta1": 0.7} if optimizer == "adam" else {}
+    params |= {"beta2": 0.95, "epsilon": 1e-3} if optimizer in ("adam", "rmsprop") else {}
+    state = state_of(exact, Job(trial=trial(epochs=5, **params), keep=True))
+
+    x, y = DATA.train.x.astype(float), np.eye(3)[DATA.train.y]
+    (w32,) = streams.initial_weights(11, [DATA.features, 3], "relu")
+    w = w32.astype(float)
+    first, second = np.zeros_like(w), np.zeros_like(w)
+    bias, bias_first, bias_second = np.zeros(3), np.zeros(3), np.zeros(3)
+    for t in range(1, 6):
+        p = np.exp(x @ w + bias)
+        dz = (p / p.sum(axis=1, keepdims=True) - y) / len(y)
+        for value, gradient, v, s in (
+            (w, x.T @ dz, first, second),
+            (bias, dz.sum(axis=0), bias_first, bias_second),
+        ):
+            if optimizer == "sgd":
+                value -= 0.05 * gradient
+            elif optimizer == "momentum":
+                v[...] = 0.8 * v + gradient
+                value -= 0.05 * v
+            elif optimizer == "rmsprop":
+                s[...] = 0.95 * s + 0.05 * gradient**2
+                value -= 0.05 * gradient / (np.sqrt(s) + 1e-3)
+            else:
+                v[...] = 0.7 * v + 0.3 * gradient
+                s[...] = 0.95 * s + 0.05 * gradient**2
+                value -= 0.05 * (v / (1 - 0.7**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-3)
+    np.testing.assert_allclose(state["output.weight"], w, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(state["output.bias"], bias, rtol=1e-9, atol=1e-12)
+    if optimizer in ("momentum", "adam"):
+        np.testing.assert_allclose(state["first.output.weight"], first, rtol=1e-9, atol=1e-12)
+    if optimizer in ("rmsprop", "adam"):
+        np.testing.assert_allclose(state["second.output.bias"], bias_second, rtol=1e-9, atol=1e-14)
+        assert state["step"] == 5
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimizer: str) -> None:
+    params: dict[str, Any] = {
+        "layers": 1,
+        "units": 6,
+        "batch_size": 1_000,
+        "optimizer": optimizer,
+        "learning_rate": 0.1,
+    }
+    begun = state_of(exact, Job(trial=trial(**params), until=0, keep=True))
+    plain, pulled = (
+        state_of(exact, Job(trial=trial(**params, l2=l2), until=1, keep=True)) for l2 in (0.0, 0.5)
+    )
+    for name in begun:
+        if name in ("hidden.0.weight", "output.weight"):
+            assert not np.allclose(pulled[name], plain[name])
+            if optimizer in ("sgd", "momentum"):
+                np.testing.assert_allclose(pulled[name], plain[name] - 0.1 * 0.5 * begun[name], atol=1e-12)
+        else:
+            np.testing.assert_array_equal(pulled[name], plain[name], err_msg=name)
+
+
+def test_l2_does_not_pull_at_the_biases_of_a_network_without_batch_norm(exact: ReferenceEngine) -> None:
+    params: dict[str, Any] = {
+        "layers": 1,
+        "units": 6,
+        "batch_size": 1_000,
+        "optimizer": "sgd",
+        "batch_norm": False,
+    }
+    begun = state_of(exact, Job(trial=trial(**params), until=0, keep=True))
+    pushed = {**begun, "hidden.0.bias": np.ones(6), "output.bias": np.ones(3)}
+    plain, pulled = (
+        state_of(exact, Job(trial=trial(**params, l2=l2), state=pushed, until=1, keep=True))
+        for l2 in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(pulled["hidden.0.bias"], plain["hidden.0.bias"])
+    np.testing.assert_array_equal(pulled["output.bias"], plain["output.bias"])
+    assert not np.allclose(pulled["output.weight"], plain["output.weight"])
+
+
+# --- what is measured ---
+
+
+def test_the_training_loss_weighs_every_row_alike(engine: ReferenceEngine) -> None:
+    still = trial(epochs=1, layers=1, units=6, batch_norm=False, learning_rate=0.0, batch_size=7)
+    curve, end = run_one(engine, Job(trial=still, keep=True))
+    assert end.state is not None
+    loss = engine.evaluate(still, end.state, DATA.train)["loss"]
+    assert metric(curve, "train_loss") == [pytest.approx(loss, rel=1e-6)]
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_measurements_count_epochs_and_tell_the_learning_rate(engine: ReferenceEngine, decay: str) -> None:
+    curve, end = run_one(engine, Job(trial=trial(epochs=5, **SMALL, decay=decay)))
+    assert [m.epoch for m in curve] == [1, 2, 3, 4, 5]
+    recipe = recipe_from({**SMALL, "decay": decay})
+    assert metric(curve, "learning_rate") == [learning_rate_at(recipe, epoch, 5) for epoch in range(5)]
+    assert all(set(m.metrics) == {"train_loss", "dev_loss", "dev_accuracy", "learning_rate"} for m in curve)
+    assert (end.outcome, end.failure, end.state) == (Outcome.COMPLETED, None, None)
+    assert end.setup_s > 0
+    assert end.train_s > 0
+
+
+def test_the_last_measurement_is_what_evaluating_the_network_gives(engine: ReferenceEngine) -> None:
+    job = Job(trial=trial(**RICH), keep=True)
+    curve, end = run_one(engine, job)
+    assert end.state is not None
+    scores = engine.evaluate(job.trial, end.state, DATA.dev)
+    assert scores == {"loss": curve[-1].metrics["dev_loss"], "accuracy": curve[-1].metrics["dev_accuracy"]}
+
+
+def test_it_learns(engine: ReferenceEngine) -> None:
+    for optimizer in OPTIMIZERS:
+        rate = 0.1 if optimizer in ("sgd", "momentum") else 0.01
+        curve, _ = run_one(
+            engine, Job(trial=trial(epochs=15, **SMALL, optimizer=optimizer, learning_rate=rate))
+        )
+        assert metric(curve, "train_loss")[-1] < 0.6 * metric(curve, "train_loss")[0]
+        assert metric(curve, "dev_accuracy")[-1] > 0.6
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_row_scores_the_same_alone_and_in_a_batch(engine: ReferenceEngine, batch_norm: bool) -> None:
+    job = Job(trial=trial(**{**RICH, "batch_norm": batch_norm}), keep=True)
+    state = state_of(engine, job)
+    split = DATA.dev
+    alone = [
+        engine.evaluate(job.trial, state, Split(split.x[i : i + 1], split.y[i : i + 1]))
+        for i in range(len(split.y))
+    ]
+    together = engine.evaluate(job.trial, state, split)
+    assert np.mean([scores["accuracy"] for scores in alone]) == pytest.approx(together["accuracy"])
+    assert np.mean([scores["loss"] for scores in alone]) == pytest.approx(together["loss"], rel=1e-5)
+    backward = engine.evaluate(job.trial, state, Split(split.x[::-1].copy(), split.y[::-1].copy()))
+    assert backward["loss"] == pytest.approx(together["loss"], rel=1e-5)
+
+
+# --- law 1: a trial's numbers are its own ---
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_stopping_and_going_on_is_training_straight_through(engine: ReferenceEngine, optimizer: str) -> None:
+    whole = trial(epochs=6, **RICH, optimizer=optimizer)
+    straight, end = run_one(engine, Job(trial=whole, keep=True))
+    curve: list[Measurement] = []
+    state: State | None = None
+    for until in (1, 4, None):
+        part, ended = run_one(engine, Job(trial=whole, until=until, state=state, keep=True))
+        curve, state = curve + part, ended.state
+    assert curve == straight
+    assert state is not None
+    assert end.state is not None
+    assert state["epoch"] == 6
+    assert equal_states(state, end.state)
+
+
+def test_going_on_without_the_optimizers_averages_would_not_be_the_same(engine: ReferenceEngine) -> None:
+    whole = trial(epochs=4, **RICH, optimizer="adam")
+    state = state_of(engine, Job(trial=whole, until=2, keep=True))
+    forgetful = {name: array for name, array in state.items() if not name.startswith(("first.", "second."))}
+    full, _ = run_one(engine, Job(trial=whole, state=state))
+    short, _ = run_one(engine, Job(trial=whole, state=forgetful))
+    assert full != short
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_same_job_gives_the_same_bits_again(engine: ReferenceEngine, optimizer: str) -> None:
+    job = Job(trial=trial(**RICH, optimizer=optimizer), keep=True)
+    (curve, end), (again, end_again) = run_one(engine, job), run_one(ReferenceEngine(DATA), job)
+    assert curve == again
+    assert end.state is not None
+    assert end_again.state is not None
+    assert equal_states(end.state, end_again.state)
+
+
+def test_neighbours_and_torchs_own_generator_change_nothing(engine: ReferenceEngine) -> None:
+    jobs = [Job(trial=trial(number, seed=number, **{**RICH, "units": 4 + number})) for number in range(3)]
+    alone = {job.trial.number: run_one(engine, job)[0] for job in jobs}
+    torch.manual_seed(99)
+    together = run(engine, *reversed(jobs))
+    assert {number: curve for number, (curve, _) in together.items()} == alone
+    assert len({json.dumps(metric(curve, "train_loss")) for curve in alone.values()}) == 3
+
+
+def test_another_seed_is_another_training(engine: ReferenceEngine) -> None:
+    one, other = (run_one(engine, Job(trial=trial(seed=seed, **SMALL)))[0] for seed in (1, 2))
+    assert one != other
+
+
+def test_read_only_data_will_do_and_stays_as_it_is() -> None:
+    data = blobs()
+    for split in (data.train, data.dev):
+        split.x.flags.writeable = split.y.flags.writeable = False
+    curve, end = run_one(ReferenceEngine(data.without_test()), Job(trial=trial(**RICH)))
+    assert end.outcome == Outcome.COMPLETED
+    assert curve == run_one(ReferenceEngine(DATA), Job(trial=trial(**RICH)))[0]
+
+
+def test_what_is_fixed_is_as_if_it_were_drawn(engine: ReferenceEngine) -> None:
+    fixed = ReferenceEngine(DATA, {"optimizer": "adam", "units": 6})
+    both = trial(learning_rate=0.01, optimizer="adam", units=6)
+    assert run_one(fixed, Job(trial=trial(learning_rate=0.01)))[0] == run_one(engine, Job(trial=both))[0]
+
+
+# --- law 4: a bad trial harms only itself ---
+
+
+def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: ReferenceEngine) -> None:
+    wild = trial(0, epochs=50, layers=2, units=6, batch_norm=False, optimizer="sgd", learning_rate=1e6)
+    good = Job(trial=trial(1, **SMALL))
+    ended = run(engine, Job(trial=wild), good)
+    curve, end = ended[0]
+    assert end.outcome == Outcome.DIVERGED
+    assert end.failure is not None
+    assert "loss" in end.failure
+    assert 1 <= len(curve) < 50
+    assert [m.epoch for m in curve] == list(range(1, len(curve) + 1))
+    last = curve[-1].metrics
+    assert not (
+        math.isfinite(last["train_loss"])
+        and last["train_loss"] <= EXPLODED
+        and math.isfinite(last["dev_loss"])
+    )
+    assert ended[1][0] == run_one(engine, good)[0]
+    assert ended[1][1].outcome == Outcome.COMPLETED
+
+
+def test_a_loss_diverges_where_it_is_not_finite_or_above_a_thousand_nats() -> None:
+    assert divergence(0.5, 0.5) is None
+    assert divergence(EXPLODED, 1e9) is None  # the dev split may hold an outlier
+    assert "exploded" in str(divergence(1.001 * EXPLODED, 0.5))
+    for train, dev in ((math.nan, 0.5), (0.5, math.nan), (math.inf, 0.5), (0.5, math.inf)):
+        assert "not finite" in str(divergence(train, dev))
+
+
+@pytest.mark.parametrize(
+    ("params", "cause"),
+    [
+        ({"layers": 99}, "StudyError: layers=99"),
+        ({"speed": 1}, "StudyError: speed is not"),
+        ({"units_1": 4}, "StudyError: layers=2, but units_2"),
+    ],
+)
+def test_impossible_params_fail_and_the_next_trial_still_trains(
+    engine: ReferenceEngine, params: dict[str, Any], cause: str
+) -> None:
+    good = Job(trial=trial(1, **SMALL))
+    ended = run(engine, Job(trial=trial(0, **params)), good)
+    curve, end = ended[0]
+    assert curve == []
+    assert end.outcome == Outcome.FAILED
+    assert end.failure is not None
+    assert end.failure.startswith(cause)
+    assert "\n" not in end.failure
+    assert ended[1][0] == run_one(engine, good)[0]
+
+
+def test_a_state_that_does_not_fit_fails_its_own_trial(engine: ReferenceEngine) -> None:
+    state = state_of(engine, Job(trial=trial(**SMALL), until=1, keep=True))
+    ended = run(
+        engine, Job(trial=trial(0, **{**SMALL, "units": 7}), state=state), Job(trial=trial(1, **SMALL))
+    )
+    assert ended[0][1].outcome == Outcome.FAILED
+    assert ended[1][1].outcome == Outcome.COMPLETED
+
+
+def test_a_single_row_left_over_does_not_trouble_batch_norm(engine: ReferenceEngine) -> None:
+    assert len(DATA.train.y) % 59 == 1
+    curve, end = run_one(engine, Job(trial=trial(layers=1, units=4, batch_size=59)))
+    assert end.outcome == Outcome.COMPLETED
+    assert len(curve) == 4
+
+
+# --- states ---
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: str, batch_norm: bool) -> None:
+    params: dict[str, Any] = {**SMALL, "optimizer": optimizer, "batch_norm": batch_norm}
+    state = state_of(engine, Job(trial=trial(**params), until=3, keep=True))
+    recipe = recipe_from(params)
+    network = Network(DATA.features, 3, recipe)
+    make: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "sgd": lambda: torch.optim.SGD(network.parameters()),
+        "momentum": lambda: torch.optim.SGD(network.parameters(), momentum=0.9),
+        "rmsprop": lambda: torch.optim.RMSprop(network.parameters()),
+        "adam": lambda: torch.optim.Adam(network.parameters()),
+    }
+    rebuilt = make[optimizer]()
+    assert load_state(network, rebuilt, state) == 3
+    assert equal_states(save_state(network, rebuilt, 3), state)
+
+
+def test_a_state_has_the_names_and_shapes_that_every_engine_agrees_on(engine: ReferenceEngine) -> None:
+    params: dict[str, Any] = {"layers": 2, "units_1": 7, "units_2": 4, "optimizer": "adam", "batch_size": 16}
+    state = state_of(engine, Job(trial=trial(epochs=2, **params), keep=True))
+    shapes: dict[str, tuple[int, ...]] = {"output.weight": (4, 3), "output.bias": (3,)}
+    for layer, (n_in, n_out) in enumerate([(5, 7), (7, 4)]):
+        shapes[f"hidden.{layer}.weight"] = (n_in, n_out)
+        shapes |= {f"hidden.{layer}.{name}": (n_out,) for name in ("gamma", "beta", "mean", "var")}
+    learned = {name: shape for name, shape in shapes.items() if not name.endswith(("mean", "var"))}
+    averages = {
+        f"{average}.{name}": shape for average in ("first", "second") for name, shape in learned.items()
+    }
+    assert {name: array.shape for name, array in state.items()} == {
+        **shapes,
+        **averages,
+        "epoch": (),
+        "step": (),
+    }
+    assert all(array.flags.c_contiguous for array in state.values())
+    assert {array.dtype for name, array in state.items() if name not in ("epoch", "step")} == {
+        np.dtype("float32")
+    }
+    assert (int(state["epoch"]), int(state["step"])) == (2, 2 * len(batches(60, recipe_from(params))))
+
+
+def test_a_state_is_a_copy_that_further_training_does_not_change(engine: ReferenceEngine) -> None:
+    job = Job(trial=trial(**SMALL), until=1, keep=True)
+    state = state_of(engine, job)
+    before = {name: array.copy() for name, array in state.items()}
+    run_one(engine, Job(trial=job.trial, state=state))
+    assert equal_states(state, before)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_a_trained_network_can_be_used_without_an_engine(engine: ReferenceEngine, layers: int) -> None:
+    params: dict[str, Any] = {"layers": layers, "units": 6, "dropout": 0.3}
+    job = Job(trial=trial(**params), keep=True)
+    state = state_of(engine, job)
+    network = trained_network(recipe_from(params), state)
+    assert not network.training
+    assert isinstance(network, nn.Module)
+    guessed = network(torch.from_numpy(DATA.dev.x)).argmax(dim=1).numpy()
+    assert float((guessed == DATA.dev.y).mean()) == engine.evaluate(job.trial, state, DATA.dev)["accuracy"]

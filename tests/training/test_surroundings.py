@@ -1,0 +1,98 @@
+"""What a trial does to its process is undone before the next begins: whatever it was, that gives the same numbers."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caviar as cv
+from caviar.scheduling.worker import Task, Worker
+from caviar.training.surroundings import Surroundings
+from caviar.trial import Outcome, Result, Trial
+from tests import functions
+
+ROOT = Path(__file__).parents[2]
+DEADLY = {
+    number
+    for number, harm in functions.HARMS.items()
+    if "died" in str(harm.says) or "memory" in str(harm.says)
+}
+
+CLOSES, LEAVES = (
+    next(number for number, harm in functions.HARMS.items() if harm.do is do)
+    for do in (functions._closes_everything, functions._leaves_children)
+)
+"""They would close the files of pytest, and leave children with nobody to end them."""
+
+
+def results(fn: functions.Body, *numbers: int) -> list[Result]:
+    worker = Worker("here", "here", cv.Function(fn, metric="loss", metrics=("loss", "draws")), None)
+    trials = [Trial(number=n, round=1, params={"x": 0.5}, epochs=3, seed=n) for n in numbers]
+    return [finished.result for finished in worker.run([Task(trial=trial) for trial in trials])]
+
+
+@pytest.mark.usefixtures("recwarn")  # a storm of them
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("number", sorted(functions.HARMS.keys() - DEADLY - {CLOSES, LEAVES}))
+def test_the_next_trial_of_a_worker_notices_nothing(number: int) -> None:
+    import torch  # noqa: F401  so that it is there before the harm is done
+
+    harm = functions.HARMS[number]
+    (undisturbed,) = results(functions.careful_bowl, 1)
+    harmful, after = results(functions.harmful, number, 1)
+    assert harmful.outcome is harm.outcome
+    assert (harm.says or "None") in str(harmful.failure)
+    assert (after.outcome, after.failure) == (Outcome.COMPLETED, None)
+    assert undisturbed.outcome is Outcome.COMPLETED
+    assert after.measurements == undisturbed.measurements
+
+
+def test_the_next_trial_notices_nothing_of_one_that_closed_all_streams() -> None:
+    code = (
+        "from tests.training.test_surroundings import CLOSES, functions, results\n"
+        "harmful, after = results(functions.harmful, CLOSES, 1)\n"
+        "print(harmful.outcome, after.outcome, after.failure)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert ended.stdout.splitlines() == ["not a word of this is lost", "completed completed None"]
+
+
+def test_torchs_generator_is_seeded_with_each_trial_once_it_is_imported() -> None:
+    import torch
+
+    def draws(params: functions.Params, trial: cv.Handle) -> float:
+        return float(torch.rand(()))
+
+    one, other, again = results(draws, 1, 2, 1)
+    assert one.value == again.value != other.value
+
+
+def test_signal_handlers_and_timers_that_were_there_before_stay() -> None:
+    def ours(number: int, frame: object) -> None:
+        del number, frame
+
+    before = signal.signal(signal.SIGUSR1, ours)
+    timer = signal.getitimer(signal.ITIMER_REAL)
+    signal.setitimer(signal.ITIMER_REAL, 100.0)
+    try:
+        surroundings = Surroundings()
+        surroundings.prepare(seed=1)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        surroundings.put_back()
+        assert signal.getsignal(signal.SIGUSR1) is ours
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 90
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_users_streams_are_the_same_objects_afterwards() -> None:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    results(functions.harmful, 2, 1)
+    assert all(one is other for one, other in zip(streams, (sys.stdin, sys.stdout, sys.stderr), strict=True))
+    assert np.geterr()["divide"] == "warn"

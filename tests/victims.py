@@ -1,0 +1,70 @@
+"""Drivers that are killed: `python -m tests.victims RUNS anywhere|writing MOMENT...` runs a study for each moment.
+
+A moment is how many functions, Python's and C's, have been called when the process kills itself with SIGKILL, in all
+or in the parts of the ledger that write; 0 is never. Writes out the number of calls for each that came to its end.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from caviar.records import ledger
+from caviar.scheduling import loop
+from caviar.search import controller
+from caviar.study import Halving, Study
+from tests.objectives import bowl_study
+from tests.runs import run_inline
+
+
+def study() -> Study:
+    """Of all that a study can have."""
+    return bowl_study(rounds=(24, 12), epochs=9, halving=Halving(cohort=3))
+
+
+def settle() -> None:
+    """Small chunks, each recorded at once, and frequent merges: a short study does all that a long one does."""
+    controller.MAX_CHUNK = 3
+    loop.RECORD_S, loop.RECORD_EVERY = 0.0, 0
+    ledger.MERGE_AT = 4
+
+
+def die_at(moment: int, where: str) -> list[int]:
+    """Kill this process at the n-th call of a function; the number of calls so far."""
+    calls = [0]
+    writers = {f.__code__ for f in (ledger.Ledger.create.__func__, ledger.Ledger.append, ledger.Ledger.merge)}  # type: ignore[attr-defined]
+    depth = 1 if where == "anywhere" else 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal depth
+        del argument
+        if frame.f_code in writers:
+            depth += {"call": 1, "return": -1}.get(event, 0)
+        if depth and event in ("call", "c_call"):
+            calls[0] += 1
+            if calls[0] == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+    return calls
+
+
+def main() -> None:
+    """A process after the other; forked, because importing all that a study needs takes seconds."""
+    runs, where, moments = Path(sys.argv[1]), sys.argv[2], [int(moment) for moment in sys.argv[3:]]
+    settle()
+    for moment in moments:
+        child = os.fork()
+        if child == 0:
+            calls = die_at(moment, where)
+            run_inline(study(), runs / str(moment))
+            sys.setprofile(None)
+            os.write(1, f"{calls[0]}\n".encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()

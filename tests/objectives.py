@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,11 +144,28 @@ class SlowEngine(BowlEngine):
 
 @dataclass(frozen=True)
 class Slow(Bowl):
-    """The bowl, slowly; without a pause once there is a file `hurry`."""
+    """The bowl, slowly; without a pause once there is a file `hurry`.
+
+    Where it has a `crew`, a folder that its workers share, no worker is ready before two of them are there: one alone
+    could be done by then.
+    """
 
     pause_s: float = 0.03
     hurry: str | None = None
+    crew: str | None = None
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         del dataset, device
+        if self.crew is not None:
+            _wait_for_another(Path(self.crew))
         return SlowEngine(self.harm, self.harmed, self.pause_s, self.hurry)
+
+
+def _wait_for_another(crew: Path) -> None:
+    """Until another process has come here, too."""
+    crew.mkdir(exist_ok=True)
+    (crew / str(os.getpid())).touch()
+    deadline = time.monotonic() + 120
+    while len(list(crew.iterdir())) < 2:
+        assert time.monotonic() < deadline, "nobody else has come"
+        time.sleep(0.02)

@@ -11,11 +11,14 @@ import os
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import IO
 
 _MARK = "caviar.lock"
 _RAYLET = "sockets/raylet"
+_PATIENCE_S = 5.0
+"""How long it is tried to remove a session into which something still writes."""
 
 
 def mark(folder: Path) -> IO[str]:
@@ -46,14 +49,13 @@ def _remove_if_dead(path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _has_raylet(path.parent):
-            _end_processes(path.parent)
             remove(path.parent)
     finally:
         os.close(descriptor)
 
 
 def _end_processes(folder: Path) -> None:
-    """End what is left of a dead session: Ray's agents outlive it by a minute, in which they look for its head.
+    """End what is left of a session: Ray's workers outlive it by a moment, its agents by a minute.
 
     They are known by their names and by the logs that they hold open there.
     """
@@ -62,7 +64,7 @@ def _end_processes(folder: Path) -> None:
         "[0-9]*/comm"
     ):  # macOS has no such folder: there they are left to themselves
         with contextlib.suppress(OSError):  # another user's, or just gone
-            if not name.read_text().startswith("ray::"):
+            if not name.read_text().startswith("ray::") or name.parent.name == str(os.getpid()):
                 continue
             if any(os.readlink(file).startswith(logs) for file in (name.parent / "fd").iterdir()):
                 os.kill(int(name.parent.name), signal.SIGKILL)
@@ -74,8 +76,11 @@ def keep(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a session that has ended, and the link to it, if it is the latest."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a session that has ended with what still writes there, and the link to it, if it is the latest."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while folder.exists() and time.monotonic() < deadline:
+        _end_processes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     latest = folder.with_name("session_latest")
     with contextlib.suppress(OSError):
         if latest.readlink() == folder:

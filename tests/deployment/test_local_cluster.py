@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SCRIPTS = Path(sys.executable).parent
 BOWL = """
 from tests.objectives import Slow, bowl_study
-study = bowl_study(objective=Slow(pause_s=0.1))
+study = bowl_study(objective=Slow(pause_s=0.1, crew={crew!r}))
 """
 
 
@@ -43,6 +43,11 @@ class Local:
         return subprocess.run(
             command, env={**self.env, **env}, cwd=self.folder, capture_output=True, text=True, check=False
         )
+
+    def experiment(self, name: str) -> str:
+        """An experiment whose study begins when both nodes are there."""
+        (self.folder / name).write_text(BOWL.format(crew=str(self.folder / f"crew of {name}")))
+        return name
 
     def script(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return self.run(CLUSTER / "local.sh", *arguments)
@@ -67,7 +72,6 @@ def local() -> Iterator[Local]:
             "DASHBOARD_PORT": str(free_port()),
             "CPUS": "1",
         }
-        (folder / "bowl.py").write_text(BOWL)
         local = Local(folder, env)
         started = local.script("start", "2")
         try:
@@ -88,7 +92,9 @@ def command_lines() -> str:
 def test_it_asks_for_a_token_that_only_its_user_can_read(local: Local) -> None:
     assert stat.S_IMODE(local.token.stat().st_mode) == 0o600
     assert local.token.read_text().strip() not in command_lines()
-    stranger = local.run("caviar", "run", "bowl.py", "--address", local.address, HOME=str(local.folder))
+    stranger = local.run(
+        "caviar", "run", local.experiment("bowl.py"), "--address", local.address, HOME=str(local.folder)
+    )
     assert stranger.returncode == 1
     assert "asks for a token" in stranger.stderr
 
@@ -105,7 +111,7 @@ def test_it_is_started_once(local: Local) -> None:
 
 
 def test_a_study_runs_on_both_nodes(local: Local) -> None:
-    ended = local.run("caviar", "run", "bowl.py", "--address", local.address)
+    ended = local.run("caviar", "run", local.experiment("bowl.py"), "--address", local.address)
     assert ended.returncode == 0, ended.stderr
     run = load(local.folder / "runs" / "bowl")
     assert run.trials["worker"].nunique() == 2
@@ -116,7 +122,8 @@ def test_a_job_runs_on_both_nodes(local: Local) -> None:
     """Each of them has its own copy of what was sent, though they share a disk."""
     dashboard = f"http://127.0.0.1:{local.env['DASHBOARD_PORT']}"
     runs = local.folder / "runs"
-    submit = ["caviar", "submit", "bowl.py", "--name", "sent", "--runs", str(runs), "--address", dashboard]
+    script = local.experiment("sent.py")
+    submit = ["caviar", "submit", script, "--name", "sent", "--runs", str(runs), "--address", dashboard]
     sent = local.run(*submit, RAY_AUTH_MODE="token", PYTHONPATH=f"{ROOT}")
     assert sent.returncode == 0, sent.stdout + sent.stderr
     assert load(runs / "sent").trials["worker"].nunique() == 2

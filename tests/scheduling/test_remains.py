@@ -1,6 +1,8 @@
 """What killed drivers leave of their Ray sessions is removed, and nothing else."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,33 @@ def test_the_link_to_the_latest_session_goes_with_it(sessions: Path) -> None:
     (sessions / "session_latest").symlink_to(folder)
     remains.clear_of_the_dead(sessions)
     assert names(sessions) == []
+
+
+WRITER = """
+import os, sys
+open("/proc/self/comm", "w").write("ray::IDLE")
+log = open(sys.argv[1] + "/logs/worker.out", "w")
+print("writes", flush=True)
+number = 0
+while os.path.isdir(sys.argv[1]):
+    number += 1
+    try:
+        open(f"{sys.argv[1]}/logs/{number}", "w").close()
+    except FileNotFoundError:
+        os.makedirs(sys.argv[1] + "/logs")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="looks for processes in /proc")
+def test_a_session_is_removed_though_its_processes_still_write_there(sessions: Path) -> None:
+    folder = session(sessions, "ending")
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    try:
+        assert writer.stdout.readline() == "writes\n"
+        remains.remove(folder)
+        writer.wait(timeout=60)
+        assert names(sessions) == []
+    finally:
+        writer.kill()
+        writer.communicate()

@@ -3,12 +3,13 @@
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from caviar.scheduling import cluster as messages
+from caviar.scheduling import access, shapes
 from tests.deployment.files import CLUSTER, DOCKER, ROOT
 
 README = (CLUSTER / "README.md").read_text()
@@ -68,7 +69,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_troubles_are_named_as_caviar_names_them() -> None:
-    source = open(messages.__file__).read()  # noqa: SIM115
+    source = "".join(Path(module.__file__).read_text() for module in (access, shapes))
     for words in ("asks for a token", "does not accept our token", "no workers: the cluster has no CPU"):
         assert words in source
         assert words in README

@@ -19,9 +19,17 @@ from caviar.trial import Value
 ColumnType = Literal["bool", "int64", "float64", "string"]
 
 
+_PREFIX = "params_"
+
+
 def column(name: str) -> str:
     """The column of a parameter."""
-    return f"params_{name}"
+    return f"{_PREFIX}{name}"
+
+
+def is_param(column: str) -> bool:
+    """Whether a column is a parameter's."""
+    return column.startswith(_PREFIX)
 
 
 def column_type(domain: Domain) -> ColumnType:

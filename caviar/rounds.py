@@ -1,7 +1,7 @@
 """What a study is made of: rounds that narrow from coarse to fine, and a confirmation at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ class Halving:
 
     keep: float = 1 / 3
     """The share of a cohort that goes on from each rung."""
-    rungs: int | tuple[int, ...] = 2
+    rungs: int | Sequence[int] = 2
     """After which epochs it is decided who goes on; or how often: then each rung ends at the next one's epoch times
     `keep`."""
     cohort: int = 27
@@ -93,7 +93,7 @@ class Halving:
         object.__setattr__(self, "cohort", _count("Halving", "cohort", self.cohort, MAX_TRIALS))
         if self.cohort < 2:
             raise StudyError("Halving(cohort=1): one trial cannot race; use 27, say")
-        if isinstance(self.rungs, tuple):
+        if isinstance(self.rungs, Sequence):
             ends = tuple(_count("Halving", "rungs", end, 1_000_000) for end in self.rungs)
             object.__setattr__(self, "rungs", ends)
             if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
@@ -103,8 +103,8 @@ class Halving:
 
     def ends(self, epochs: int) -> tuple[int, ...]:
         """The epochs at whose end trials of so many epochs wait for a verdict."""
-        if isinstance(self.rungs, tuple):
-            return self.rungs
+        if isinstance(self.rungs, Sequence):
+            return tuple(self.rungs)
         spaced = {_up(epochs * self.keep**power) for power in range(1, self.rungs + 1)}
         return tuple(sorted(end for end in spaced if end < epochs))
 
@@ -146,10 +146,9 @@ class Round:
     def __post_init__(self) -> None:
         object.__setattr__(self, "trials", _count("Round", "trials", self.trials, MAX_TRIALS))
         object.__setattr__(self, "epochs", _count("Round", "epochs", self.epochs, 1_000_000))
+        _require_halving("Round", self.halving)
         if self.halving is None:
             return
-        if not isinstance(self.halving, Halving):
-            raise StudyError(f"Round(halving={self.halving!r}): use cv.Halving(...)")
         ends = self.halving.ends(self.epochs)
         if not ends or ends[-1] >= self.epochs:
             raise StudyError(
@@ -221,7 +220,7 @@ def coarse_to_fine(
     """Rounds from a budget: the first looks widely, later ones look closely, the best few are confirmed.
 
     Args:
-        trials: trainings in all: searched and confirmed.
+        trials: trainings in all: searched and confirmed. (The winner trains once more, to be handed over.)
         epochs: how long each trains.
         rounds: how often the space is drawn from; it narrows between them. By default as many as the
             budget feeds, up to eight. Trials of one round train in parallel, so give fewer rounds where there
@@ -244,6 +243,7 @@ def coarse_to_fine(
     """
     trials = _count("coarse_to_fine", "trials", trials, MAX_TRIALS)
     epochs = _count("coarse_to_fine", "epochs", epochs, 1_000_000)
+    _require_halving("coarse_to_fine", halving)
     if rounds is None:
         rounds = min(_MOST_ROUNDS, max(1, trials // _TRIALS_A_ROUND))
     rounds = _count("coarse_to_fine", "rounds", rounds, 1_000)
@@ -252,22 +252,50 @@ def coarse_to_fine(
             f"coarse_to_fine(trials={trials}, rounds={rounds}): a round needs a few trials to learn from; "
             f"give at least {max(4, 4 * rounds)} trials, or fewer rounds"
         )
-    confirmation = _confirmation_for(trials, halving.cost(epochs) if halving is not None else 1.0)
+    cost = halving.cost(epochs) if halving is not None else 1.0
+    confirmation = _largest_confirmation(lambda c: (trials - c.trials) * cost)
     search = trials - confirmation.trials
     later = search // (rounds + 1)
     counts = [search - later * (rounds - 1)] + [later] * (rounds - 1)
     return (*(Round(count, epochs, halving) for count in counts), confirmation)
 
 
-def _confirmation_for(trials: int, cost: float) -> Confirmation:
-    """The most contenders whose heats cost no more than the confirming share of it all; a search trial costs less."""
+def confirmation_of(rounds: Sequence[Round]) -> Confirmation:
+    """What confirms the best of these rounds, where nothing else is asked for.
+
+    Example:
+        >>> confirmation_of([Round(trials=60, epochs=5), Round(trials=20, epochs=20)])
+        Confirmation(top=4, seeds=1)
+    """
+    longest = max(this.epochs for this in rounds)
+    search = sum(
+        this.trials
+        * this.epochs
+        / longest
+        * (this.halving.cost(this.epochs) if this.halving is not None else 1)
+        for this in rounds
+    )
+    return _largest_confirmation(lambda _: search)
+
+
+def _largest_confirmation(search: Callable[[Confirmation], float]) -> Confirmation:
+    """The most contenders whose heats cost no more than the confirming share of it all.
+
+    Args:
+        search: what the search beside a confirmation costs, in trainings to the end: those that stop early cost less.
+    """
     confirmation = Confirmation(top=1)
     for top in range(2, _MOST_CONTENDERS + 1):
         larger = Confirmation(top)
-        if larger.trials > CONFIRMING * (larger.trials + (trials - larger.trials) * cost):
+        if larger.trials > CONFIRMING * (larger.trials + search(larger)):
             break
         confirmation = larger
     return confirmation
+
+
+def _require_halving(where: str, halving: object) -> None:
+    if halving is not None and not isinstance(halving, Halving):
+        raise StudyError(f"{where}(halving={halving!r}): use cv.Halving(...)")
 
 
 def _up(amount: float) -> int:

@@ -332,10 +332,15 @@ def _parents_first(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
         for other, allowed in parameter.when.items():
             if other not in parameters:
                 raise SpaceError(f"Space: {name} depends on {other}, which is not in the space")
-            if not any(value in parameters[other].domain for value in allowed):
+            domain = parameters[other].domain
+            never = [value for value in allowed if value not in domain]
+            numbers = all(
+                isinstance(value, int | float) for value in never
+            )  # of a range, which may reach beyond
+            if len(never) == len(allowed) or not numbers:
                 raise SpaceError(
                     f"Space: {name} exists only when {other} is {', '.join(map(repr, allowed))}, "
-                    f"but {other} is never that: {parameters[other].domain}"
+                    f"but {other} is never {' or '.join(map(repr, never))}: {domain}"
                 )
     ordered: dict[str, Parameter] = {}
     while len(ordered) < len(parameters):

@@ -16,7 +16,7 @@ from caviar.rounds import Confirmation as Confirmation
 from caviar.rounds import Halving as Halving
 from caviar.rounds import Narrowing as Narrowing
 from caviar.rounds import Round as Round
-from caviar.rounds import Stages
+from caviar.rounds import Stages, confirmation_of
 from caviar.rounds import coarse_to_fine as coarse_to_fine
 from caviar.space import Space, plain_value
 from caviar.trial import Value, derive_seed
@@ -107,8 +107,8 @@ class Study:
         name: the name of its run directory.
         objective: what a trial trains and measures, such as `Classifier`.
         space: what may vary.
-        rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at its end
-            (`Confirmation()` is added where there is none).
+        rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at its end; where there is none,
+            the best few are confirmed by trainings that come on top, a fifth of them all at most.
         seed: all draws and all trainings follow from it.
         narrowing: how the space narrows between rounds.
         sampler: "random", "qmc" (scrambled Sobol), "tpe", or a function from a seed to any Optuna sampler.
@@ -152,6 +152,15 @@ class Study:
             raise StudyError(
                 f"Study {self.name}: sampler={self.sampler!r} is unknown; use "
                 '"random", "qmc", "tpe" or a function that makes an Optuna sampler from a seed'
+            )
+        if isinstance(self.sampler, type):
+            raise StudyError(
+                f"Study {self.name}: sampler={self.sampler.__name__} is a class, which would not be seeded; "
+                f"use lambda seed: {self.sampler.__name__}(seed=seed)"
+            )
+        if not isinstance(self.narrowing, Narrowing):
+            raise StudyError(
+                f"Study {self.name}: narrowing must be cv.Narrowing(...), not {self.narrowing!r}"
             )
         if not isinstance(self.retries, Retries):
             raise StudyError(f"Study {self.name}: retries must be cv.Retries(...), not {self.retries!r}")
@@ -295,19 +304,20 @@ def check_name(name: str) -> str:
 def _checked_stages(study: str, stages: Stages) -> tuple[Round | Confirmation, ...]:
     found = tuple(stages) if isinstance(stages, Sequence) else (stages,)
     if found and isinstance(found[-1], Confirmation):
-        rounds, confirmation = found[:-1], found[-1]
+        stages, confirmation = found[:-1], found[-1]
     else:
-        rounds, confirmation = found, Confirmation()
-    if not rounds:
+        stages, confirmation = found, None
+    if not stages:
         raise StudyError(
             f"Study {study}: rounds is empty; try rounds=cv.coarse_to_fine(trials=200, epochs=20)"
         )
-    for stage in rounds:
+    rounds = [stage for stage in stages if isinstance(stage, Round)]
+    for stage in stages:
         if not isinstance(stage, Round):
             raise StudyError(
                 f"Study {study}: {stage!r} is not a Round; rounds come first, one Confirmation at the end"
             )
-    return (*rounds, confirmation)
+    return (*rounds, confirmation or confirmation_of(rounds))
 
 
 def _equal(one: Any, other: Any) -> bool:

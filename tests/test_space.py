@@ -233,6 +233,10 @@ def test_a_parameter_stands_after_those_that_its_conditions_speak_of() -> None:
             ["a, b", "circle"],
         ),
         ({"a": when(linear(0, 1), b="z"), "b": choice("x", "y")}, ["a", "b is 'z'", "never", "x, y"]),
+        (
+            {"a": when(linear(0, 1), b=("x", "z")), "b": choice("x", "y")},
+            ["b is 'x', 'z'", "never 'z': x, y"],
+        ),
         ({"a": when(linear(0, 1), b=(7, 8)), "b": integer(1, 4)}, ["b is 7, 8", "1 .. 4"]),
         ({"a": when(linear(0, 1), b=1), "b": choice(True, False)}, ["b is 1", "never"]),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.samplers import TPESampler
 
 import caviar as cv
 from caviar.errors import SpaceError, StudyError
@@ -122,8 +123,12 @@ def test_what_is_no_round_is_refused(rounds: Any) -> None:
 
 
 def test_a_confirmation_is_added_where_there_is_none() -> None:
-    assert study(rounds=[Round(8, 2)]).rounds == (Round(8, 2), Confirmation())
-    assert study(rounds=Round(8, 2)).rounds == (Round(8, 2), Confirmation())
+    assert study(rounds=[Round(8, 2)]).rounds == (Round(8, 2), Confirmation(1))
+    assert study(rounds=Round(8, 2)).rounds == (Round(8, 2), Confirmation(1))
+    assert study(rounds=[Round(300, 2), Round(100, 2)]).confirmation == Confirmation(16)
+    assert study(rounds=[Round(400, 2), Round(100, 20)]).confirmation == Confirmation(8), (
+        "short ones count for less"
+    )
     assert study(rounds=[Round(8, 2), Confirmation(1, 1)]).rounds == (Round(8, 2), Confirmation(1, 1))
 
 
@@ -139,6 +144,9 @@ def test_rounds_and_confirmation_are_told_apart() -> None:
         ({"seed": 1.0}, "seed"),
         ({"seed": True}, "seed"),
         ({"sampler": "grid"}, "sampler='grid'"),
+        ({"sampler": TPESampler}, "use lambda seed: TPESampler(seed=seed)"),
+        ({"narrowing": 0.5}, "cv.Narrowing"),
+        ({"retries": 3}, "cv.Retries"),
         ({"objective": "classifier"}, "objective"),
         ({"space": {"learning_rate": log(1e-4, 1.0)}}, "cv.Space"),
     ],

@@ -22,6 +22,7 @@ from caviar.records.location import Location, silent
 from caviar.scheduling.backend import Backend
 from caviar.scheduling.loop import Loop
 from caviar.scheduling.progress import Display, Silence
+from caviar.search.sampling import require_sampler
 from caviar.study import Study, check_name
 
 BackendFactory = Callable[[Dataset | None], Backend]
@@ -55,6 +56,7 @@ def run_study(
     """
     check_name(study.name if name is None else name)
     _check_counts(workers, gpus)
+    require_sampler(study.sampler)
     folder = locate(runs)
     folder.require_reachable()
     dataset = study.objective.load()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from caviar.columns import is_param
 from caviar.rounds import Heat
 from caviar.search.narrowing import rank
 from caviar.trial import Outcome
@@ -41,13 +42,14 @@ class Winner:
 
 
 def to_confirm(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
-    """The numbers of the search trials that are trained again, best first.
+    """The numbers of the search trials that are trained again, best first; of those with the same params the best.
 
     Only trials of the longest training that any completed count, so that none is preferred for having had more epochs.
     """
     completed = rank(search[search["outcome"] == Outcome.COMPLETED], maximize)
     longest = completed[completed["epochs"] == completed["epochs"].max()]
-    return [int(number) for number in longest["trial"].head(top)]
+    distinct = longest.drop_duplicates([name for name in longest.columns if is_param(name)])
+    return [int(number) for number in distinct["trial"].head(top)]
 
 
 def next_heat(

@@ -48,7 +48,7 @@ class Decision:
     best: Any = None
     """The value in the best of them."""
     counts: tuple[int, ...] = ()
-    """How many of the elite took each option, for choices."""
+    """How many of the elite took each option of a choice, or lie in each quarter of a number's whole range."""
     reason: str = ""
 
 
@@ -74,7 +74,13 @@ def rank(trials: pd.DataFrame, maximize: bool) -> pd.DataFrame:
 
 
 def narrow(
-    trials: pd.DataFrame, region: Region, rule: Narrowing, *, round_number: int, maximize: bool
+    trials: pd.DataFrame,
+    region: Region,
+    rule: Narrowing,
+    *,
+    round_number: int,
+    maximize: bool,
+    weighs: bool = True,
 ) -> tuple[Region, tuple[Decision, ...]]:
     """Where the next round draws.
 
@@ -85,6 +91,8 @@ def narrow(
         rule: the shares.
         round_number: the next round's.
         maximize: whether more is better.
+        weighs: whether options are drawn as often as the elite has them; samplers that draw from the region's
+            `space` choose among options themselves.
 
     Returns:
         The region, and a decision for each parameter. With too few completed trials, the same region.
@@ -94,16 +102,18 @@ def narrow(
         reason = f"only {len(ranked)} trials completed"
         return region, tuple(_kept(name, region, rule, reason) for name in whole)
     elite = ranked.head(_elite_size(len(ranked), rule))
+    near = _near(ranked, elite, whole, rule)
+    numbers = {name: values for name, values in near.items() if isinstance(whole[name].domain, Interval)}
     after = Region(
         whole=whole,
         elite=tuple(params_from_row(whole, row) for row in elite.to_dict(orient="records")),
         trials=tuple(int(number) for number in elite["trial"]),
-        near=_near(ranked, elite, whole, rule),
+        near=near if weighs else numbers,
         width=rule.width_in(round_number),
     )
     inside = after.space
     return after, tuple(
-        _decide(name, region, after, rule) if name in inside else _dropped(name, region, inside, rule)
+        _decide(name, region, after, rule, weighs) if name in inside else _dropped(name, region, inside, rule)
         for name in whole
     )
 
@@ -126,7 +136,9 @@ def _near(
     return near
 
 
-def _decide(name: str, before: Region, after: Region, rule: Narrowing) -> Decision:
+def _decide(name: str, before: Region, after: Region, rule: Narrowing, weighs: bool) -> Decision:
+    if isinstance(after.whole[name].domain, Choice) and not weighs:
+        return _kept(name, after, rule, "the sampler chooses among its options itself")
     if name not in after.near:
         return _kept(name, after, rule, f"fewer than {FEWEST} completed trials have it")
     if isinstance(after.whole[name].domain, Choice):
@@ -153,13 +165,20 @@ def _decide_interval(name: str, before: Region, after: Region) -> Decision:
     """How the range that holds all stretches changed, and at which ends."""
     whole, old, new = (_range(name, region) for region in (Region(whole=after.whole), before, after))
     values: Sequence[Any] = after.near[name]
+    counts = _by_quarter(whole, values)
     span = whole.text(min(values)) if min(values) == max(values) else _span(whole, min(values), max(values))
-    reason = f"the best {len(values)} lie in {span}"
+    reason = (
+        f"the best {len(values)} lie in {span}, {', '.join(map(str, counts))} by quarter of the whole range"
+    )
     best, (low, high), margin = whole.coordinate(values[0]), old.ends, EDGE * old.width
     if new.low < old.low or new.high > old.high:
         ends = [end for end, opens in _opened(old, new).items() if opens]
         reason += f"; it opens at the {' and '.join(ends)} end"
-    if min(best - low, high - best) < margin:
+    if not low <= best <= high:
+        reason += (
+            f"; the best, {whole.text(values[0])}, lies outside the last range: an exploring draw found it"
+        )
+    elif min(best - low, high - best) < margin:
         limit = "what the study allows" if _is_limit(whole, old, best, margin) else "the last range"
         reason += f"; the best, {whole.text(values[0])}, is near the end of {limit}"
     return Decision(
@@ -171,8 +190,16 @@ def _decide_interval(name: str, before: Region, after: Region) -> Decision:
         elite_low=min(values),
         elite_high=max(values),
         best=values[0],
+        counts=counts,
         reason=reason,
     )
+
+
+def _by_quarter(whole: Interval, values: Sequence[Any]) -> tuple[int, ...]:
+    """How many of the values lie in each quarter of a range, on its scale."""
+    low, _ = whole.ends
+    quarters = Counter(min(int(4 * (whole.coordinate(value) - low) / whole.width), 3) for value in values)
+    return tuple(quarters[quarter] for quarter in range(4))
 
 
 def _decide_choice(name: str, before: Region, after: Region, rule: Narrowing) -> Decision:

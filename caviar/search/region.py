@@ -95,7 +95,10 @@ class Region:
         if isinstance(domain, Choice) or name not in self.near:
             return domain
         stretches = [around(domain, value, self.width) for value in self.near[name]]
-        return domain.between(min(low for low, _ in stretches), max(high for _, high in stretches))
+        low, high = min(low for low, _ in stretches), max(high for _, high in stretches)
+        if domain.integer:  # a draw rounds to the nearest whole number
+            low, high = domain.coordinate(domain.value(low)), domain.coordinate(domain.value(high))
+        return domain.between(low, high)
 
 
 def everywhere(domain: Domain) -> Stretch | Choice:

@@ -20,6 +20,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from caviar.errors import StudyError
 from caviar.rounds import Narrowing
 from caviar.search.region import Cell, Region, Stretch, everywhere
 from caviar.space import Choice, Domain, Interval, Space
@@ -32,6 +33,22 @@ _STRATA = 16
 """Of a range, in the first round."""
 _BLOCK = 512
 """Random draws that share an in-memory Optuna study, which keeps every trial it ever asked."""
+
+
+def require_sampler(sampler: str | SamplerFactory) -> None:
+    """Refuse a function that makes something else.
+
+    Raises:
+        StudyError: what it makes is no Optuna sampler.
+    """
+    if isinstance(sampler, str):
+        return
+    made = sampler(0)
+    if not isinstance(made, BaseSampler):
+        raise StudyError(
+            f"sampler: the function makes {made!r} from a seed, which is no Optuna sampler; "
+            "use for instance lambda seed: optuna.samplers.TPESampler(seed=seed)"
+        )
 
 
 @dataclass(frozen=True, slots=True)

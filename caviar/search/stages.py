@@ -78,10 +78,19 @@ def next_region(
     study: Study, number: int, trials: pd.DataFrame, region: Region
 ) -> tuple[Region, tuple[Decision, ...]]:
     """Where round `number` draws, by the trials so far that trained as long as those of the last round."""
-    before = trials[trials["round"] < number]
-    comparable = before[before["epochs"] == study.search_rounds[number - 2].epochs]
     maximize = study.objective.maximize
-    return narrow(comparable, region, study.narrowing, round_number=number, maximize=maximize)
+    comparable = _comparable(study, number, trials)
+    weighs = study.sampler == "random"
+    rule = study.narrowing
+    return narrow(comparable, region, rule, round_number=number, maximize=maximize, weighs=weighs)
+
+
+def _comparable(study: Study, number: int, trials: pd.DataFrame) -> pd.DataFrame:
+    """Of the trials before round `number`, those that trained as long as the last round's."""
+    if number == 1:
+        return trials
+    before = trials[trials["round"] < number]
+    return before[before["epochs"] == study.search_rounds[number - 2].epochs]
 
 
 def _round(
@@ -137,7 +146,7 @@ def _drawn(
         seed=study.seed,
         round_number=number,
         sampler=study.sampler,
-        history=_history(study, trials),
+        history=_history(study, _comparable(study, number, trials)),
         maximize=study.objective.maximize,
         skip=skip,
     )

@@ -38,7 +38,8 @@ class Convention:
         """
         if not callable(fn):
             raise StudyError(f"Function({fn!r}): give a function, such as def fn(params): ...")
-        if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+        called = fn if inspect.isroutine(fn) else type(fn).__call__
+        if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
             raise StudyError(
                 f"Function({_name(fn)}): it must be a plain function, neither async nor a generator; "
                 "report several measurements with trial.report(epoch, ...)"

@@ -59,6 +59,10 @@ class Classifier(Objective):
             raise StudyError(f'Classifier(metric={self.metric!r}): use "dev_accuracy" or "dev_loss"')
         if self.engine not in ENGINES:
             raise StudyError(f"Classifier(engine={self.engine!r}): there are {', '.join(ENGINES)}")
+        if not isinstance(self.fixed, Mapping):
+            raise StudyError(
+                f'Classifier(fixed={self.fixed!r}): give a dict, such as {{"optimizer": "adam"}}'
+            )
         for name, value in self.fixed.items():
             check_value(name, value)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+from caviar.columns import is_param
 from caviar.data.splits import Dataset
 from caviar.errors import StudyError
 from caviar.records.schema import RESERVED
@@ -120,9 +121,11 @@ def _checked_metrics(metric: str, declared: Sequence[str]) -> tuple[str, ...]:
     """All metrics, each once, the ranking one among them."""
     if isinstance(declared, str):
         raise StudyError(f"Function(metrics={declared!r}): give several names, such as ({declared!r},)")
+    if not isinstance(declared, Sequence):
+        raise StudyError(f"Function(metrics={declared!r}): give names, such as ('dev_loss', 'dev_accuracy')")
     names = tuple(dict.fromkeys(declared if metric in declared else (metric, *declared)))
     for name in names:
-        if not isinstance(name, str) or not name or name.startswith("params_"):
+        if not isinstance(name, str) or not name or is_param(name):
             raise StudyError(
                 f"Function(metrics=...): {name!r} cannot name a metric; use a word like 'dev_loss'"
             )

@@ -56,7 +56,7 @@ class Handle:
         self._at = self.trained
         self._stop = threading.Event()
 
-    def report(self, epoch: int, /, **metrics: Any) -> None:
+    def report(self, epoch: int, **metrics: Any) -> None:
         """Measure the trial after an epoch.
 
         Args:

@@ -174,7 +174,7 @@ def check_value(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
         raise StudyError(f"{name}={value!r}: must be a {'whole ' if integer else ''}number")
     if not low <= value <= high:
-        raise StudyError(f"{name}={value!r}: must be between {low:g} and {high:g}")
+        raise StudyError(f"{name}={value!r}: must be between {low:.10g} and {high:.10g}")
 
 
 def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
@@ -217,11 +217,15 @@ def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
             setting = fixed.get(other, _DEFAULTS[other])
             possible = tuple(value for value in used if value == setting)
         if not possible:
+            values = f"{used[0]} or more" if isinstance(used, range) else " or ".join(map(repr, used))
             raise StudyError(
-                f"{name} would change nothing: it is used only when {other} is "
-                f"{' or '.join(map(repr, used[:6]))}; search or fix {other} too, or leave {name} out"
+                f"{name} would change nothing: it is used only when {other} is {values}; "
+                f"search or fix {other} too, or leave {name} out"
             )
     _check_widths(space, fixed)
+    decisive = ("layers", "batch_norm", "batch_size")
+    if not any(name in space for name in decisive):  # else a trial may find a way out
+        recipe_from({name: fixed[name] for name in decisive if name in fixed})
     return Space(**{name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
 
 
@@ -280,7 +284,7 @@ def _use_of(name: str) -> tuple[str | None, Sequence[Value]]:
     """The parameter that decides whether this one is used, and the values at which it is."""
     layer = _layer_of(name)
     if layer is not None:
-        return "layers", tuple(range(layer, MAX_LAYERS + 1))
+        return "layers", range(layer, MAX_LAYERS + 1)
     return _USED_WHEN.get(name, (None, ()))
 
 

@@ -69,7 +69,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_troubles_are_named_as_caviar_names_them() -> None:
-    source = "".join(Path(module.__file__).read_text() for module in (access, shapes))
+    source = "".join(Path(str(module.__file__)).read_text() for module in (access, shapes))
     for words in ("asks for a token", "does not accept our token", "no workers: the cluster has no CPU"):
         assert words in source
         assert words in README

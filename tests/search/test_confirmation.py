@@ -15,8 +15,8 @@ from caviar.rounds import CONFIRMING, Confirmation, Heat, Round, coarse_to_fine
 from caviar.search.confirmation import mean_interval, next_heat, standing, to_confirm, winner
 from caviar.search.region import Region
 from caviar.search.stages import open_stage, stage_count
-from caviar.space import Space, linear
-from caviar.trial import Outcome, Stage
+from caviar.space import Space, choice, integer, linear, when
+from caviar.trial import Outcome, Stage, Value
 from tests.objectives import bowl_study
 from tests.runs import run_inline
 from tests.search.frames import searched, trained_again
@@ -62,15 +62,28 @@ def test_rounds_can_be_fewer_and_too_small_a_budget_is_refused() -> None:
 
 
 def test_the_best_by_search_value_are_trained_again_and_diverged_ones_never() -> None:
-    trials = searched(LINE, [{"x": 0.1}] * 5, [0.3, None, 0.9, 0.5, 0.7])
+    trials = searched(LINE, [{"x": n / 10} for n in range(5)], [0.3, None, 0.9, 0.5, 0.7])
     assert to_confirm(trials, 3, maximize=True) == [2, 4, 3]
     assert to_confirm(trials, 10, maximize=False) == [0, 3, 4, 2]
 
 
 def test_trials_that_trained_for_less_do_not_contend() -> None:
-    trials = searched(LINE, [{"x": 0.1}] * 3, [0.3, 0.9, 0.5])
+    trials = searched(LINE, [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}], [0.3, 0.9, 0.5])
     trials.loc[1, "epochs"] = 1
     assert to_confirm(trials, 3, maximize=True) == [2, 0]
+
+
+def test_no_two_contenders_have_the_same_params() -> None:
+    space = Space(a=choice("x", "y"), b=when(integer(1, 3), a="y"))
+    params: list[dict[str, Value]] = [
+        {"a": "x"},
+        {"a": "y", "b": 2},
+        {"a": "x"},
+        {"a": "y", "b": 3},
+        {"a": "y", "b": 2},
+    ]
+    trials = searched(space, params, [0.7, 0.5, 0.9, 0.6, 0.8])
+    assert to_confirm(trials, 5, maximize=True) == [2, 4, 3]
 
 
 def test_a_winner_is_never_decided_by_the_lucky_search_value() -> None:
@@ -256,6 +269,7 @@ def test_where_no_trial_of_the_longest_training_completed_the_longest_that_did_i
             "epochs": [5, 5, 40],
             "outcome": ["completed", "completed", "diverged"],
             "value": [0.5, 0.7, None],
+            "params_x": [0.1, 0.2, 0.3],
         }
     )
     assert to_confirm(search, 2, maximize=True) == [1, 0]

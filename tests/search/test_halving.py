@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import StudyError
-from caviar.rounds import Halving, Round
+from caviar.rounds import Halving, Round, coarse_to_fine
 from caviar.search.halving import Race
 from caviar.trial import Measurement
 
@@ -165,6 +165,8 @@ def test_every_trial_is_in_one_cohort_of_about_the_size_asked_for(
         lambda: Halving(rungs=(3, 1)),
         lambda: Halving(cohort=1),
         lambda: Round(10, 1, Halving()),
+        lambda: Round(10, 9, True),  # type: ignore[arg-type]
+        lambda: coarse_to_fine(trials=50, epochs=9, halving=True),  # type: ignore[arg-type]
         lambda: Round(10, 5, Halving(rungs=(5,))),
         lambda: Round(10, 5, "yes"),  # type: ignore[arg-type]
     ],

@@ -55,6 +55,49 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Value]], list[float | Non
     return some_trials(count, draw(st.integers(0, 5))), values
 
 
+def test_it_is_told_how_many_of_the_elite_lie_where() -> None:
+    _, decision = on_line([0.1, 0.2, 0.3, 0.9, *[0.5] * 20], rule=Narrowing(elite=0.06, least_elite=4))
+    assert decision.counts == (2, 1, 0, 1)
+    assert "the best 4 lie in 0.1 .. 0.9, 2, 1, 0, 1 by quarter of the whole range" in decision.reason
+
+
+def test_a_best_trial_far_from_the_last_range_is_said_to_be_a_find_of_exploration() -> None:
+    before = Region(whole=LINE, elite=({"x": 0.35},), near={"x": (0.35,)}, width=0.12)
+    trials = searched(LINE, [{"x": x} for x in (0.9, 0.34, 0.35, 0.36)], [0.0, 1.0, 2.0, 3.0])
+    _, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
+    assert "the best, 0.9, lies outside the last range: an exploring draw found it" in decision.reason
+    assert "near the end" not in decision.reason
+
+
+@given(st.integers(1, 20), st.floats(0.05, 0.9), st.integers(0, 100))
+def test_the_ends_of_a_range_of_whole_numbers_are_drawn(best: int, width: float, seed: int) -> None:
+    space = Space(n=integer(1, 20))
+    region = Region(whole=space, elite=({"n": best},), near={"n": (best,)}, width=width)
+    drawn = {
+        int(p["n"])  # type: ignore[arg-type]
+        for p in draws(region, Narrowing(explore=0.0), count=600, seed=seed, round_number=2)
+    }
+    assert (min(drawn), max(drawn)) == bounds(region, "n")
+
+
+def test_a_sampler_that_chooses_among_options_itself_is_not_said_to_weigh_them() -> None:
+    space = Space(x=linear(0.0, 1.0), method=choice("a", "b", "c"))
+    trials = searched(space, [{"x": n / 10, "method": "a"} for n in range(10)], [*map(float, range(10))])
+    whole = Region(whole=space)
+    region, decisions = narrow(trials, whole, RULE, round_number=2, maximize=False, weighs=False)
+    method = next(decision for decision in decisions if decision.parameter == "method")
+    assert (method.action, method.before) == ("kept", method.after)
+    assert "the sampler chooses among its options itself" in method.reason
+    drawn = Counter(
+        p["method"]
+        for p in draws(
+            region, Narrowing(explore=0.0), count=96, seed=0, round_number=2, sampler="qmc", maximize=False
+        )
+    )
+    assert all(22 <= count <= 42 for count in drawn.values())
+    assert next(d for d in decisions if d.parameter == "x").action == "narrowed"
+
+
 def test_the_next_round_draws_around_the_best() -> None:
     region, decision = on_line([0.5, 0.52, 0.48, 0.51, *[0.9] * 20], round_number=4)
     low, high = bounds(region)

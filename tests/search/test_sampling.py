@@ -1,4 +1,6 @@
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,17 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from scipy import stats
 
+from caviar.errors import StudyError
+from caviar.rounds import Stages
 from caviar.search import sampling
 from caviar.search.region import Region
 from caviar.search.sampling import Observation, draws
 from caviar.space import Interval, Space, choice, integer, linear, log, reverse_log, when
-from caviar.study import Narrowing, SamplerFactory
+from caviar.study import Confirmation, Narrowing, Round, SamplerFactory
 from caviar.trial import Value
 from tests import strategies
+from tests.objectives import bowl_study
+from tests.runs import run_inline
 
 SPACE = Space(
     learning_rate=log(1e-4, 1.0),
@@ -350,3 +356,28 @@ def test_what_is_recorded_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(optuna.Study, "ask", counting)
     assert len(drawn(count=1_000, skip=range(990))) == 10
     assert asked == 10
+
+
+def test_a_function_that_makes_no_sampler_is_refused_before_there_is_a_run_directory(tmp_path: Path) -> None:
+    study = replace(bowl_study(), sampler=lambda seed: 3)
+    with pytest.raises(StudyError, match="makes 3 from a seed, which is no Optuna sampler"):
+        run_inline(study, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sampler_is_told_only_of_trials_that_trained_as_long_as_those_of_the_round_before(
+    tmp_path: Path,
+) -> None:
+    made: list[Listening] = []
+
+    def factory(seed: int) -> Listening:
+        made.append(Listening(seed))
+        return made[-1]
+
+    rounds: Stages = [Round(6, 1), Round(5, 3), Round(4, 3), Confirmation(1, 1)]
+    run = run_inline(replace(bowl_study(), rounds=rounds, sampler=factory), tmp_path)
+    heard = [{told.value for told in sampler.told} for sampler in made if sampler.told]
+    first, second = (set(run.trials.loc[run.trials["round"] == n, "value"]) for n in (1, 2))
+    assert len(heard) == 2
+    assert heard[0] <= first
+    assert heard[1] <= second

@@ -114,6 +114,13 @@ def test_coroutines_and_generators_are_refused_when_they_are_declared() -> None:
         with pytest.raises(StudyError, match=r"neither async nor a generator.*trial.report"):
             Function(fn)
 
+    class Called:
+        async def __call__(self, params: dict[str, Any]) -> float:
+            return 1.0
+
+    with pytest.raises(StudyError, match="neither async nor a generator"):
+        Function(Called())
+
 
 @pytest.mark.parametrize(
     "number",

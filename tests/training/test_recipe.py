@@ -210,7 +210,7 @@ def test_a_condition_of_the_user_that_is_too_wide_is_cut_to_where_the_parameter_
         (
             Space(**{f"units_{k}": integer(2, 4) for k in (1, 2, 3)}, layers=integer(1, 2)),
             {},
-            "units_3 would change nothing: it is used only when layers is 3 or 4",
+            "units_3 would change nothing: it is used only when layers is 3 or more;",
         ),
     ],
 )
@@ -244,6 +244,8 @@ def test_a_fixed_setting_decides_what_is_used() -> None:
         (Space(units_1=integer(4, 8)), {"layers": 1, "units": 8}, "one width or one a layer"),
         (Space(layers=integer(1, 3), units_1=integer(4, 8)), {}, "up to 3 layers, but units_2, units_3"),
         (Space(units_1=integer(4, 8)), {}, "up to 2 layers, but units_2"),
+        (Space(l2=log(1e-5, 1)), {"batch_size": 1}, "batch_size=1 with batch norm"),
+        (Space(beta2=linear(0.9, 1.0), optimizer=OPTIMIZER), {}, "between 0 and 0.99999999"),
     ],
 )
 def test_a_space_that_the_network_does_not_have_is_refused(

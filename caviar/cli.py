@@ -172,7 +172,7 @@ def _run(options: argparse.Namespace) -> None:
         name=options.name,
         script=options.experiment,
     )
-    show(run)
+    show(run, every_round=True)
 
 
 def _resume(options: argparse.Namespace) -> None:
@@ -194,7 +194,7 @@ def _resume(options: argparse.Namespace) -> None:
             address=options.address,
             repair=options.repair,
         )
-    show(run)
+    show(run, every_round=True)
 
 
 def _where_it_began(

@@ -30,7 +30,8 @@ class Narrowing:
     least_width: float = 0.1
     """The stretch never gets narrower than this share of the range."""
     mix: float = 0.9
-    """Share of the draws that take each parameter from another of the elite; the rest stay near one of them."""
+    """Share of the draws that take each parameter from another of the elite; the rest stay near one of them, but for
+    choices that stray."""
     stray: float = 0.2
     """How often a choice is drawn from all its options, rather than as one of the elite has it."""
     explore: float = 0.05

@@ -254,7 +254,7 @@ class Study:
             script=Path(file) if file and file.endswith(".py") else None,
         )
         if progress:
-            show(run)
+            show(run, every_round=True)
         return run
 
     def resume(
@@ -283,7 +283,7 @@ class Study:
 
         resumed = resume_study(self, run, workers=workers, gpus=gpus, address=address, progress=progress)
         if progress:
-            show(resumed)
+            show(resumed, every_round=True)
         return resumed
 
 

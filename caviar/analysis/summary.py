@@ -25,7 +25,7 @@ def show(run: Run, console: Console | None = None, *, every_round: bool = False)
     Args:
         run: finished or not.
         console: where to; the terminal by default.
-        every_round: what each round changed, rather than where the last one drew.
+        every_round: what each round changed, and why, rather than where the last one drew.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     for part in _parts(run, every_round):
@@ -126,7 +126,7 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
         text = escape(f"{declared[name]} -> {row['after']}")
         table.add_row(f"  {name}", text, Text(row["reason"], style="dim"))
     number, width = last["round"].iloc[0], last["width"].iloc[0]
-    title = f"\nfrom the declared space to round {number}, which drew within {width / 2:.0%} of the elite"
+    title = f"\nfrom the declared space to round {number}, which drew {_where(run, width)}"
     yield Group(
         Text(title), table, Text(f"  round by round: caviar show {run.location} --rounds", style="dim")
     )
@@ -141,10 +141,18 @@ def _every_round(run: Run) -> Iterator[RenderableType]:
             words = escape(f"{row['before']} -> {row['after']}")
             table.add_row(f"  {row['parameter']}", row["action"], words, Text(row["reason"], style="dim"))
         width = rows["width"].iloc[0]
-        yield Group(Text(f"\nround {number}, which drew within {width / 2:.0%} of the elite"), table)
+        yield Group(Text(f"\nround {number}, which drew {_where(run, width)}"), table)
         kept = ", ".join(rows.loc[rows["action"] == "kept", "parameter"])
         if kept:
             yield Text(f"  kept as it was: {kept}", style="dim")
+
+
+def _where(run: Run, width: float) -> str:
+    """Samplers other than the random one look at the ranges alone."""
+    sampler = run.study["sampler"]
+    return (
+        f"within {width / 2:.0%} of the elite" if sampler == "random" else f"from these ranges, by {sampler}"
+    )
 
 
 def _time(trials: pd.DataFrame) -> Text:

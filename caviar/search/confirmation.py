@@ -5,7 +5,8 @@ train again with fresh seeds, in heats: the better half goes on to twice as many
 that are behind by more than noise explains go sooner, and leave their trainings to the others. Where training shows
 no noise at all, there is nothing more to find out. Only these fresh values decide, and the winner is what gets scored
 on the test split, once. What is said of the winner comes from the last heat: the heats before chose it partly for its
-luck.
+luck. So does the last one, between two: its mean leans to the lucky side by a fraction of its interval, which still
+holds the truth as often as it says; the test score leans to no side.
 """
 
 import math

@@ -2,11 +2,11 @@
 
 The rule, read aloud: take the best few of all trials so far, the *elite*. The next round draws near them: each
 number from a stretch around the value that one of them has, each choice mostly as one of them has it. A tenth
-of the draws stay near one member in everything; the others take each parameter from another member, so that
-what is good in one meets what is good in another. From round to round the stretch gets narrower: coarse to
-fine. A few draws still come from the whole space, no option is ever ruled out, and no range is closed for good:
-a stretch around a value at its end reaches beyond it. A parameter that exists only in some trials is judged by
-those alone.
+of the draws stay near one member (but for choices that stray); the others take each parameter from another
+member, so that what is good in one meets what is good in another. From round to round the stretch gets narrower:
+coarse to fine. A few draws still come from the whole space, no option is ever ruled out, and no range is closed
+for good: a stretch around a value at its end reaches beyond it. A parameter that exists only in some trials is
+judged by those alone.
 """
 
 import math
@@ -167,9 +167,7 @@ def _decide_interval(name: str, before: Region, after: Region) -> Decision:
     values: Sequence[Any] = after.near[name]
     counts = _by_quarter(whole, values)
     span = whole.text(min(values)) if min(values) == max(values) else _span(whole, min(values), max(values))
-    reason = (
-        f"the best {len(values)} lie in {span}, {', '.join(map(str, counts))} by quarter of the whole range"
-    )
+    reason = f"the best {len(values)} lie in {span} ({', '.join(map(str, counts))} by quarter)"
     best, (low, high), margin = whole.coordinate(values[0]), old.ends, EDGE * old.width
     if new.low < old.low or new.high > old.high:
         ends = [end for end, opens in _opened(old, new).items() if opens]
@@ -209,7 +207,8 @@ def _decide_choice(name: str, before: Region, after: Region, rule: Narrowing) ->
     values = after.near[name]
     tally = Counter((type(value), value) for value in values)
     counts = tuple(tally[type(option), option] for option in domain.options)
-    took = ", ".join(f"{option}: {count}" for option, count in zip(domain.options, counts, strict=True))
+    most = sorted(zip(domain.options, counts, strict=True), key=lambda each: -each[1])
+    took = ", ".join(f"{option} {count}" for option, count in most if count)
     same = before.shares(name, rule.stray) == after.shares(name, rule.stray)
     return Decision(
         parameter=name,
@@ -219,7 +218,7 @@ def _decide_choice(name: str, before: Region, after: Region, rule: Narrowing) ->
         elite=len(values),
         best=values[0],
         counts=counts,
-        reason=f"of the best {len(values)} took {took}",
+        reason=f"of the best {len(values)}: {took}",
     )
 
 

@@ -32,8 +32,8 @@ from caviar.trial import Measurement, Result
 if TYPE_CHECKING:
     from caviar.training.engine import State
 
-FORMAT: Final = 2
-"""Of the run directory; it changes when an older caviar could not read it."""
+FORMAT: Final = 3
+"""Of the run directory; it changes when an older caviar could not read it, or this one not what an older one wrote."""
 DAMAGED: Final = "damaged"
 """The folder of segments that were set aside."""
 _HEADER = {

@@ -164,11 +164,12 @@ def test_a_truncated_segment_is_named_and_its_trials_are_trained_again_on_reques
     pd.testing.assert_frame_equal(repaired.curves, whole.curves)
 
 
+@pytest.mark.parametrize("place", [60, -60])
 @pytest.mark.parametrize("table", ["trials", "curves"])
-def test_a_flipped_bit_is_noticed(run: Run, table: str) -> None:
+def test_a_flipped_bit_is_noticed_and_its_trials_are_trained_again(run: Run, table: str, place: int) -> None:
     path = sorted((run.path / table).glob("part-*.parquet"))[0]
     content = bytearray(path.read_bytes())
-    content[60] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=path.name):
         resume_inline(STUDY, run.path)
@@ -198,7 +199,7 @@ def test_a_run_of_another_version_is_refused(run: Run) -> None:
     path = run.path / "study.json"
     header = read_header(run.location)
     path.write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(RunError, match=r"format 99.*reads format 2"):
+    with pytest.raises(RunError, match=r"format 99.*reads format 3"):
         load(run.path)
     path.write_text(json.dumps({**header, "versions": {**header["versions"], "torch": "1.0"}}))
     with pytest.raises(RunError, match=r"begun with torch 1\.0"):

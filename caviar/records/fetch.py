@@ -93,10 +93,21 @@ def _recorded(source: Location) -> dict[str, list[Segment]]:
 
 
 def _copy_tree(source: Location, aside: Location, without: tuple[str, ...] = ()) -> None:
-    _copy_files(source, aside, [name for name in source.files() if name not in without])
-    for name in source.folders():
+    files, folders = source.files(), source.folders()
+    for name in (*files, *folders):
+        _require_inside(source, name)
+    _copy_files(source, aside, [name for name in files if name not in without])
+    for name in folders:
         if name not in without:
             _copy_tree(source / name, aside / name)
+
+
+def _require_inside(source: Location, name: str) -> None:
+    """In a store any text is a name, also one that means another place in a folder."""
+    if name in ("", "..") or Path(name).name != name:
+        raise RunError(
+            f"{source}: it holds what is called {name!r} there, and would be copied out of its folder here; remove it"
+        )
 
 
 def _copy_files(source: Location, aside: Location, names: list[str]) -> None:

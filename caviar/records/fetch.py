@@ -9,7 +9,7 @@ from caviar.records.frames import Run
 from caviar.records.lease import NAME as LOCK
 from caviar.records.ledger import read_header
 from caviar.records.locate import locate
-from caviar.records.location import Location
+from caviar.records.location import Location, advised
 from caviar.records.segments import Segment, Segments
 from caviar.space import space_from_json
 
@@ -40,8 +40,9 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
     if not isinstance(target, Disk):
         raise RunError(f"{target}: a run is fetched to a folder of this machine; name one")
     read_header(source)
+    elsewhere = f"`caviar fetch {source.typed} DEST`"
     if target.is_file() or target.files() or target.folders():
-        raise RunError(f"{target} exists already: name another folder, `caviar fetch {source} DEST`")
+        raise RunError(f"{target} exists already: name another folder, {elsewhere}")
 
     def fill(aside: Location) -> None:
         _copy(source, aside, frames)
@@ -50,7 +51,8 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
         except DamagedError as error:
             raise DamagedError(str(error).replace(str(aside), str(source))) from error
 
-    location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
+    with advised(f"or name another folder, {elsewhere}"):
+        location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
     lock.release()
     return Run(location)
 

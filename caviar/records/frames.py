@@ -66,7 +66,9 @@ class Run:
             RunError: it is in an object store.
         """
         if not isinstance(self.location, Disk):
-            raise RunError(f"{self.location} is no folder here: copy it by `caviar fetch {self.location}`")
+            raise RunError(
+                f"{self.location} is no folder here: copy it by `caviar fetch {self.location.typed}`"
+            )
         return self.location.path
 
     @property

@@ -99,6 +99,16 @@ def test_a_name_in_a_store_that_leads_out_of_the_run_is_refused(
     assert not here.exists()
 
 
+def test_on_a_full_disk_it_is_said_how_to_fetch_it_elsewhere(small_disk: Path, tmp_path: Path) -> None:
+    there = run_inline(bowl_study(rounds=(400, 400)), tmp_path / "the runs")
+    with pytest.raises(
+        RunError,
+        match=rf"No space left on device; make room .*; or name another folder, `caviar fetch '{there.path}' DEST`$",
+    ):
+        cv.fetch(there.path, small_disk / "bowl")
+    assert not list(small_disk.iterdir())
+
+
 def test_a_run_is_fetched_while_it_grows_and_is_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -130,7 +129,7 @@ def test_what_is_no_run_directory_is_not_said_to_be_resumable(tmp_path: Path) ->
 
 def test_runs_in_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; choose another folder with --runs"):
+    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; or choose another folder with --runs"):
         ledger(tmp_path / "runs")
 
 
@@ -211,22 +210,11 @@ def test_a_run_of_another_study_is_refused_and_says_what_differs(run: Run) -> No
         resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_stops_the_study_and_what_was_recorded_is_safe(small_disk: Path) -> None:
     study = bowl_study(rounds=(400, 400))
-    with pytest.raises(RunError, match=r"cannot write .*No space left on device.*caviar resume"):
+    with pytest.raises(
+        RunError, match=rf"cannot write .*No space left on device.*caviar resume {small_disk}/bowl`"
+    ):
         run_inline(study, small_disk)
     recorded = load(small_disk / "bowl").trials
     assert not list((small_disk / "bowl").rglob(".*.tmp"))

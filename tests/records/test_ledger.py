@@ -6,17 +6,24 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from caviar.errors import DamagedError, RunError
+from caviar.records import disk
 from caviar.records.disk import Disk
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger, read_header
+from caviar.scheduling import loop
+from caviar.search import controller
+from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
-from tests.objectives import METRICS, bowl_study
+from tests.objectives import METRICS, Slow, bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
 STUDY = bowl_study(rounds=(12, 8))
@@ -229,3 +236,38 @@ def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(RunError, match=r"cannot write to .*Read-only file system.*--runs"):
         run_inline(STUDY, small_disk / "runs")
+
+
+def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a study of one round where recording is slow: most of the time nothing is recorded, but results gather."""
+    append = Ledger.append
+    appended: list[tuple[float, float]] = []
+
+    def timed_append(book: Ledger, results: Sequence[Result]) -> None:
+        began = time.monotonic()
+        append(book, results)
+        appended.append((began, time.monotonic()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller, "MAX_CHUNK", 1)
+        patch.setattr(Ledger, "append", timed_append)
+        run = run_inline(study, runs)
+    stages = run.trials["round"].nunique()  # what is left of a stage is recorded at once
+    assert len(appended) > stages
+    pauses = [(end - begin, later - end) for (begin, end), (later, _) in pairwise(appended)]
+    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_EVERY * took_s, 5.0)]
+    assert len(short) <= stages
+    return run
+
+
+def test_a_slow_disk_is_written_to_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, sync = bowl_study(rounds=(150,), objective=Slow(pause_s=0.01)), disk._sync
+
+    def slow_sync(path: Path) -> None:
+        time.sleep(0.02)
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "_sync", slow_sync)
+        run = assert_recorded_less_often(study, tmp_path / "slow", monkeypatch)
+    assert_same_frames(run_inline(study, tmp_path / "quick"), run)

@@ -80,6 +80,20 @@ def test_frames_are_plain_parquet_that_any_reader_understands(run: Run) -> None:
     assert len(pd.read_parquet(run.path / "curves")) == len(run.curves)
 
 
+def test_the_rounds_hold_what_their_decisions_rest_on(run: Run) -> None:
+    rounds = run.rounds
+    declared = rounds["action"] == "declared"
+    assert rounds.loc[declared, "counts"].isna().all()
+    decided = rounds[~declared]
+    assert len(decided) > 0
+    written = json.loads((run.path / "rounds.json").read_text())
+    decisions = {(entry["round"], d["parameter"]): d for entry in written for d in entry["decisions"]}
+    for row in decided.to_dict(orient="records"):
+        assert row["counts"] == decisions[row["round"], row["parameter"]]["counts"]
+    method = decided[decided["parameter"] == "method"]
+    assert [sum(counts) for counts in method["counts"]] == method["elite"].tolist()
+
+
 def test_columns_keep_their_types_beside_empty_cells(run: Run) -> None:
     types = run.trials.dtypes.astype(str)
     assert types["trial"] == types["confirms"] == "int64[pyarrow]"

@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints."""
 
 import argparse
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -215,7 +216,7 @@ def _where_it_began(
     if not options.experiment.is_file():
         raise RunError(
             f"{options.experiment}, which declares the study of {run}, is no longer there: "
-            f"name it where it is now, `caviar resume {run} EXPERIMENT.py`"
+            f"name it where it is now, `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
         )
     folder = Path(header.get("folder", "."))
     return chdir(folder) if folder.is_dir() else nullcontext()

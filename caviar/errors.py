@@ -5,7 +5,8 @@
     ├── StudyError         a study, a round, a recipe or a script that cannot run
     ├── DataError          data that cannot be found, read or split
     ├── RunError           a run directory that cannot be used as asked
-    │   └── DamagedError   a recorded segment that cannot be read back
+    │   ├── DamagedError   a recorded segment that cannot be read back
+    │   └── RefusedError   the disk or the store does not let us write
     ├── ClusterError       no Ray, no such cluster, no such resources, no access
     │   └── NoAnswer       the cluster's dashboard does not answer (any more); later it may
     ├── SubmissionError    a job that cannot be sent to a cluster as asked
@@ -37,6 +38,10 @@ class RunError(CaviarError):
 
 class DamagedError(RunError):
     """A recorded segment that cannot be read back."""
+
+
+class RefusedError(RunError):
+    """The disk or the store does not let us write."""
 
 
 class ClusterError(CaviarError):

@@ -21,6 +21,7 @@ from pyarrow import parquet
 import caviar as cv
 from caviar.cli import main
 from caviar.records.frames import load
+from caviar.records.segments import sealed
 from tests.runs import run_inline
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +214,9 @@ def test_a_segment_whose_columns_name_pickled_types_runs_nothing(
     for number, column in enumerate(schema):
         schema = schema.set(number, column.with_metadata(hostile))
     schema = schema.with_metadata({"pandas": pickle.dumps(Bomb(proof)), "ARROW:schema": b"garbage"})
-    parquet.write_table(pa.table(table.columns, schema=schema), segment)
+    content = pa.BufferOutputStream()
+    parquet.write_table(pa.table(table.columns, schema=schema), content)
+    segment.write_bytes(sealed(content.getvalue().to_pybytes()))
     with contextlib.suppress(cv.CaviarError):
         assert len(load(tampered).trials) == table.num_rows
     assert not proof.exists()

@@ -64,7 +64,7 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
     yield Text.assemble("\n", (run.study["name"], "bold"), f"  {len(trials):,} trials recorded")
     if not run.finished:
         yield f"unfinished: {(trials['stage'] == Stage.SEARCH).sum():,} of {planned:,} search trials; go on with"
-        yield Text(f"  caviar resume {run.location}")
+        yield Text(f"  caviar resume {run.location.typed}")
     if not trials.empty:
         yield _rounds_table(run)
         yield from _every_round(run) if every_round else _narrowing(run)
@@ -128,7 +128,7 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
     number, width = last["round"].iloc[0], last["width"].iloc[0]
     title = f"\nfrom the declared space to round {number}, which drew {_where(run, width)}"
     yield Group(
-        Text(title), table, Text(f"  round by round: caviar show {run.location} --rounds", style="dim")
+        Text(title), table, Text(f"  round by round: caviar show {run.location.typed} --rounds", style="dim")
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from caviar.errors import DamagedError, RunError
+from caviar.errors import DamagedError, RefusedError, RunError
 from caviar.records.birth import locked, made_aside, put_in_place
 from caviar.records.location import Fill, Location, Lock, Say, names_to_try, way_on
 
@@ -72,9 +72,8 @@ class Disk(Location):
         except OSError as error:
             with contextlib.suppress(OSError):  # a read-only disk: there is nothing to remove either
                 aside.unlink(missing_ok=True)
-            raise RunError(
-                f"cannot write {self.path}: {error.strerror or error}; what was recorded before is safe: "
-                "make room or make it writable, then `caviar resume` the run"
+            raise RefusedError(
+                f"cannot write {self.path}: {error.strerror or error}; make room or make it writable"
             ) from error
 
     def remove(self, names: Iterable[str]) -> None:
@@ -128,9 +127,8 @@ class Disk(Location):
             free = ""
             if self.path.is_dir():
                 free = f" ({shutil.disk_usage(self.path).free / 2**20:,.0f} MiB free)"
-            raise RunError(
-                f"cannot write to {self.path}: {error.strerror or error}{free}; "
-                "choose another folder with --runs, or make it writable"
+            raise RefusedError(
+                f"cannot write to {self.path}: {error.strerror or error}{free}; make it writable"
             ) from error
 
 

@@ -9,7 +9,7 @@ from caviar.records.frames import Run
 from caviar.records.lease import NAME as LOCK
 from caviar.records.ledger import read_header
 from caviar.records.locate import locate
-from caviar.records.location import Location
+from caviar.records.location import Location, advised
 from caviar.records.segments import Segment, Segments
 from caviar.space import space_from_json
 
@@ -40,8 +40,9 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
     if not isinstance(target, Disk):
         raise RunError(f"{target}: a run is fetched to a folder of this machine; name one")
     read_header(source)
+    elsewhere = f"`caviar fetch {source.typed} DEST`"
     if target.is_file() or target.files() or target.folders():
-        raise RunError(f"{target} exists already: name another folder, `caviar fetch {source} DEST`")
+        raise RunError(f"{target} exists already: name another folder, {elsewhere}")
 
     def fill(aside: Location) -> None:
         _copy(source, aside, frames)
@@ -50,7 +51,8 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
         except DamagedError as error:
             raise DamagedError(str(error).replace(str(aside), str(source))) from error
 
-    location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
+    with advised(f"or name another folder, {elsewhere}"):
+        location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
     lock.release()
     return Run(location)
 
@@ -93,10 +95,21 @@ def _recorded(source: Location) -> dict[str, list[Segment]]:
 
 
 def _copy_tree(source: Location, aside: Location, without: tuple[str, ...] = ()) -> None:
-    _copy_files(source, aside, [name for name in source.files() if name not in without])
-    for name in source.folders():
+    files, folders = source.files(), source.folders()
+    for name in (*files, *folders):
+        _require_inside(source, name)
+    _copy_files(source, aside, [name for name in files if name not in without])
+    for name in folders:
         if name not in without:
             _copy_tree(source / name, aside / name)
+
+
+def _require_inside(source: Location, name: str) -> None:
+    """In a store any text is a name, also one that means another place in a folder."""
+    if name in ("", "..") or Path(name).name != name:
+        raise RunError(
+            f"{source}: it holds what is called {name!r} there, and would be copied out of its folder here; remove it"
+        )
 
 
 def _copy_files(source: Location, aside: Location, names: list[str]) -> None:

@@ -31,7 +31,7 @@ _ROUND = {
 
 _ROUND_COLUMNS = [
     *("round", "trials", "epochs", "width", "parameter", "low", "high", "options", "action", "before"),
-    *("after", "elite", "elite_low", "elite_high", "best", "reason"),
+    *("after", "elite", "elite_low", "elite_high", "counts", "best", "reason"),
 ]
 
 
@@ -66,7 +66,9 @@ class Run:
             RunError: it is in an object store.
         """
         if not isinstance(self.location, Disk):
-            raise RunError(f"{self.location} is no folder here: copy it by `caviar fetch {self.location}`")
+            raise RunError(
+                f"{self.location} is no folder here: copy it by `caviar fetch {self.location.typed}`"
+            )
         return self.location.path
 
     @property
@@ -102,7 +104,8 @@ class Run:
     def rounds(self) -> pd.DataFrame:
         """One row a round and parameter: where it is drawn, what was done to it, and why.
 
-        `width` is the length of the stretch around a value of the elite, as a share of the whole range.
+        `width` is the length of the stretch around a value of the elite, as a share of the whole range; `counts` says
+        how the elite is spread, such as how many took each of a choice's `options`.
         """
         file = self.location / "rounds.json"
         rounds = read_json(file, [_ROUND]) if file.is_file() else []
@@ -163,6 +166,7 @@ def _round_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
                 "elite": decision.get("elite"),
                 "elite_low": decision.get("elite_low"),
                 "elite_high": decision.get("elite_high"),
+                "counts": decision.get("counts"),
                 "best": decision.get("best"),
                 "reason": decision.get("reason", "as the study declares it"),
             }

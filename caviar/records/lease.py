@@ -81,7 +81,7 @@ class Lease(Lock):
                 self._make_sure()
         except RunError as error:
             raise RunError(
-                f"{error}; what was recorded is safe: `caviar resume {self._folder}` then"
+                f"{error}; what was recorded is safe: `caviar resume {self._folder.typed}` then"
             ) from error
         self.check()
 

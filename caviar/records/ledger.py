@@ -12,7 +12,8 @@ without rows: they are deleted when the run is resumed, and their trials are tra
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
@@ -24,7 +25,7 @@ from caviar.errors import DamagedError, RunError
 from caviar.records import schema
 from caviar.records.best import Best, write_best
 from caviar.records.files import read_json, understood, write_json
-from caviar.records.location import Location, Lock, Say, silent
+from caviar.records.location import Location, Lock, Say, advised, silent
 from caviar.records.segments import Segment, Segments
 from caviar.space import Space, space_from_json
 from caviar.trial import Measurement, Result
@@ -32,8 +33,8 @@ from caviar.trial import Measurement, Result
 if TYPE_CHECKING:
     from caviar.training.engine import State
 
-FORMAT: Final = 2
-"""Of the run directory; it changes when an older caviar could not read it."""
+FORMAT: Final = 3
+"""Of the run directory; it changes when an older caviar could not read it, or this one not what an older one wrote."""
 DAMAGED: Final = "damaged"
 """The folder of segments that were set aside."""
 _HEADER = {
@@ -86,7 +87,8 @@ class Ledger:
                 (location / table).make_folder()
             write_json(location / "study.json", {"format": FORMAT, **header})
 
-        location, lock = runs.create(name, numbered, fill)
+        with advised("or choose another folder with --runs"):
+            location, lock = runs.create(name, numbered, fill)
         return cls(location, space, metrics, lock)
 
     @classmethod
@@ -121,14 +123,14 @@ class Ledger:
             RunError: the disk or the store refuses; none of these results counts, all earlier ones do.
         """
         started = time.perf_counter()
-        self._lock.confirm()
-        self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
-        record_s = (time.perf_counter() - started) / len(results)
-        if not self._lock.is_fresh:  # that took long
-            self._lock.confirm()
-        self._trials.write(
-            self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
-        )
+        with self._writing():
+            self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
+            record_s = (time.perf_counter() - started) / len(results)
+            if not self._lock.is_fresh:  # that took long
+                self._lock.confirm()
+            self._trials.write(
+                self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
+            )
         self._next += 1
         self._singles += 1
         if self._singles >= MERGE_AT:
@@ -136,9 +138,9 @@ class Ledger:
 
     def merge(self) -> None:
         """Merge the single segments, so that the number of files stays small."""
-        self._lock.confirm()
-        self._curves.merge()
-        self._trials.merge()
+        with self._writing():
+            self._curves.merge()
+            self._trials.merge()
         self._singles = 0
 
     def trials(self) -> pd.DataFrame:
@@ -161,13 +163,13 @@ class Ledger:
 
     def write_rounds(self, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Replace `rounds.json`."""
-        self._lock.confirm()
-        write_json(self.location / "rounds.json", list(rounds))
+        with self._writing():
+            write_json(self.location / "rounds.json", list(rounds))
 
     def hand_over(self, best: Best, state: "State | None", dataset: Dataset | None) -> None:
         """Write `best/`."""
-        self._lock.confirm()
-        write_best(self.location / "best", best, state, dataset)
+        with self._writing():
+            write_best(self.location / "best", best, state, dataset)
 
     def check_lock(self) -> None:
         """Whether this is still the driver that may write; costs nothing.
@@ -180,6 +182,13 @@ class Ledger:
     def close(self) -> None:
         """Let go of the lock."""
         self._lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """While inside, this driver writes: only if no other one does, and nothing is lost where it cannot."""
+        self._lock.confirm()
+        with advised(f"what was recorded before is safe: `caviar resume {self.location.typed}` then"):
+            yield
 
     def _clear(self, repair: bool) -> None:
         """Bring the folder to the state after its last commit."""

@@ -1,9 +1,13 @@
 """Where a run directory is: a folder on a disk (`disk.py`) or a prefix in an object store (`store.py`)."""
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Self
+
+from caviar.errors import RefusedError, RunError
 
 Fill = Callable[["Location"], object]
 """Writes what a new folder is to hold."""
@@ -48,11 +52,16 @@ class Location(ABC):
     """A folder or a file. A file is whole or not there, and durable once it is written.
 
     Written out, it is what a user can give to caviar to find it again, without any password in it. What is refused by
-    the disk or the store is a `RunError` everywhere.
+    the disk or the store is a `RunError` everywhere, and a `RefusedError` where something is to be written.
     """
 
     @abstractmethod
     def __str__(self) -> str: ...
+
+    @property
+    def typed(self) -> str:
+        """It as a word of a command that a user types into a shell."""
+        return shlex.quote(str(self))
 
     @abstractmethod
     def __truediv__(self, name: str) -> Self:
@@ -152,6 +161,19 @@ class Location(ABC):
         """
 
 
+@contextmanager
+def advised(advice: str) -> Iterator[None]:
+    """While inside, where the disk or the store refuses to be written, it is said what else can be done about it.
+
+    Raises:
+        RunError: it refuses.
+    """
+    try:
+        yield
+    except RefusedError as error:
+        raise RunError(f"{error}; {advice}") from error
+
+
 def names_to_try(name: str, numbered: bool) -> Iterator[str]:
     """NAME; and where `numbered`, NAME-2, NAME-3, ..."""
     yield name
@@ -162,5 +184,5 @@ def names_to_try(name: str, numbered: bool) -> Iterator[str]:
 def way_on(location: Location) -> str:
     """What can be done where a run directory's name is taken, in words."""
     if (location / "study.json").is_file():
-        return f"choose another --name, or go on with it by `caviar resume {location}`"
+        return f"choose another --name, or go on with it by `caviar resume {location.typed}`"
     return "choose another --name, or remove it: it is no run directory, for it has no study.json"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pyarrow import fs
 
-from caviar.errors import RunError
+from caviar.errors import RefusedError, RunError
 from caviar.records.lease import NAME as LOCK
 from caviar.records.lease import Lease
 from caviar.records.location import Fill, Location, Lock, Say, names_to_try, way_on
@@ -152,10 +152,8 @@ class Store(Location):
             gone = isinstance(error, FileNotFoundError) or any(sign in str(error) for sign in _GONE)
             if gone and what in ("read", "remove"):
                 raise FileNotFoundError(str(self)) from error
-            safe = (
-                "; what was recorded before is safe: `caviar resume` the run then" if what == "write" else ""
-            )
-            raise RunError(f"cannot {what} {self}: {_sentence(str(error), self.bucket)}{safe}") from error
+            kind = RefusedError if what in ("write", "remove") else RunError
+            raise kind(f"cannot {what} {self}: {_sentence(str(error), self.bucket)}") from error
 
 
 def _at_once(work: Callable[[str], Any], names: Iterable[str]) -> Iterator[Any]:

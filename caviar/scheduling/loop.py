@@ -240,7 +240,7 @@ class Loop:
             if not hands_over:
                 raise StudyError(
                     f"the winner is trial {result.trial.confirms}, but its final training {result.outcome} "
-                    f"({result.failure}): `caviar resume {self._ledger.location}` tries it again"
+                    f"({result.failure}): `caviar resume {self._ledger.location.typed}` tries it again"
                 )
             self._hand_over(result)
         results = [self._timed(result) for result in results]

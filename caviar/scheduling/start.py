@@ -130,7 +130,7 @@ def _train(
     if not finished:
         _end_script_quietly()
         raise InterruptedStudy(
-            f"stopped; what was trained is recorded: go on with `caviar resume {ledger.location}`"
+            f"stopped; what was trained is recorded: go on with `caviar resume {ledger.location.typed}`"
         )
     return Run(ledger.location)
 

@@ -83,6 +83,32 @@ def test_what_cannot_be_fetched_leaves_nothing_here(tmp_path: Path) -> None:
     assert not here.exists() or not list(here.iterdir())
 
 
+@pytest.mark.parametrize("name", ["../../escaped.txt", "best/../../escaped.txt", "./x", "/x", ".."])
+def test_a_name_in_a_store_that_leads_out_of_the_run_is_refused(
+    store: ObjectStore, tmp_path: Path, name: str
+) -> None:
+    bucket = store.new_bucket()
+    run = run_inline(STUDY, f"s3://{bucket}/runs")
+    store.put_as_named(f"{bucket}/runs/bowl/{name}", b"hostile")
+    store.put(f"{bucket}/escaped.txt", b"what such a name is resolved to")
+    store.put(f"{bucket}/runs/escaped.txt", b"likewise")
+    here = tmp_path / "one" / "two" / "here"
+    with pytest.raises(RunError, match=rf"s3://{bucket}/runs/bowl.*: .* out of its folder .*; remove it"):
+        cv.fetch(str(run.location), here)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not here.exists()
+
+
+def test_on_a_full_disk_it_is_said_how_to_fetch_it_elsewhere(small_disk: Path, tmp_path: Path) -> None:
+    there = run_inline(bowl_study(rounds=(400, 400)), tmp_path / "the runs")
+    with pytest.raises(
+        RunError,
+        match=rf"No space left on device; make room .*; or name another folder, `caviar fetch '{there.path}' DEST`$",
+    ):
+        cv.fetch(there.path, small_disk / "bowl")
+    assert not list(small_disk.iterdir())
+
+
 def test_a_run_is_fetched_while_it_grows_and_is_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,18 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from caviar.errors import DamagedError, RunError
+from caviar.records import disk
 from caviar.records.disk import Disk
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger, read_header
+from caviar.scheduling import loop
+from caviar.search import controller
+from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
-from tests.objectives import METRICS, bowl_study
+from tests.objectives import METRICS, Slow, bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
 STUDY = bowl_study(rounds=(12, 8))
@@ -72,6 +78,20 @@ def test_frames_are_plain_parquet_that_any_reader_understands(run: Run) -> None:
     trials = pd.read_parquet(run.path / "trials").sort_values("trial", ignore_index=True)
     assert trials["value"].tolist() == run.trials["value"].tolist()
     assert len(pd.read_parquet(run.path / "curves")) == len(run.curves)
+
+
+def test_the_rounds_hold_what_their_decisions_rest_on(run: Run) -> None:
+    rounds = run.rounds
+    declared = rounds["action"] == "declared"
+    assert rounds.loc[declared, "counts"].isna().all()
+    decided = rounds[~declared]
+    assert len(decided) > 0
+    written = json.loads((run.path / "rounds.json").read_text())
+    decisions = {(entry["round"], d["parameter"]): d for entry in written for d in entry["decisions"]}
+    for row in decided.to_dict(orient="records"):
+        assert row["counts"] == decisions[row["round"], row["parameter"]]["counts"]
+    method = decided[decided["parameter"] == "method"]
+    assert [sum(counts) for counts in method["counts"]] == method["elite"].tolist()
 
 
 def test_columns_keep_their_types_beside_empty_cells(run: Run) -> None:
@@ -130,7 +150,7 @@ def test_what_is_no_run_directory_is_not_said_to_be_resumable(tmp_path: Path) ->
 
 def test_runs_in_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; choose another folder with --runs"):
+    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; or choose another folder with --runs"):
         ledger(tmp_path / "runs")
 
 
@@ -164,11 +184,12 @@ def test_a_truncated_segment_is_named_and_its_trials_are_trained_again_on_reques
     pd.testing.assert_frame_equal(repaired.curves, whole.curves)
 
 
+@pytest.mark.parametrize("place", [60, -60])
 @pytest.mark.parametrize("table", ["trials", "curves"])
-def test_a_flipped_bit_is_noticed(run: Run, table: str) -> None:
+def test_a_flipped_bit_is_noticed_and_its_trials_are_trained_again(run: Run, table: str, place: int) -> None:
     path = sorted((run.path / table).glob("part-*.parquet"))[0]
     content = bytearray(path.read_bytes())
-    content[60] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=path.name):
         resume_inline(STUDY, run.path)
@@ -198,7 +219,7 @@ def test_a_run_of_another_version_is_refused(run: Run) -> None:
     path = run.path / "study.json"
     header = read_header(run.location)
     path.write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(RunError, match=r"format 99.*reads format 2"):
+    with pytest.raises(RunError, match=r"format 99.*reads format 3"):
         load(run.path)
     path.write_text(json.dumps({**header, "versions": {**header["versions"], "torch": "1.0"}}))
     with pytest.raises(RunError, match=r"begun with torch 1\.0"):
@@ -210,22 +231,11 @@ def test_a_run_of_another_study_is_refused_and_says_what_differs(run: Run) -> No
         resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_stops_the_study_and_what_was_recorded_is_safe(small_disk: Path) -> None:
     study = bowl_study(rounds=(400, 400))
-    with pytest.raises(RunError, match=r"cannot write .*No space left on device.*caviar resume"):
+    with pytest.raises(
+        RunError, match=rf"cannot write .*No space left on device.*caviar resume {small_disk}/bowl`"
+    ):
         run_inline(study, small_disk)
     recorded = load(small_disk / "bowl").trials
     assert not list((small_disk / "bowl").rglob(".*.tmp"))
@@ -240,3 +250,38 @@ def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(RunError, match=r"cannot write to .*Read-only file system.*--runs"):
         run_inline(STUDY, small_disk / "runs")
+
+
+def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a study of one round where recording is slow: most of the time nothing is recorded, but results gather."""
+    append = Ledger.append
+    appended: list[tuple[float, float]] = []
+
+    def timed_append(book: Ledger, results: Sequence[Result]) -> None:
+        began = time.monotonic()
+        append(book, results)
+        appended.append((began, time.monotonic()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller, "MAX_CHUNK", 1)
+        patch.setattr(Ledger, "append", timed_append)
+        run = run_inline(study, runs)
+    stages = run.trials["round"].nunique()  # what is left of a stage is recorded at once
+    assert len(appended) > stages
+    pauses = [(end - begin, later - end) for (begin, end), (later, _) in pairwise(appended)]
+    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_EVERY * took_s, 5.0)]
+    assert len(short) <= stages
+    return run
+
+
+def test_a_slow_disk_is_written_to_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, sync = bowl_study(rounds=(150,), objective=Slow(pause_s=0.01)), disk._sync
+
+    def slow_sync(path: Path) -> None:
+        time.sleep(0.02)
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "_sync", slow_sync)
+        run = assert_recorded_less_often(study, tmp_path / "slow", monkeypatch)
+    assert_same_frames(run_inline(study, tmp_path / "quick"), run)

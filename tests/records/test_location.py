@@ -1,10 +1,11 @@
 """A place for runs keeps files whole, on a disk and in an object store alike."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from caviar.errors import RunError
+from caviar.errors import RefusedError, RunError
 from caviar.records.disk import Disk
 from caviar.records.locate import locate
 from caviar.records.location import Location
@@ -115,7 +116,7 @@ def test_a_bucket_that_is_not_there_is_refused(store: ObjectStore) -> None:
     runs = locate("s3://no-such-bucket/runs")
     with pytest.raises(RunError, match=r"there is no bucket s3://no-such-bucket; make it"):
         runs.require_reachable()
-    with pytest.raises(RunError, match=r"cannot write .*no bucket.*what was recorded before is safe"):
+    with pytest.raises(RefusedError, match=r"cannot write .*no bucket"):
         (runs / "file").write(b"x")
 
 
@@ -153,3 +154,15 @@ def test_what_a_location_is_called_leads_back_to_it(key: str) -> None:
     named = locate(f"s3://bucket/{key}?region=eu-west-1")
     assert locate(str(named)) == named
     assert str(named).partition("?")[0].replace("%20", " ") == f"s3://bucket/{key}"
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/it's/digits?region=eu&scheme=http", "my runs/a&b", "runs/digits"]
+)
+def test_a_location_can_be_typed_into_a_shell(place: str) -> None:
+    assert shlex.split(f"caviar show {locate(place).typed}", comments=True) == [
+        "caviar",
+        "show",
+        str(locate(place)),
+    ]
+    assert locate("runs/digits").typed == "runs/digits"

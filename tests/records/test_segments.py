@@ -1,13 +1,20 @@
-"""Which files make up a table."""
+"""Which files make up a table, and that none of them is believed once it is damaged."""
 
+import os
 import time
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+from caviar.errors import DamagedError
+from caviar.records import schema
 from caviar.records.disk import Disk
 from caviar.records.segments import Segments
+from tests.objectives import METRICS
+from tests.records.test_ledger import STUDY, result
 
 
 @pytest.mark.parametrize(
@@ -73,3 +80,60 @@ def test_large_files_are_merged_no_more(tmp_path: Path, monkeypatch: pytest.Monk
     segments = filled(tmp_path, 64)
     assert len(segments.list()) == 16
     assert segments.read()["number"].to_pylist() == list(range(64))
+
+
+@pytest.fixture(params=["trials", "curves"])
+def table(request: pytest.FixtureRequest) -> pa.Table:
+    results = [result(number) for number in range(3)]
+    if request.param == "trials":
+        columns = schema.trials_schema(STUDY.space, METRICS)
+        return schema.trials_table(results, STUDY.space, columns, record_s=0.5)
+    return schema.curves_table(results, schema.curves_schema(METRICS))
+
+
+def assert_damaged(segments: Segments) -> None:
+    with pytest.raises(DamagedError, match=r"part-00000000\.parquet is damaged .*--repair"):
+        segments.read()
+
+
+def test_every_flipped_bit_of_a_segment_is_noticed(tmp_path: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(tmp_path), table.schema)
+    segments.write(0, table)
+    with (tmp_path / "part-00000000.parquet").open("r+b", buffering=0) as file:
+        content = file.read()
+        for place, byte in enumerate(content):
+            for bit in range(8):
+                file.seek(place)
+                file.write(bytes([byte ^ 1 << bit]))
+                assert_damaged(segments)
+            file.seek(place)
+            file.write(bytes([byte]))
+    assert segments.read().equals(table)
+
+
+def test_a_segment_cut_off_anywhere_is_noticed(tmp_path: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(tmp_path), table.schema)
+    segments.write(0, table)
+    file = tmp_path / "part-00000000.parquet"
+    for length in reversed(range(file.stat().st_size)):
+        os.truncate(file, length)
+        assert_damaged(segments)
+
+
+def test_a_segment_without_its_seal_is_noticed(tmp_path: Path, table: pa.Table) -> None:
+    parquet.write_table(table, tmp_path / "part-00000000.parquet")
+    assert_damaged(Segments(Disk(tmp_path), table.schema))
+
+
+def test_merged_segments_are_sealed_as_single_ones_are(tmp_path: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(tmp_path), table.schema)
+    for number in range(3):
+        segments.write(number, table)
+    segments.merge()
+    (file,) = tmp_path.iterdir()
+    assert pd.read_parquet(tmp_path).equals(segments.read().to_pandas())
+    content = bytearray(file.read_bytes())
+    content[content.index(b"parquet-cpp")] ^= 1  # in the footer; it changes no value, but shows the seal
+    file.write_bytes(content)
+    with pytest.raises(DamagedError, match=file.name):
+        segments.read()

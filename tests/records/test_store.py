@@ -6,8 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -25,12 +24,10 @@ from caviar.scheduling.backend import Backend
 from caviar.scheduling.progress import Silence
 from caviar.scheduling.ray_backend import RayBackend
 from caviar.scheduling.start import run_study
-from caviar.search import controller
 from caviar.study import Halving, Study
-from caviar.trial import Result
 from tests.object_store import ROOT, ObjectStore
 from tests.objectives import METRICS, Slow, bowl_study
-from tests.records.test_ledger import result
+from tests.records.test_ledger import assert_recorded_less_often, result
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
 THIEF = b'{"driver": "x", "holder": "process 7 on elsewhere"}'
@@ -325,23 +322,9 @@ def test_a_store_that_goes_away_stops_the_study_and_what_was_recorded_is_safe(
 def test_a_slow_store_is_written_to_less_often(
     store: ObjectStore, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controller, "MAX_CHUNK", 1)
-    study, append = bowl_study(rounds=(300,), objective=Slow(pause_s=0.01)), Ledger.append
-    appended: list[tuple[float, float]] = []
-
-    def timed_append(book: Ledger, results: Sequence[Result]) -> None:
-        began = time.monotonic()
-        append(book, results)
-        appended.append((began, time.monotonic()))
-
-    monkeypatch.setattr(Ledger, "append", timed_append)
+    study = bowl_study(rounds=(300,), objective=Slow(pause_s=0.01))
     with store.told("delay 0.05", "delay 0"):
-        run = run_inline(study, runs)
-    stages = run.trials["round"].nunique()  # what is left of a stage is recorded at once
-    assert len(appended) > stages + 1
-    pauses = [(end - begin, later - end) for (begin, end), (later, _) in pairwise(appended)]
-    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_EVERY * took_s, 5.0)]
-    assert len(short) <= stages
+        run = assert_recorded_less_often(study, runs, monkeypatch)
     assert_same_frames(run_inline(study, tmp_path), run)
 
 

@@ -8,6 +8,7 @@ never compared.
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import socket
@@ -116,9 +117,9 @@ class Lease(Lock):
 
     def _watch(self, found: bytes) -> None:
         """Wait until a lease has not changed for as long as a living driver would need to change it several times."""
-        until = time.monotonic() + LEASE_S
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, RENEW_S / 2))
+        looks = math.ceil(2 * LEASE_S / RENEW_S)
+        for _ in range(looks):  # not until a time: one who was suspended looks once more, too
+            time.sleep(LEASE_S / looks)
             now = self._read()
             if now is None:
                 return  # given back meanwhile

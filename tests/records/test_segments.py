@@ -40,9 +40,9 @@ def test_listing_takes_time_in_proportion_to_the_files(tmp_path: Path) -> None:
     for number in range(5_000):
         (tmp_path / f"part-{number:08d}.parquet").touch()
     segments = Segments(Disk(tmp_path), pa.schema([]))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(segments.list()) == 5_000
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def filled(folder: Path, count: int, every: int = 4) -> Segments:

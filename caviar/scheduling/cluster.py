@@ -138,6 +138,18 @@ class Session:
             time.sleep(PROBE_S / 2)
         self._probe_at = time.monotonic() + PROBE_S
 
+    def machine_of(self, actor: Any) -> str | None:
+        """Ray's name of the machine that an actor was started on; None where it was started on none."""
+        told = self.ray._private.state.actors(actor._actor_id.hex())  # public only where there is a dashboard
+        return told.get("Address", {}).get("NodeID") or None
+
+    def host(self, machine: str) -> str:
+        """Host name and address of a machine."""
+        for node in self.ray.nodes():
+            if node["NodeID"] == machine:
+                return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        return "a machine that has gone"
+
     def _death(self, how: str) -> ClusterError:
         self.troubled = True
         return ClusterError(

@@ -1,5 +1,6 @@
 """Workers on Ray: as many as asked for, replaced when they die, refused in clear words."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from caviar.errors import ClusterError, DataError
 from caviar.scheduling import ray_backend
 from caviar.scheduling.backend import Arrived, Happening
 from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.shapes import shortage, worker_counts
+from caviar.scheduling.shapes import CORE, WHOLE_GPU, Wanted, shortage
 from caviar.scheduling.worker import Finished, Task
 from caviar.search.messages import Joined, Lost
 from caviar.training.classifier import Classifier
@@ -56,7 +57,9 @@ class Unready(Bowl):
 def test_workers_are_one_a_core_and_one_a_gpu_unless_fewer_are_asked_for(
     workers: int | None, gpus: int | None, expected: tuple[int, int]
 ) -> None:
-    assert worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus) == expected
+    n_cpu, n_gpu = expected
+    shapes = Wanted(None, workers, gpus).on([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
+    assert shapes == [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_what_the_cluster_does_not_have_is_refused(
     workers: int | None, gpus: int | None, sentence: str
 ) -> None:
     with pytest.raises(ClusterError, match=sentence):
-        worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus)
+        Wanted(None, workers, gpus).require([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
 
 
 @pytest.mark.ray
@@ -218,6 +221,50 @@ def test_a_worker_that_cannot_start_ends_the_study_with_its_reason() -> None:
     try:
         with pytest.raises(ClusterError, match="worker cpu-0 cannot start: DataError: the rows are gone"):
             wait_for(backend, 1)
+    finally:
+        backend.close()
+
+
+@dataclass(frozen=True)
+class FirstAlone(Bowl):
+    """Of its workers only the first can start; the others find out once there is a file `go`."""
+
+    folder: str = ""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        try:
+            Path(self.folder, "first").touch(exist_ok=False)
+        except FileExistsError:
+            while not Path(self.folder, "go").exists():
+                time.sleep(0.02)
+            raise DataError("there is room for one") from None
+        return super().make_engine(dataset, device)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_while_others_are_at_work_a_worker_that_cannot_start_costs_its_machine_the_next_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = RayBackend(FirstAlone(folder=str(tmp_path)), None, workers=2)
+    try:
+        (first,) = wait_for(backend, 1)
+        assert isinstance(first, Joined)
+        (tmp_path / "go").touch()
+        while not caplog.messages:
+            assert backend.poll(0.5) == []
+        (said,) = caplog.messages
+        assert said.startswith(f"no more workers on {socket.gethostname()} (")
+        assert "cannot start: DataError: there is room for one" in said
+        backend.submit(first.worker, 0, tasks(1), None)
+        assert isinstance(wait_for(backend, 1)[0], Arrived)
+        backend._look_at = 0.0
+        assert backend.poll(0.5) == [], "nobody has come"
+
+        backend._ray.kill(backend._actors[first.worker].handle)
+        backend.submit(first.worker, 1, tasks(2), None)
+        with pytest.raises(ClusterError, match="workers can start on no machine any more: .* room for one"):
+            wait_for(backend, 2)
     finally:
         backend.close()
 

@@ -41,6 +41,8 @@ LOOK_S = 5.0
 """So often it is looked for machines that have joined."""
 NOTE_S = 20.0
 """How long a machine may take to say whether one of its workers took too much memory."""
+LAST_WORDS_S = 0.5
+"""Before a worker is given up for its time, what it may have sent has so long to come."""
 NODE_LABEL = "ray.io/node-id"
 """Each machine of a cluster has it, with Ray's name of it."""
 SHORT_ONES_S = 5.0
@@ -326,9 +328,21 @@ class RayBackend(Backend):
     def _overdue(self) -> list[Happening]:
         """Kill workers that take too long. Which trial it was is sure where it was alone; else each is tried alone."""
         now = time.monotonic()
+        happenings = self._last_words([ref for ref, sent in self._under_way.items() if sent.deadline <= now])
         late = {sent.worker for sent in self._under_way.values() if sent.deadline <= now}
         detail = overtime(self._time_limit_s or 0.0)
-        return [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
+        lost = [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
+        return happenings + lost
+
+    def _last_words(self, streams: Sequence[Any]) -> list[Happening]:
+        """What streams had to say in time, and the driver, busy or suspended, has not heard."""
+        if streams:
+            self._ray.wait(list(streams), num_returns=len(streams), timeout=LAST_WORDS_S)
+        happenings: list[Happening] = []
+        for stream in streams:
+            while stream in self._under_way and self._ray.wait([stream], timeout=0)[0]:
+                happenings += self._arrived(stream)
+        return happenings
 
     def _cut_off(self) -> list[Happening]:
         """Give up the workers of machines that do not answer; where one answers again, new ones are started."""

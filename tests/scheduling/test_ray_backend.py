@@ -4,15 +4,17 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from caviar.data.splits import Dataset
 from caviar.errors import ClusterError, DataError
 from caviar.scheduling import ray_backend
-from caviar.scheduling.backend import Arrived, Happening
+from caviar.scheduling.actor import STREAM_S
+from caviar.scheduling.backend import Arrived, Happening, Measured
 from caviar.scheduling.ray_backend import RayBackend
 from caviar.scheduling.shapes import CORE, WHOLE_GPU, Wanted, shortage
 from caviar.scheduling.worker import Finished, Task
@@ -20,7 +22,8 @@ from caviar.search.messages import Joined, Lost
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine
 from caviar.training.function import Function
-from caviar.trial import Outcome, Trial
+from caviar.training.handle import Handle
+from caviar.trial import Cause, Outcome, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 
@@ -263,7 +266,10 @@ def test_while_others_are_at_work_a_worker_that_cannot_start_costs_its_machine_t
 
         backend._ray.kill(backend._actors[first.worker].handle)
         backend.submit(first.worker, 1, tasks(2), None)
-        with pytest.raises(ClusterError, match="workers can start on no machine any more: .* room for one"):
+        with pytest.raises(
+            ClusterError,
+            match=r"on no machine any more: worker cpu-\d cannot start: DataError: there is room",
+        ):
             wait_for(backend, 2)
     finally:
         backend.close()
@@ -337,3 +343,47 @@ def test_the_time_of_a_chunk_runs_from_when_its_worker_begins_it_and_no_longer()
             assert deadlines()[0] <= 60.0
     finally:
         backend.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_ended_in_time_is_not_overdue_however_late_the_driver_hears_of_it() -> None:
+    backend = RayBackend(Function(talkative, metric="loss", time_limit_s=600.0), None, workers=1)
+    trial = Trial(number=0, round=1, params={}, epochs=4, seed=0)
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, [Task(trial=trial)], None)
+        backend._ray.get(
+            backend._actors["cpu-0"].handle.__ray_ready__.remote()
+        )  # it has ended, and sent it all
+        backend._under_way = {ref: replace(s, deadline=0.0) for ref, s in backend._under_way.items()}
+        happened = backend.poll(0.0)
+    finally:
+        backend.close()
+    assert not [h for h in happened if isinstance(h, Lost)]
+    (arrived,) = [h for h in happened if isinstance(h, Arrived)]
+    assert arrived.finished[0].result.outcome is Outcome.COMPLETED
+    assert len(happened) > 2, "it had said nothing before its end"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_goes_on_reporting_is_overdue_all_the_same() -> None:
+    backend = RayBackend(Function(talkative, metric="loss", time_limit_s=600.0), None, workers=1)
+    trial = Trial(number=0, round=1, params={}, epochs=100_000, seed=0)
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, [Task(trial=trial)], None)
+        assert isinstance(wait_for(backend, 1)[0], Measured)
+        backend._under_way = {ref: replace(s, deadline=0.0) for ref, s in backend._under_way.items()}
+        lost = [h for h in backend.poll(0.0) if isinstance(h, Lost)]
+    finally:
+        backend.close()
+    assert [(h.worker, h.cause, h.suspects) for h in lost] == [("cpu-0", Cause.TIME, frozenset({0}))]
+
+
+def talkative(params: dict[str, Any], trial: Handle) -> None:
+    """Is heard of after each epoch."""
+    for epoch in trial.remaining():
+        time.sleep(1.2 * STREAM_S)
+        trial.report(epoch, loss=1.0)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -25,6 +26,13 @@ PROBE_S = 1.0
 """So often it is tried whether a cluster that was joined still answers."""
 SILENCE_S = 8.0
 """A cluster that has not answered for so long has died."""
+
+NODE_S = 5
+"""So long a node of the cluster is looked for on this machine: it may be starting."""
+NO_NODE = "No node info found"
+"""What Ray says where there is none."""
+VERSIONS = re.compile(r"^ +Ray: (\S+)\n +Python: (\S+)$", re.MULTILINE)
+"""What Ray says where its versions differ: the cluster's, and ours."""
 
 
 @contextmanager
@@ -200,6 +208,7 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
     require_answer(address)
     require_access(address)
     _reread_access()
+    _require_node(address)
     try:
         ray.init(address=address, **quiet)
     except Exception as error:
@@ -207,9 +216,40 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
     return _joined(ray)
 
 
+def _require_node(address: str) -> None:
+    """Whether this machine is a node of the cluster, as Ray asks it, who would wait a minute for it to become one.
+
+    Raises:
+        ClusterError: it is none.
+    """
+    with contextlib.suppress(
+        ImportError, AttributeError, TypeError
+    ):  # a Ray that has moved these asks by itself
+        from ray._private import services
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        try:
+            services.get_node_to_connect_for_driver(GcsClient(address=address), timeout_seconds=NODE_S)
+        except Exception as error:
+            if NO_NODE not in str(error):
+                return  # any other trouble is left to Ray
+            host, _ = _host_and_port(address)
+            raise ClusterError(
+                f"this machine is no node of the Ray cluster at {address}: run the command on one of its machines, "
+                f"or from here `caviar submit EXPERIMENT.py --address http://{host}:8265`"
+            ) from None
+
+
 def _reason(error: Exception) -> str:
-    """The first line of what Ray says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of what Ray says; of different versions both, which it says in several."""
+    said = str(error).strip() or type(error).__name__
+    match VERSIONS.findall(said):
+        case [(their_ray, their_python), (our_ray, our_python)]:
+            return (
+                f"it runs Ray {their_ray} on Python {their_python}, and this is Ray {our_ray} on Python {our_python}: "
+                "use the same versions here and there (constraints.txt names caviar's)"
+            )
+    return said.splitlines()[0]
 
 
 def _joined(ray: Any) -> Session:

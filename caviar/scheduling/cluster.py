@@ -25,7 +25,9 @@ VITAL = ("raylet", "gcs_server")
 PROBE_S = 1.0
 """So often it is tried whether a cluster that was joined still answers."""
 SILENCE_S = 8.0
-"""A cluster that has not answered for so long has died."""
+"""A cluster that has not answered for so long has died ..."""
+RETURN_S = 50.0
+"""... but a head that keeps its memory elsewhere may return: Ray ends this process if it has not within a minute."""
 
 NODE_S = 5
 """So long a node of the cluster is looked for on this machine: it may be starting."""
@@ -118,6 +120,8 @@ class Session:
     """What tells, by being held, that the driver of a cluster of our own is alive."""
     vital: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Where the vital processes of a cluster that was joined answer."""
+    head_silence_s: float = SILENCE_S
+    """How long its head may not."""
     troubled: bool = False
     """Something went wrong of which its logs may tell."""
     _probe_at: float = 0.0
@@ -139,10 +143,11 @@ class Session:
             raise self._death(f"its {' and '.join(dead)} ended unexpectedly (out of memory, perhaps)")
         if not self.vital or (not surely and time.monotonic() < self._probe_at):
             return
-        deadline = time.monotonic() + SILENCE_S
+        began = time.monotonic()
         while silent := [name for name, address in self.vital.items() if not _answers(address)]:
-            if time.monotonic() > deadline:
-                raise self._death(f"its {' and '.join(silent)} did not answer for {SILENCE_S:g} s")
+            limit_s = self.head_silence_s if silent == ["head"] else SILENCE_S
+            if time.monotonic() - began > limit_s:
+                raise self._death(f"its {' and '.join(silent)} did not answer for {limit_s:g} s")
             time.sleep(PROBE_S / 2)
         self._probe_at = time.monotonic() + PROBE_S
 
@@ -259,7 +264,20 @@ def _joined(ray: Any) -> Session:
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
             vital["raylet"] = node["NodeManagerAddress"], node["NodeManagerPort"]
-    return Session(ray, vital=vital)
+    patience_s = RETURN_S if _outlives_its_head(context.gcs_address) else SILENCE_S
+    return Session(ray, vital=vital, head_silence_s=patience_s)
+
+
+def _outlives_its_head(address: str) -> bool:
+    """Whether a cluster keeps what its head knows in Redis or on a disk: Ray's fault tolerance."""
+    try:
+        from ray._common.usage import usage_lib
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        tags = usage_lib.get_extra_usage_tags_to_report(GcsClient(address=address))
+    except Exception:  # a Ray that has moved these
+        return False
+    return tags.get("gcs_storage", "memory") != "memory"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Clusters that cannot be joined: a sentence says why, and what to do."""
+"""Clusters that are joined: why one cannot be, in a sentence, and how long its head may be away."""
 
 import json
 import subprocess
@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from caviar.records.frames import load
+from caviar.scheduling.cluster import SILENCE_S
 from tests.cluster.hosts import Hosts, missing
-from tests.cluster.joined import ENVIRONMENT, joined_cluster
+from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, wait_until_recorded
+from tests.objectives import bowl_study
+from tests.runs import assert_same_frames, run_inline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 SCRIPT = "from tests.objectives import bowl_study\nstudy = bowl_study()\n"
@@ -19,6 +23,49 @@ from ray._raylet import GcsClient
 GcsClient(address=sys.argv[1]).internal_kv_put(b"CLUSTER_METADATA", sys.argv[2].encode(), True, b"cluster")
 """
 """Has a cluster say that it was started with other versions."""
+FAULT_TOLERANT = """
+import sys
+import time
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+print(">", cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.head_node.kill_gcs_server()
+    time.sleep(float(line))
+    cluster.head_node.start_gcs_server()
+    print("> done", flush=True)
+cluster.shutdown()
+"""
+"""A cluster whose head is away for as many seconds as it is told."""
+
+
+def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    rounds, hurry = (200, 50), tmp_path / "hurry"
+    (tmp_path / "bowl.py").write_text(
+        "from tests.objectives import Slow, bowl_study\n"
+        f"study = bowl_study(rounds={rounds}, objective=Slow(pause_s=0.1, hurry={str(hurry)!r}))\n"
+    )
+    run = tmp_path / "runs" / "bowl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", FAULT_TOLERANT],
+        env={**ENVIRONMENT, "RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "memory")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        cluster = Joined(process)
+        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs")
+        wait_until_recorded(run, 5, driver)
+        cluster.tell(2 * SILENCE_S)
+        hurry.touch()
+        _, said = driver.communicate(timeout=120)
+    finally:
+        process.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    assert_same_frames(run_inline(bowl_study(rounds=rounds), tmp_path), load(run))
 
 
 def test_a_cluster_of_other_versions_is_refused_with_both(tmp_path: Path) -> None:

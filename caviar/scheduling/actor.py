@@ -85,7 +85,11 @@ class _Stored:
 
 def _put_away(finished: list[Finished]) -> list[Finished]:
     """Leave the states of paused trials in the object store, where any worker finds them; the driver needs none."""
-    states = {f.result.trial.number: f.state for f in finished if f.result.outcome is Outcome.STOPPED}
+    states = {
+        f.result.trial.number: f.state
+        for f in finished
+        if f.result.outcome is Outcome.STOPPED and f.state is not None
+    }
     if not states:
         return finished
     import ray

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -24,7 +25,16 @@ VITAL = ("raylet", "gcs_server")
 PROBE_S = 1.0
 """So often it is tried whether a cluster that was joined still answers."""
 SILENCE_S = 8.0
-"""A cluster that has not answered for so long has died."""
+"""A cluster that has not answered for so long has died ..."""
+RETURN_S = 50.0
+"""... but a head that keeps its memory elsewhere may return: Ray ends this process if it has not within a minute."""
+
+NODE_S = 5
+"""So long a node of the cluster is looked for on this machine: it may be starting."""
+NO_NODE = "No node info found"
+"""What Ray says where there is none."""
+VERSIONS = re.compile(r"^ +Ray: (\S+)\n +Python: (\S+)$", re.MULTILINE)
+"""What Ray says where its versions differ: the cluster's, and ours."""
 
 
 @contextmanager
@@ -110,6 +120,8 @@ class Session:
     """What tells, by being held, that the driver of a cluster of our own is alive."""
     vital: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Where the vital processes of a cluster that was joined answer."""
+    head_silence_s: float = SILENCE_S
+    """How long its head may not."""
     troubled: bool = False
     """Something went wrong of which its logs may tell."""
     _probe_at: float = 0.0
@@ -131,12 +143,25 @@ class Session:
             raise self._death(f"its {' and '.join(dead)} ended unexpectedly (out of memory, perhaps)")
         if not self.vital or (not surely and time.monotonic() < self._probe_at):
             return
-        deadline = time.monotonic() + SILENCE_S
+        began = time.monotonic()
         while silent := [name for name, address in self.vital.items() if not _answers(address)]:
-            if time.monotonic() > deadline:
-                raise self._death(f"its {' and '.join(silent)} did not answer for {SILENCE_S:g} s")
+            limit_s = self.head_silence_s if silent == ["head"] else SILENCE_S
+            if time.monotonic() - began > limit_s:
+                raise self._death(f"its {' and '.join(silent)} did not answer for {limit_s:g} s")
             time.sleep(PROBE_S / 2)
         self._probe_at = time.monotonic() + PROBE_S
+
+    def machine_of(self, actor: Any) -> str | None:
+        """Ray's name of the machine that an actor was started on; None where it was started on none."""
+        told = self.ray._private.state.actors(actor._actor_id.hex())  # public only where there is a dashboard
+        return told.get("Address", {}).get("NodeID") or None
+
+    def host(self, machine: str) -> str:
+        """Host name and address of a machine."""
+        for node in self.ray.nodes():
+            if node["NodeID"] == machine:
+                return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        return "a machine that has gone"
 
     def _death(self, how: str) -> ClusterError:
         self.troubled = True
@@ -188,6 +213,7 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
     require_answer(address)
     require_access(address)
     _reread_access()
+    _require_node(address)
     try:
         ray.init(address=address, **quiet)
     except Exception as error:
@@ -195,9 +221,40 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
     return _joined(ray)
 
 
+def _require_node(address: str) -> None:
+    """Whether this machine is a node of the cluster, as Ray asks it, who would wait a minute for it to become one.
+
+    Raises:
+        ClusterError: it is none.
+    """
+    with contextlib.suppress(
+        ImportError, AttributeError, TypeError
+    ):  # a Ray that has moved these asks by itself
+        from ray._private import services
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        try:
+            services.get_node_to_connect_for_driver(GcsClient(address=address), timeout_seconds=NODE_S)
+        except Exception as error:
+            if NO_NODE not in str(error):
+                return  # any other trouble is left to Ray
+            host, _ = _host_and_port(address)
+            raise ClusterError(
+                f"this machine is no node of the Ray cluster at {address}: run the command on one of its machines, "
+                f"or from here `caviar submit EXPERIMENT.py --address http://{host}:8265`"
+            ) from None
+
+
 def _reason(error: Exception) -> str:
-    """The first line of what Ray says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of what Ray says; of different versions both, which it says in several."""
+    said = str(error).strip() or type(error).__name__
+    match VERSIONS.findall(said):
+        case [(their_ray, their_python), (our_ray, our_python)]:
+            return (
+                f"it runs Ray {their_ray} on Python {their_python}, and this is Ray {our_ray} on Python {our_python}: "
+                "use the same versions here and there (constraints.txt names caviar's)"
+            )
+    return said.splitlines()[0]
 
 
 def _joined(ray: Any) -> Session:
@@ -207,7 +264,20 @@ def _joined(ray: Any) -> Session:
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
             vital["raylet"] = node["NodeManagerAddress"], node["NodeManagerPort"]
-    return Session(ray, vital=vital)
+    patience_s = RETURN_S if _outlives_its_head(context.gcs_address) else SILENCE_S
+    return Session(ray, vital=vital, head_silence_s=patience_s)
+
+
+def _outlives_its_head(address: str) -> bool:
+    """Whether a cluster keeps what its head knows in Redis or on a disk: Ray's fault tolerance."""
+    try:
+        from ray._common.usage import usage_lib
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        tags = usage_lib.get_extra_usage_tags_to_report(GcsClient(address=address))
+    except Exception:  # a Ray that has moved these
+        return False
+    return tags.get("gcs_storage", "memory") != "memory"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

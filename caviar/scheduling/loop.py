@@ -1,5 +1,6 @@
 """The one loop: events in, commands out, until the controller says that the study is finished."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from caviar.study import Study
 from caviar.training.engine import Progress
 from caviar.trial import Outcome, Result, Stage, Trial
 
+_log = logging.getLogger(__name__)
 POLL_S = 0.2
 """How long the loop waits for news before it looks at the clock and at Ctrl-C."""
 RECORD_S = 0.1
@@ -99,6 +101,7 @@ class Loop:
         self._waits_since: dict[int, float] = {}
         self._queued_s: dict[int, float] = {}
         self._states: dict[int, Any] = {}
+        self._warned = False
         self._finish: Finish | None = None
 
     def run(self) -> bool:
@@ -149,6 +152,16 @@ class Loop:
             if finished.result.outcome is not Outcome.FAILED:
                 number = finished.result.trial.number
                 self._states[number], self._waits_since[number] = finished.state, now
+            if finished.state is None and finished.result.outcome is Outcome.STOPPED:
+                self._warn_of_no_state()
+
+    def _warn_of_no_state(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "trials save nothing to go on from, so each part of a halved one is trained from its first epoch: "
+                "call trial.save(...) after each epoch, and begin with trial.restore()"
+            )
 
     def _perform(self, command: Command) -> None:
         match command:

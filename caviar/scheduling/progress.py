@@ -77,7 +77,9 @@ class Display:
         self._task = self._bar.add_task("starting workers", total=1, status="")
         self._asked = sum(r.trials for r in study.search_rounds) + study.confirmation.trials
         self._ahead = self._asked + 1  # the winner once more
+        self._fewest = min(r.trials for r in study.search_rounds)
         self._best: tuple[int, float] | None = None
+        self._idle_said = False
         self._latest: Progress | None = None
         self._done = self._trained = 0
         self._total = 0
@@ -139,7 +141,20 @@ class Display:
         """Keep the time left true."""
         if workers and self._began is None:
             self._began = time.monotonic()
+        if workers > self._fewest:
+            self._say_that_workers_idle()
         self._show(force=False)
+
+    def _say_that_workers_idle(self) -> None:
+        """Once."""
+        if not self._idle_said:
+            self._idle_said = True
+            self._say(
+                Text(
+                    f"  a round of {self._fewest:,} trials keeps no more than {self._fewest:,} workers busy: "
+                    "fewer rounds, with more trials each, would use them all"
+                )
+            )
 
     def _compare(self, trial: int, value: float) -> None:
         """Keep the better of it and the best so far."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from caviar.scheduling.backend import Arrived, Backend, Happening, Measured
 from caviar.scheduling.failures import diagnose, in_a_line
 from caviar.scheduling.guard import read_note
 from caviar.scheduling.liveness import Watch
-from caviar.scheduling.shapes import CORE, WHOLE_GPU, Amounts, Shape, shapes, shortage, worker_counts
+from caviar.scheduling.shapes import Amounts, Shape, Wanted, shortage
 from caviar.scheduling.shipping import pack
 from caviar.scheduling.worker import Task, overtime
 from caviar.search.messages import Joined, Lost
@@ -42,6 +41,10 @@ LOOK_S = 5.0
 """So often it is looked for machines that have joined."""
 NOTE_S = 20.0
 """How long a machine may take to say whether one of its workers took too much memory."""
+LAST_WORDS_S = 0.5
+"""Before a worker is given up for its time, what it may have sent has so long to come."""
+NODE_LABEL = "ray.io/node-id"
+"""Each machine of a cluster has it, with Ray's name of it."""
 SHORT_ONES_S = 5.0
 """A chunk of several, expected to take half a second (`controller.CHUNK_S`), may take so much longer than its limit."""
 
@@ -108,6 +111,7 @@ class RayBackend(Backend):
         self._under_way: dict[Any, _Sent] = {}
         self._started = {"cpu": 0, "gpu": 0}
         self._failed_starts = 0
+        self._aside: dict[str, str] = {}
         self._time_limit_s = objective.time_limit_s
         packed = pack(objective)
         self._open = ExitStack()
@@ -117,8 +121,10 @@ class RayBackend(Backend):
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
             self._watch = self._open.enter_context(Watch())
-            self._plan = partial(self._shapes, objective, workers, gpus)
-            planned = self._plan()
+            self._wanted = Wanted(objective.resources, workers, gpus)
+            machines = self._machines()
+            self._wanted.require(machines)
+            planned = self._wanted.on(machines)
             self._devices = frozenset(shape.device for shape in planned)
             self._look_at = time.monotonic() + LOOK_S
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
@@ -171,27 +177,28 @@ class RayBackend(Backend):
         self._actors = {}
         self._open.close()
 
-    def _shapes(self, objective: Objective, workers: int | None, gpus: int | None) -> list[Shape]:
-        """What workers there will be."""
-        machines = self._machines()
-        if objective.resources is None:
-            n_cpu, n_gpu = worker_counts(machines, workers, gpus)
-            return [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
-        return shapes(objective.resources, machines, workers, gpus)
-
     def _machines(self) -> list[Amounts]:
-        """What the machines that are there offer; from now on they are watched, but for our own."""
+        """What the machines that can have workers offer; from now on they are watched, but for our own."""
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         here = self._ray.get_runtime_context().get_node_id()
         addresses = {name: (n["NodeManagerAddress"], n["NodeManagerPort"]) for name, n in alive.items()}
         self._watch.over({name: address for name, address in addresses.items() if name != here})
-        return [node["Resources"] for name, node in alive.items() if name not in self._watch.silent()]
+        if self._aside and alive.keys() <= self._aside.keys() and not self._at_work():
+            raise ClusterError(f"workers can start on no machine any more: {self._aside.popitem()[1]}")
+        return [node["Resources"] for name, node in alive.items() if name not in self._avoided()]
+
+    def _avoided(self) -> frozenset[str]:
+        """Machines that do not answer, though Ray may still count on them, and those where no worker can start."""
+        return self._watch.silent() | self._aside.keys()
+
+    def _at_work(self) -> bool:
+        return any(actor.home is not None for actor in self._actors.values())
 
     def _start(self, shape: Shape) -> None:
         """Start a worker; it joins when its engine is built."""
         name = f"{shape.kind}-{self._started[shape.kind]}"
         self._started[shape.kind] += 1
-        remote = self._remote_host.options(**shape.options)
+        remote = self._remote_host.options(**shape.options, scheduling_strategy=self._elsewhere())
         handle = remote.remote(name, self._objective, self._folders, self._dataset, shape)
         self._actors[name] = _Actor(handle, shape)
         if not self._starting:
@@ -199,16 +206,21 @@ class RayBackend(Backend):
         placed = handle.__ray_ready__.remote()
         self._starting[handle.ready.remote()] = _Start(name, placed)
 
+    def _elsewhere(self) -> Any:
+        """Ray's word for any machine but those that are avoided."""
+        avoided = self._avoided()
+        if not avoided:
+            return "DEFAULT"
+        strategies = self._ray.util.scheduling_strategies
+        return strategies.NodeLabelSchedulingStrategy({NODE_LABEL: strategies.NotIn(*sorted(avoided))})
+
     def _grow(self) -> None:
         """Use machines that have joined; those that left took their workers along, and these wait for a place."""
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_S
         self._session.require_alive(surely=True)
-        try:
-            missing = self._plan()
-        except ClusterError:
-            return  # for now there is less than was asked for
+        missing = self._wanted.on(self._machines())
         for actor in self._actors.values():
             if actor.shape in missing:
                 missing.remove(actor.shape)
@@ -238,24 +250,41 @@ class RayBackend(Backend):
         name = self._starting.pop(reference).name
         try:
             home = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            raise ClusterError(f"worker {name} cannot start: {in_a_line(error)}") from error
         except self._ray.exceptions.RayError as error:
+            self._cannot_start(name, error)
+            return []
+        self._failed_starts = 0
+        self._actors[name] = replace(self._actors[name], home=home)
+        return [Joined(name, self._actors[name].shape.device)]
+
+    def _cannot_start(self, name: str, error: Exception) -> None:
+        """Start another for a worker that died; where that is in vain, do without its machine, if others are at work.
+
+        Raises:
+            ClusterError: none are.
+        """
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            reason = f"worker {name} cannot start: {in_a_line(error)}"
+        else:
             self._session.troubled = True
             cause, _ = diagnose(error, self._ray.exceptions, pid=0)
             self._failed_starts += cause in (
                 Cause.CRASH,
                 Cause.MEMORY,
             )  # else its machine went: there may be others
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                raise ClusterError(
-                    f"{self._failed_starts} workers in a row died before they were ready: {in_a_line(error)}"
-                ) from error
-            self._start(self._actors.pop(name).shape)
-            return []
+            if self._failed_starts < MAX_FAILED_STARTS:
+                self._start(self._actors.pop(name).shape)
+                return
+            reason = f"{self._failed_starts} workers in a row died before they were ready: {in_a_line(error)}"
+        machine = self._session.machine_of(self._actors[name].handle)
+        if machine is None or not self._at_work():
+            raise ClusterError(reason) from error
         self._failed_starts = 0
-        self._actors[name] = replace(self._actors[name], home=home)
-        return [Joined(name, self._actors[name].shape.device)]
+        self._dismiss(name)
+        if machine not in self._aside:
+            self._aside[machine] = reason
+            host = self._session.host(machine)
+            _log.warning("no more workers on %s until Ray is started anew there: %s", host, reason)
 
     def _arrived(self, stream: Any) -> list[Happening]:
         """The next message of a chunk; its results are the last."""
@@ -299,9 +328,21 @@ class RayBackend(Backend):
     def _overdue(self) -> list[Happening]:
         """Kill workers that take too long. Which trial it was is sure where it was alone; else each is tried alone."""
         now = time.monotonic()
+        happenings = self._last_words([ref for ref, sent in self._under_way.items() if sent.deadline <= now])
         late = {sent.worker for sent in self._under_way.values() if sent.deadline <= now}
         detail = overtime(self._time_limit_s or 0.0)
-        return [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
+        lost = [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
+        return happenings + lost
+
+    def _last_words(self, streams: Sequence[Any]) -> list[Happening]:
+        """What streams had to say in time, and the driver, busy or suspended, has not heard."""
+        if streams:
+            self._ray.wait(list(streams), num_returns=len(streams), timeout=LAST_WORDS_S)
+        happenings: list[Happening] = []
+        for stream in streams:
+            while stream in self._under_way and self._ray.wait([stream], timeout=0)[0]:
+                happenings += self._arrived(stream)
+        return happenings
 
     def _cut_off(self) -> list[Happening]:
         """Give up the workers of machines that do not answer; where one answers again, new ones are started."""

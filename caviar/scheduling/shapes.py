@@ -47,58 +47,72 @@ CORE = Shape({"CPU": 1.0})
 WHOLE_GPU = Shape({"GPU": 1.0}, whole_gpu=True)
 
 
-def shapes(
-    resources: Resources, machines: Sequence[Amounts], workers: int | None, gpus: int | None
-) -> list[Shape]:
-    """The workers of an objective that says what each needs.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The workers that were asked for."""
 
-    Args:
-        resources: of each.
-        machines: of the cluster.
-        workers: how many; as many as fit by default.
-        gpus: how many GPUs they may take in all; as many as there are by default.
+    resources: Resources | None
+    """Of each; None for workers with a core or a whole GPU each."""
+    workers: int | None
+    """How many; without resources, those with a core. As many as fit by default."""
+    gpus: int | None
+    """How many GPUs they may take in all; as many as there are by default."""
 
-    Raises:
-        ClusterError: not so many fit, or none.
-    """
-    needs = resources.needs()
-    fitting = sum(_fitting(needs, machine) for machine in machines)
-    if fitting < 1:
-        raise ClusterError(
-            f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
-            "ask for less in cv.Resources(...), or choose another cluster with --address"
-        )
-    if gpus is not None and resources.gpus > 0:
-        fitting = min(fitting, int(gpus / resources.gpus + _ROUNDING))
-    if workers is not None and workers > fitting:
-        raise ClusterError(
-            f"{workers} workers with {_text(needs)} each asked for, but only {fitting} fit: use --workers {fitting}"
-        )
-    count = fitting if workers is None else workers
-    if count < 1:
-        raise ClusterError("no workers: none were asked for, or no GPUs for them")
-    return [Shape(needs)] * count
+    def on(self, machines: Sequence[Amounts]) -> list[Shape]:
+        """As many of them as fit on the machines that are there."""
+        if self.resources is None:
+            n_cpu, n_gpu = _at_most(self.workers, _whole("CPU", machines)), _whole("GPU", machines)
+            return [CORE] * n_cpu + [WHOLE_GPU] * _at_most(self.gpus, n_gpu)
+        needs = self.resources.needs()
+        return [Shape(needs)] * _at_most(self.workers, self._room(self.resources, machines))
 
+    def require(self, machines: Sequence[Amounts]) -> None:
+        """Whether all of them fit, as they must when a study starts; later, machines come and go.
 
-def worker_counts(machines: Sequence[Amounts], workers: int | None, gpus: int | None) -> tuple[int, int]:
-    """How many CPU and GPU workers on these machines.
+        Raises:
+            ClusterError: they do not, or no worker at all would be left.
+        """
+        if self.resources is None:
+            self._require_whole(machines)
+        else:
+            self._require_room(self.resources, machines)
 
-    Raises:
-        ClusterError: the cluster has fewer cores or GPUs, or no worker at all would be left.
-    """
-    has_cpu, has_gpu = (int(sum(machine.get(name, 0.0) for machine in machines)) for name in ("CPU", "GPU"))
-    n_cpu, n_gpu = has_cpu if workers is None else workers, has_gpu if gpus is None else gpus
-    if n_cpu > has_cpu:
-        raise ClusterError(
-            f"{n_cpu} workers asked for, but the cluster has {has_cpu} cores: use --workers {has_cpu}"
-        )
-    if n_gpu > has_gpu:
-        raise ClusterError(
-            f"{n_gpu} GPU workers asked for, but the cluster has {has_gpu} GPUs: use --gpus {has_gpu}"
-        )
-    if n_cpu + n_gpu < 1:
-        raise ClusterError("no workers: the cluster has no CPU and no GPU for them, or none were asked for")
-    return n_cpu, n_gpu
+    def _require_whole(self, machines: Sequence[Amounts]) -> None:
+        cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
+        if self.workers is not None and self.workers > cores:
+            raise ClusterError(
+                f"{self.workers} workers asked for, but the cluster has {cores} cores: use --workers {cores}"
+            )
+        if self.gpus is not None and self.gpus > gpus:
+            raise ClusterError(
+                f"{self.gpus} GPU workers asked for, but the cluster has {gpus} GPUs: use --gpus {gpus}"
+            )
+        if not self.on(machines):
+            raise ClusterError(
+                "no workers: the cluster has no CPU and no GPU for them, or none were asked for"
+            )
+
+    def _require_room(self, resources: Resources, machines: Sequence[Amounts]) -> None:
+        needs = resources.needs()
+        if not any(_fitting(needs, machine) for machine in machines):
+            raise ClusterError(
+                f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
+                "ask for less in cv.Resources(...), or choose another cluster with --address"
+            )
+        room = self._room(resources, machines)
+        if self.workers is not None and self.workers > room:
+            raise ClusterError(
+                f"{self.workers} workers with {_text(needs)} each asked for, but only {room} fit: use --workers {room}"
+            )
+        if not self.on(machines):
+            raise ClusterError("no workers: none were asked for, or no GPUs for them")
+
+    def _room(self, resources: Resources, machines: Sequence[Amounts]) -> int:
+        """How many workers fit on the machines, and into the GPUs that they may take."""
+        fitting = sum(_fitting(resources.needs(), machine) for machine in machines)
+        if self.gpus is None or resources.gpus == 0:
+            return fitting
+        return min(fitting, int(self.gpus / resources.gpus + _ROUNDING))
 
 
 def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str | None:
@@ -123,6 +137,15 @@ def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str |
         return f"waiting for {workers}: no machine of the cluster has {words} for {them} now"
     counts = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in taken)
     return f"waiting for {workers}: the cluster's {words} are in use ({counts})"
+
+
+def _at_most(asked: int | None, there: int) -> int:
+    return there if asked is None else min(asked, there)
+
+
+def _whole(name: str, machines: Sequence[Amounts]) -> int:
+    """How many cores or GPUs there are."""
+    return int(sum(machine.get(name, 0.0) for machine in machines))
 
 
 def _fitting(needs: Amounts, machine: Amounts) -> int:

@@ -26,7 +26,7 @@ from caviar.training.handle import Handle
 from caviar.trial import Cause, Outcome, Trial
 from tests import functions
 from tests.functions import function_study
-from tests.runs import assert_same_frames
+from tests.runs import assert_same_frames, run_inline
 
 ROOT = Path(__file__).parents[2]
 HELPER = "def squared(x):\n    return x * x\n"
@@ -267,3 +267,29 @@ def test_a_function_that_wants_what_no_machine_has_is_refused_and_leaves_no_run(
     with pytest.raises(ClusterError, match=r"each worker needs 1 CPU, 1 license, and no machine .*2 CPU"):
         study.run(runs=tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def forgetful(params: dict[str, Any], trial: Handle) -> None:
+    """Saves nothing."""
+    for epoch in trial.remaining():
+        trial.report(epoch, loss=params["x"] / epoch, draws=float(trial.trained))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_that_a_halved_function_saves_nothing_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    halving = cv.Halving(rungs=(1, 2), cohort=9)
+    run_inline(function_study(halving=halving), tmp_path / "saves")
+    assert not caplog.messages
+    study = function_study(forgetful, halving=halving)
+    inline = run_inline(study, tmp_path / "inline")
+    (said,) = caplog.messages
+    assert said.startswith(
+        "trials save nothing to go on from, so each part of a halved one is trained from its first"
+    )
+    assert "call trial.save(...)" in said
+    caplog.clear()
+    assert_same_frames(inline, on_ray(study, tmp_path / "ray"))
+    assert caplog.messages == [said]

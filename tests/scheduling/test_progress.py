@@ -154,3 +154,13 @@ def test_progress_names_the_heats_of_the_confirmation(capsys: pytest.CaptureFixt
     with Display(bowl_study()) as display:
         display.opened(replace(PLAN, stage=Stage.CONFIRMATION, round=4, count=8), 0)
     assert "confirmation, heat 2 of 2  0/8" in capsys.readouterr().err
+
+
+def test_that_a_round_is_too_small_for_all_workers_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(bowl_study(rounds=(30, 20))) as display:
+        display.opened(PLAN, 0)
+        display.waited(20)
+        assert "busy" not in capsys.readouterr().err
+        display.waited(21)
+        display.waited(22)
+    assert capsys.readouterr().err.count("a round of 20 trials keeps no more than 20 workers busy") == 1

@@ -1,25 +1,29 @@
 """Workers on Ray: as many as asked for, replaced when they die, refused in clear words."""
 
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from caviar.data.splits import Dataset
 from caviar.errors import ClusterError, DataError
 from caviar.scheduling import ray_backend
-from caviar.scheduling.backend import Arrived, Happening
+from caviar.scheduling.actor import STREAM_S
+from caviar.scheduling.backend import Arrived, Happening, Measured
 from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.shapes import shortage, worker_counts
+from caviar.scheduling.shapes import CORE, WHOLE_GPU, Wanted, shortage
 from caviar.scheduling.worker import Finished, Task
 from caviar.search.messages import Joined, Lost
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine
 from caviar.training.function import Function
-from caviar.trial import Outcome, Trial
+from caviar.training.handle import Handle
+from caviar.trial import Cause, Outcome, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 
@@ -56,7 +60,9 @@ class Unready(Bowl):
 def test_workers_are_one_a_core_and_one_a_gpu_unless_fewer_are_asked_for(
     workers: int | None, gpus: int | None, expected: tuple[int, int]
 ) -> None:
-    assert worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus) == expected
+    n_cpu, n_gpu = expected
+    shapes = Wanted(None, workers, gpus).on([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
+    assert shapes == [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
 
 
 @pytest.mark.parametrize(
@@ -71,7 +77,7 @@ def test_what_the_cluster_does_not_have_is_refused(
     workers: int | None, gpus: int | None, sentence: str
 ) -> None:
     with pytest.raises(ClusterError, match=sentence):
-        worker_counts([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}], workers, gpus)
+        Wanted(None, workers, gpus).require([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
 
 
 @pytest.mark.ray
@@ -222,6 +228,53 @@ def test_a_worker_that_cannot_start_ends_the_study_with_its_reason() -> None:
         backend.close()
 
 
+@dataclass(frozen=True)
+class FirstAlone(Bowl):
+    """Of its workers only the first can start; the others find out once there is a file `go`."""
+
+    folder: str = ""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        try:
+            Path(self.folder, "first").touch(exist_ok=False)
+        except FileExistsError:
+            while not Path(self.folder, "go").exists():
+                time.sleep(0.02)
+            raise DataError("there is room for one") from None
+        return super().make_engine(dataset, device)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_while_others_are_at_work_a_worker_that_cannot_start_costs_its_machine_the_next_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = RayBackend(FirstAlone(folder=str(tmp_path)), None, workers=2)
+    try:
+        (first,) = wait_for(backend, 1)
+        assert isinstance(first, Joined)
+        (tmp_path / "go").touch()
+        while not caplog.messages:
+            assert backend.poll(0.5) == []
+        (said,) = caplog.messages
+        assert said.startswith(f"no more workers on {socket.gethostname()} (")
+        assert "cannot start: DataError: there is room for one" in said
+        backend.submit(first.worker, 0, tasks(1), None)
+        assert isinstance(wait_for(backend, 1)[0], Arrived)
+        backend._look_at = 0.0
+        assert backend.poll(0.5) == [], "nobody has come"
+
+        backend._ray.kill(backend._actors[first.worker].handle)
+        backend.submit(first.worker, 1, tasks(2), None)
+        with pytest.raises(
+            ClusterError,
+            match=r"on no machine any more: worker cpu-\d cannot start: DataError: there is room",
+        ):
+            wait_for(backend, 2)
+    finally:
+        backend.close()
+
+
 @pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_refused_with_the_way_out(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
@@ -290,3 +343,47 @@ def test_the_time_of_a_chunk_runs_from_when_its_worker_begins_it_and_no_longer()
             assert deadlines()[0] <= 60.0
     finally:
         backend.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_ended_in_time_is_not_overdue_however_late_the_driver_hears_of_it() -> None:
+    backend = RayBackend(Function(talkative, metric="loss", time_limit_s=600.0), None, workers=1)
+    trial = Trial(number=0, round=1, params={}, epochs=4, seed=0)
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, [Task(trial=trial)], None)
+        backend._ray.get(
+            backend._actors["cpu-0"].handle.__ray_ready__.remote()
+        )  # it has ended, and sent it all
+        backend._under_way = {ref: replace(s, deadline=0.0) for ref, s in backend._under_way.items()}
+        happened = backend.poll(0.0)
+    finally:
+        backend.close()
+    assert not [h for h in happened if isinstance(h, Lost)]
+    (arrived,) = [h for h in happened if isinstance(h, Arrived)]
+    assert arrived.finished[0].result.outcome is Outcome.COMPLETED
+    assert len(happened) > 2, "it had said nothing before its end"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_goes_on_reporting_is_overdue_all_the_same() -> None:
+    backend = RayBackend(Function(talkative, metric="loss", time_limit_s=600.0), None, workers=1)
+    trial = Trial(number=0, round=1, params={}, epochs=100_000, seed=0)
+    try:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, [Task(trial=trial)], None)
+        assert isinstance(wait_for(backend, 1)[0], Measured)
+        backend._under_way = {ref: replace(s, deadline=0.0) for ref, s in backend._under_way.items()}
+        lost = [h for h in backend.poll(0.0) if isinstance(h, Lost)]
+    finally:
+        backend.close()
+    assert [(h.worker, h.cause, h.suspects) for h in lost] == [("cpu-0", Cause.TIME, frozenset({0}))]
+
+
+def talkative(params: dict[str, Any], trial: Handle) -> None:
+    """Is heard of after each epoch."""
+    for epoch in trial.remaining():
+        time.sleep(1.2 * STREAM_S)
+        trial.report(epoch, loss=1.0)

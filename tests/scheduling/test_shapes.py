@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from caviar.errors import ClusterError, StudyError
 from caviar.resources import Resources
-from caviar.scheduling.shapes import shapes
+from caviar.scheduling.shapes import Amounts, Wanted
 
 LAPTOP = {"CPU": 4.0, "memory": 8.0 * 2**30, "node:127.0.0.1": 1.0, "object_store_memory": 1e9}
 SERVER = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "license": 3.0}
 
 
-def count(resources: Resources, *machines: dict[str, float], **asked: Any) -> int:
-    return len(shapes(resources, machines, asked.get("workers"), asked.get("gpus")))
+def count(resources: Resources, *machines: Amounts, **asked: Any) -> int:
+    wanted = Wanted(resources, asked.get("workers"), asked.get("gpus"))
+    wanted.require(machines)
+    return len(wanted.on(machines))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,17 @@ def test_a_request_that_can_never_be_met_is_refused_with_what_there_is() -> None
         count(Resources(cpus=4), SERVER, workers=5)
     with pytest.raises(ClusterError, match="no workers"):
         count(Resources(gpus=1), SERVER, gpus=0)
+
+
+@pytest.mark.parametrize("resources", [None, Resources()])
+def test_of_what_was_asked_for_as_many_are_there_as_still_fit(resources: Resources | None) -> None:
+    wanted = Wanted(resources, workers=3, gpus=None)
+    large, small = {"CPU": 4.0}, {"CPU": 2.0}
+    wanted.require([large, small])
+    assert len(wanted.on([large, small])) == 3
+    assert len(wanted.on([small])) == 2
+    assert wanted.on([]) == []
+    assert len(wanted.on([large])) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The controller, driven through arbitrary orders of arrivals, losses, duplicates and interruptions."""
+"""The controller, driven through arbitrary orders of arrivals, losses, duplicates, interruptions and resumes."""
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -38,6 +39,8 @@ STAGES = (7, 0, 12, 1)
 """How many trials each stage has; one has none left, as after a resume."""
 HALVED = 2
 """The place of the stage in which trials race against each other."""
+COHORT = 3
+"""Of so many of them one trains to the end."""
 EPOCHS = 9
 PACES = {"cpu": Pace(10.0, 10.0), "cuda": Pace(10.0, 10.0)}
 """Some experience of how long trials take: as predicted."""
@@ -54,6 +57,11 @@ def assignment(number: int, cost_s: float = 0.1, on_gpu_s: float | None = None) 
     return Assignment(trial=trial, costs={"cpu": cost_s, "cuda": on_gpu_s or cost_s})
 
 
+def measurement(number: int, epoch: int) -> Measurement:
+    """The same whenever the trial is trained; no two trials of a cohort are equally good."""
+    return Measurement(epoch, {"loss": float(number * 7 % 11 + epoch)})
+
+
 def result(a: Assignment, took_s: float = 0.1) -> Result:
     """Of the part that was asked for."""
     return Result(
@@ -61,7 +69,7 @@ def result(a: Assignment, took_s: float = 0.1) -> Result:
         attempt=a.attempt,
         outcome=Outcome.COMPLETED if a.until == EPOCHS else Outcome.STOPPED,
         value=1.0,
-        measurements=tuple(Measurement(epoch, {"loss": 1.0}) for epoch in range(a.begun + 1, a.until + 1)),
+        measurements=tuple(measurement(a.trial.number, epoch) for epoch in range(a.begun + 1, a.until + 1)),
         times=Times(train_s=took_s),
     )
 
@@ -71,18 +79,26 @@ def failure(a: Assignment, cause: Cause) -> Result:
     return Result(trial=a.trial, outcome=Outcome.FAILED, failure="so", cause=cause, attempt=a.attempt)
 
 
-def race(stage: int) -> Race | None:
-    """Of four cohorts, where trials race at all."""
+def numbers(stage: int) -> range:
+    """Of a stage's trials."""
+    return range(sum(STAGES[:stage]), sum(STAGES[: stage + 1]))
+
+
+def race(stage: int, curves: Mapping[int, Sequence[Measurement]]) -> Race | None:
+    """Of four cohorts, where trials race at all; as far as it was decided by what is recorded."""
     if stage != HALVED:
         return None
-    first, count = sum(STAGES[:stage]), STAGES[stage]
-    return Race(
-        rule=Halving(cohort=3), epochs=EPOCHS, first=first, count=count, metric="loss", maximize=False
-    )
+    trials = numbers(stage)
+    rule = Halving(cohort=COHORT)
+    racing = Race(rule=rule, epochs=EPOCHS, first=trials[0], count=len(trials), metric="loss", maximize=False)
+    for number in trials:
+        if number in curves:
+            racing, _ = racing.arrive(number, curves[number], over=True)
+    return racing
 
 
 class Study(RuleBasedStateMachine):
-    """A whole study in which workers come, go, report late and report twice, and trials fail."""
+    """A whole study in which workers come, go, report late and report twice, trials fail, and the driver is killed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,9 +112,14 @@ class Study(RuleBasedStateMachine):
         """... and how often any befell it."""
         self.suspected: set[int] = set()
         """What was at a worker when it came to grief."""
-        self.trained: dict[int, list[int]] = {}
-        self.drawn = 0
+        self.curves: dict[int, tuple[Measurement, ...]] = {}
+        """What is recorded of each trial."""
+        self.undrawn: list[int] = []
+        """Trials of the stage."""
+        self.drawn: set[int] = set()
+        """Those that were, and those that need not be, for they are recorded."""
         self.workers = 0
+        self.resumes = 0
         self.finished: Finish | None = None
         self.sent: list[Submit] = []
         """What may be reported; at any time, and more than once."""
@@ -145,22 +166,20 @@ class Study(RuleBasedStateMachine):
     def carry_out(self, command: Command) -> None:
         match command:
             case Open():
-                self.tell(Opened(STAGES[self.state.opened], race(self.state.opened)))
+                stage = self.state.opened
+                self.undrawn = [number for number in numbers(stage) if number not in self.curves]
+                self.tell(Opened(len(self.undrawn), race(stage, self.curves)))
             case Draw(count):
-                assert count > 0
-                drawn = tuple(
-                    assignment(number, on_gpu_s=(0.02, 0.1, 0.5)[number % 3])
-                    for number in range(self.drawn, self.drawn + count)
-                )
-                self.drawn += count
-                self.tell(Drawn(drawn))
+                assert 0 < count <= len(self.undrawn)
+                drawn, self.undrawn = self.undrawn[:count], self.undrawn[count:]
+                self.drawn |= set(drawn)
+                self.tell(Drawn(tuple(assignment(n, on_gpu_s=(0.02, 0.1, 0.5)[n % 3]) for n in drawn)))
             case Record(results):
-                numbers = [r.trial.number for r in results]
-                self.recorded += numbers
+                self.recorded += [r.trial.number for r in results]
                 for r in results:
                     self.examine(r)
-                self.trained |= {r.trial.number: [m.epoch for m in r.measurements] for r in results}
-                self.tell(Recorded(len(numbers)))
+                self.curves |= {r.trial.number: r.measurements for r in results}
+                self.tell(Recorded(len(results)))
             case _:
                 raise AssertionError(command)
 
@@ -230,6 +249,36 @@ class Study(RuleBasedStateMachine):
         """Rarely: only late in a long run."""
         self.tell(Interrupted())
 
+    @precondition(lambda self: len(self.recorded) > 4 * self.resumes)
+    @rule(devices=st.lists(st.sampled_from(["cpu", "cuda"]), max_size=3))
+    def resume(self, devices: list[str]) -> None:
+        """The driver was killed, or ended; another one goes on from what is recorded, and knows nothing else."""
+        self.resumes += 1
+        self.state, commands = begin(len(STAGES), RETRIES, ["cpu"])
+        self.pending, self.sent, self.finished = list(commands), [], None
+        self.drawn = set(self.recorded)
+        self.suspected &= self.drawn
+        self.befell = Counter({n: c for n, c in self.befell.items() if n in self.drawn})
+        self.blamed = Counter({key: c for key, c in self.blamed.items() if key[0] in self.drawn})
+        for device in devices:
+            self.join(device)
+
+    def teardown(self) -> None:
+        """From wherever it is, undisturbed, the study comes to its end."""
+        if self.state.stopping:
+            self.resume(["cpu"])
+        self.join("cpu")
+        while self.finished is None:
+            under_way = [(w, chunk) for w, chunks in self.state.under_way.items() for chunk in chunks[:1]]
+            assert self.pending or under_way, "nothing is under way, and it has not ended"
+            if self.pending:
+                self.carry_out(self.pending.pop(0))
+            else:
+                worker, chunk = under_way[0]
+                self.tell(Reported(worker, chunk.number, tuple(map(result, chunk.assignments))))
+        self.an_end_without_interruption_has_recorded_everything()
+        self.of_a_cohort_the_best_is_trained_to_the_end()
+
     def examine(self, r: Result) -> None:
         """A trial fails for what befell it itself, as often as it was given tries; every try is counted."""
         number, given_up = r.trial.number, r.outcome is Outcome.FAILED
@@ -258,7 +307,7 @@ class Study(RuleBasedStateMachine):
             r.trial.number for command in self.pending if isinstance(command, Record) for r in command.results
         ]
         everywhere = waiting + under_way + to_record + self.recorded + list(self.state.paused)
-        assert sorted(everywhere) == list(range(self.drawn))
+        assert sorted(everywhere) == sorted(self.drawn)
 
     @invariant()
     def the_seconds_that_wait_are_those_of_what_waits(self) -> None:
@@ -313,16 +362,23 @@ class Study(RuleBasedStateMachine):
 
     @invariant()
     def a_recorded_curve_has_every_epoch_once_whatever_its_parts(self) -> None:
-        for number, epochs in self.trained.items():
-            assert epochs == list(range(1, len(epochs) + 1))
-            assert number in self.failed or len(epochs) in (1, 3, EPOCHS)
+        for number, curve in self.curves.items():
+            assert list(curve) == [measurement(number, epoch) for epoch in range(1, len(curve) + 1)]
+            assert number in self.failed or len(curve) in (1, 3, EPOCHS)
 
     @invariant()
     def most_trials_of_a_halved_stage_stop_early(self) -> None:
-        first = sum(STAGES[:HALVED])
-        numbers = range(first, first + STAGES[HALVED])
-        whole = [n for n in numbers if len(self.trained.get(n, ())) == EPOCHS]
-        assert len(whole) <= STAGES[HALVED] // 3
+        whole = [n for n in numbers(HALVED) if len(self.curves.get(n, ())) == EPOCHS]
+        assert len(whole) <= STAGES[HALVED] // COHORT
+
+    @invariant()
+    def of_a_cohort_the_best_is_trained_to_the_end(self) -> None:
+        """And the others are not; whatever was lost, late or resumed, as long as none of them failed."""
+        trials = numbers(HALVED)
+        for cohort in (trials[place : place + COHORT] for place in range(0, len(trials), COHORT)):
+            if self.curves.keys() >= set(cohort) and not self.failed & set(cohort):
+                best = min(cohort, key=lambda number: measurement(number, 1).metrics["loss"])
+                assert [len(self.curves[n]) for n in cohort] == [EPOCHS if n == best else 1 for n in cohort]
 
     @invariant()
     def a_stage_is_opened_only_when_the_one_before_is_durable(self) -> None:

@@ -23,6 +23,7 @@ from caviar.scheduling.backend import Arrived, Backend, Happening, Measured
 from caviar.scheduling.failures import diagnose, in_a_line
 from caviar.scheduling.guard import read_note
 from caviar.scheduling.liveness import Watch
+from caviar.scheduling.orders import Orders
 from caviar.scheduling.shapes import CORE, WHOLE_GPU, Amounts, Shape, shapes, shortage, worker_counts
 from caviar.scheduling.shipping import pack
 from caviar.scheduling.worker import Task, overtime
@@ -84,7 +85,8 @@ class RayBackend(Backend):
         objective: what a trial trains and measures; pickled once, sent to each worker once.
         dataset: train and dev split, put into the object store once; None where there is none.
         address: "local", "auto" or HOST:PORT. A Ray that this process is connected to already is used.
-        workers: CPU workers; by default one a core of the cluster. Where the objective says what each worker
+        workers: CPU workers; by default one a core of the cluster. More than there are wait for machines that the
+            cluster's autoscaler starts, where there is one. Where the objective says what each worker
             needs: how many; by default as many as fit.
         gpus: GPU workers; by default one a GPU of the cluster. Where the objective says what each worker
             needs: how many GPUs they take in all.
@@ -117,6 +119,7 @@ class RayBackend(Backend):
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
             self._watch = self._open.enter_context(Watch())
+            self._orders = Orders(self._ray)
             self._plan = partial(self._shapes, objective, workers, gpus)
             planned = self._plan()
             self._devices = frozenset(shape.device for shape in planned)
@@ -174,6 +177,7 @@ class RayBackend(Backend):
     def _shapes(self, objective: Objective, workers: int | None, gpus: int | None) -> list[Shape]:
         """What workers there will be."""
         machines = self._machines()
+        machines += self._orders.on_their_way(objective.resources, machines, workers, gpus)
         if objective.resources is None:
             n_cpu, n_gpu = worker_counts(machines, workers, gpus)
             return [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
@@ -230,6 +234,8 @@ class RayBackend(Backend):
         if not self._actors:
             _log.warning("waiting for workers: no machine of the cluster that has room for one answers")
             return
+        if len(waiting) == len(self._actors):
+            self._orders.require_possible(waiting)
         reason = shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
         if reason:
             _log.warning(reason)

@@ -9,7 +9,7 @@ from caviar.resources import GIB, Resources
 
 Amounts = Mapping[str, float]
 """Of resources, by the names that Ray uses."""
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Ten shares of 0.1 make a whole."""
 
 
@@ -62,14 +62,14 @@ def shapes(
         ClusterError: not so many fit, or none.
     """
     needs = resources.needs()
-    fitting = sum(_fitting(needs, machine) for machine in machines)
+    fitting = sum(room_for(needs, machine) for machine in machines)
     if fitting < 1:
         raise ClusterError(
             f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
             "ask for less in cv.Resources(...), or choose another cluster with --address"
         )
     if gpus is not None and resources.gpus > 0:
-        fitting = min(fitting, int(gpus / resources.gpus + _ROUNDING))
+        fitting = min(fitting, int(gpus / resources.gpus + ROUNDING))
     if workers is not None and workers > fitting:
         raise ClusterError(
             f"{workers} workers with {_text(needs)} each asked for, but only {fitting} fit: use --workers {fitting}"
@@ -125,8 +125,9 @@ def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str |
     return f"waiting for {workers}: the cluster's {words} are in use ({counts})"
 
 
-def _fitting(needs: Amounts, machine: Amounts) -> int:
-    return min(int(machine.get(name, 0.0) / amount + _ROUNDING) for name, amount in needs.items())
+def room_for(needs: Amounts, machine: Amounts) -> int:
+    """How many workers with these needs fit on a machine."""
+    return min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())
 
 
 def _offers(machines: Sequence[Amounts]) -> str:

@@ -17,6 +17,9 @@ from caviar.terminal import printable
 if TYPE_CHECKING:
     from caviar.submission.parcel import Parcel
 
+RESUME = "go on with the run of that name, if it was begun already"
+"""So that one line begins a study, and goes on with it as often as it is stopped."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `caviar` command.
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of run directories (runs), or file:///, s3:// or gs://",
     )
     run.add_argument("--name", help="name of the run directory (the study's, numbered where it is taken)")
+    run.add_argument("--resume", action="store_true", help=RESUME)
     run.add_argument("--study", metavar="NAME", help="which study, where the script declares several")
     run.set_defaults(action=_run)
 
@@ -111,7 +115,7 @@ def _add_jobs(commands: Any) -> list[argparse.ArgumentParser]:
         help="folder of run directories, as the cluster's head sees it",
     )
     submit.add_argument("--name", help="name of the run directory (the study's)")
-    submit.add_argument("--resume", action="store_true", help="go on with an interrupted run of that name")
+    submit.add_argument("--resume", action="store_true", help=RESUME)
     submit.add_argument("--study", metavar="NAME", help="which study, where the script declares several")
     submit.add_argument("--workers", type=int, metavar="N", help="CPU workers (one a core of the cluster)")
     submit.add_argument("--gpus", type=int, metavar="N", help="GPU workers (all that the cluster has)")
@@ -129,7 +133,12 @@ def _add_jobs(commands: Any) -> list[argparse.ArgumentParser]:
     submit.add_argument(
         "--no-check", action="store_true", help="do not load the script here first; needs --name"
     )
-    submit.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    submit.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="follow the job to its end, and end as it does (it goes on by itself in any case)",
+    )
     submit.set_defaults(action=_submit)
 
     jobs = commands.add_parser("jobs", help="the jobs of a cluster")
@@ -161,19 +170,30 @@ def _add_machines(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from caviar.analysis.summary import show
-    from caviar.scheduling.start import run_study
+    from caviar.scheduling.start import resume_study, run_study
 
     study = load_study(options.experiment, options.study)
-    run = run_study(
-        study,
-        workers=options.workers,
-        gpus=options.gpus,
-        address=options.address,
-        runs=options.runs,
-        name=options.name,
-        script=options.experiment,
-    )
+    machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
+    name = options.name or study.name if options.resume else options.name
+    if options.resume and (begun := _begun(options.runs, name)):
+        run = resume_study(study, begun, **machines)
+    else:
+        run = run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
     show(run, every_round=True)
+
+
+def _begun(runs: str, name: str) -> str | None:
+    """The run directory of that name, if there is one.
+
+    Raises:
+        StudyError: the name cannot be that of one.
+        RunError: the disk or store of the runs cannot be reached.
+    """
+    from caviar.records.locate import locate, within
+    from caviar.study import check_name
+
+    run = within(runs, check_name(name))
+    return run if (locate(run) / "study.json").is_file() else None
 
 
 def _resume(options: argparse.Namespace) -> None:
@@ -260,7 +280,7 @@ def _submit(options: argparse.Namespace) -> int:
         return 0
     with reached(options.address, submit.say) as cluster:
         job_id = submit.send(cluster, job, parcel)
-        return 0 if options.no_wait else submit.follow_to_its_end(cluster, job_id)
+        return submit.follow_to_its_end(cluster, job_id) if options.wait else 0
 
 
 def _name_in(parcel: "Parcel", options: argparse.Namespace) -> str:

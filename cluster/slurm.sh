@@ -3,7 +3,7 @@
 #
 #   sbatch --nodes 4 cluster/slurm.sh experiments/digits.py --name digits
 #
-# What follows the script is passed on to `caviar run`. Submitted again after its time ran out, with the same --name, it
+# What follows the script is passed on to `caviar run --resume`: submitted again after its time ran out, the same line
 # goes on with the run. Results are in $RUNS (runs/ beside where it was submitted), which must lie on the shared disk.
 #SBATCH --job-name=caviar
 #SBATCH --nodes=2
@@ -31,20 +31,6 @@ if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
 fi
 chmod 600 "$RAY_AUTH_TOKEN_PATH"
 
-# A run of that name that is there already is gone on with.
-name=
-previous=
-for argument in "$@"; do
-  case $argument in --name=*) name=${argument#--name=} ;; esac
-  if [ "$previous" = --name ]; then name=$argument; fi
-  previous=$argument
-done
-if [ -n "$name" ] && [ -e "$runs/$name/study.json" ]; then
-  command=(caviar resume "$runs/$name" "$experiment" --address auto)
-else
-  command=(caviar run "$experiment" --address auto --runs "$runs" "$@")
-fi
-
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 10000)) # jobs that follow one another do not meet
 ulimit -n "$(ulimit -H -n)"
@@ -55,4 +41,4 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 srun --nodes "$SLURM_JOB_NUM_NODES" --ntasks-per-node 1 --cpus-per-task "$SLURM_CPUS_ON_NODE" --kill-on-bad-exit=1 \
   ray symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" \
   --num-cpus "$SLURM_CPUS_ON_NODE" --dashboard-host 127.0.0.1 \
-  -- "${command[@]}"
+  -- caviar run "$experiment" --address auto --runs "$runs" --resume "$@"

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_iris
 
-from caviar.cli import main
+from caviar.cli import _parser, main
 from caviar.records.frames import load
+from caviar.records.locate import locate, within
 from caviar.scheduling.start import run_study
 from caviar.scripts import load_study
+from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, inline, run_inline
 
@@ -299,6 +301,53 @@ def test_a_script_that_is_named_is_looked_at_from_here(begun: Path) -> None:
     assert load(begun).finished
 
 
+@pytest.fixture(params=["disk", "store"])
+def runs(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder of run directories."""
+    if request.param == "disk":
+        return str(tmp_path / "runs")
+    store: ObjectStore = request.getfixturevalue("store")
+    return f"s3://{store.new_bucket()}/runs"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_one_line_begins_a_study_and_goes_on_with_it(
+    tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(tmp_path)
+    line = ["run", str(path), "--runs", runs, "--resume", "--workers", "1"]
+    assert main(line) == 0
+    whole = load(within(runs, "iris"))
+    assert whole.finished
+    _forget_the_end(runs)
+    assert not load(within(runs, "iris")).finished
+    capsys.readouterr()
+    assert main(line) == 0
+    assert "of them are recorded already" in capsys.readouterr().err
+    assert_same_frames(run_inline(load_study(path), tmp_path / "here"), load(within(runs, "iris")))
+    assert locate(runs).folders() == ["iris"]
+    assert main(line) == 0  # it is finished: there is nothing to do
+
+    path.write_text(path.read_text().replace("cv.Round(6, 2)", "cv.Round(7, 2)"))
+    assert "holds another study: it differs in rounds" in refusal(capsys, *line)
+
+
+def _forget_the_end(runs: str) -> None:
+    """As if the driver had been killed before it recorded the last trials."""
+    for table in ("trials", "curves"):
+        folder = locate(within(runs, "iris")) / table
+        folder.remove([folder.files()[-1]])
+
+
+def test_what_is_in_the_way_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "iris").mkdir(parents=True)
+    (tmp_path / "runs" / "iris" / "notes.txt").touch()
+    words = ("run", script(tmp_path), "--runs", tmp_path / "runs", "--resume", "--workers", "1")
+    assert "it is no run directory, for it has no study.json" in refusal(capsys, *words)
+    assert "cannot name a run directory" in refusal(capsys, *words, "--name", "../iris")
+
+
 @pytest.fixture
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "COLUMNS": "120"}
@@ -447,6 +496,13 @@ def test_a_job_that_cannot_be_is_refused_before_it_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
     assert sentence in refusal(capsys, *submission(script(tmp_path), *words))
+
+
+@pytest.mark.parametrize(("words", "waits"), [((), True), (("--wait",), True), (("--no-wait",), False)])
+def test_a_job_is_followed_unless_it_is_not_wanted(
+    tmp_path: Path, words: tuple[str, ...], waits: bool
+) -> None:
+    assert _parser().parse_args(submission(script(tmp_path), *words)).wait is waits
 
 
 def test_a_script_that_fails_is_refused_before_it_is_sent_unless_only_the_cluster_can_read_it(

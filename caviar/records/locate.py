@@ -1,6 +1,7 @@
 """From what a user writes, `runs/digits` or `s3://bucket/runs/digits`, to a location."""
 
 import os
+import posixpath
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,6 +25,19 @@ _BENT = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)")
 def is_uri(where: str | Path) -> bool:
     """Whether it is the URI of a place, not the path of a folder."""
     return isinstance(where, str) and "://" in where
+
+
+def within(runs: str, name: str) -> str:
+    """The run directory of that name in a folder of run directories, as a user would write it.
+
+    Example:
+        >>> within("s3://bucket/runs?region=eu-west-1", "digits")
+        's3://bucket/runs/digits?region=eu-west-1'
+    """
+    if not is_uri(runs):
+        return posixpath.join(posixpath.normpath(runs), name)
+    place, mark, query = runs.partition("?")
+    return f"{place.rstrip('/')}/{name}{mark}{query}"
 
 
 def locate(where: str | Path) -> Location:

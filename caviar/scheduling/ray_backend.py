@@ -22,6 +22,7 @@ from caviar.scheduling.backend import Arrived, Backend, Happening, Measured
 from caviar.scheduling.failures import diagnose, in_a_line
 from caviar.scheduling.guard import read_note
 from caviar.scheduling.liveness import Watch
+from caviar.scheduling.orders import Orders
 from caviar.scheduling.shapes import Amounts, Shape, Wanted, shortage
 from caviar.scheduling.shipping import pack
 from caviar.scheduling.worker import Task, overtime
@@ -87,7 +88,8 @@ class RayBackend(Backend):
         objective: what a trial trains and measures; pickled once, sent to each worker once.
         dataset: train and dev split, put into the object store once; None where there is none.
         address: "local", "auto" or HOST:PORT. A Ray that this process is connected to already is used.
-        workers: CPU workers; by default one a core of the cluster. Where the objective says what each worker
+        workers: CPU workers; by default one a core of the cluster. More than there are wait for machines that the
+            cluster's autoscaler starts, where there is one. Where the objective says what each worker
             needs: how many; by default as many as fit.
         gpus: GPU workers; by default one a GPU of the cluster. Where the objective says what each worker
             needs: how many GPUs they take in all.
@@ -121,8 +123,9 @@ class RayBackend(Backend):
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
             self._watch = self._open.enter_context(Watch())
+            self._orders = Orders(self._ray)
             self._wanted = Wanted(objective.resources, workers, gpus)
-            machines = self._machines()
+            machines = self._room()
             self._wanted.require(machines)
             planned = self._wanted.on(machines)
             self._devices = frozenset(shape.device for shape in planned)
@@ -177,6 +180,11 @@ class RayBackend(Backend):
         self._actors = {}
         self._open.close()
 
+    def _room(self) -> list[Amounts]:
+        """What the machines offer that are there, and those that the cluster was asked to start."""
+        machines = self._machines()
+        return machines + self._orders.on_their_way(self._wanted, machines)
+
     def _machines(self) -> list[Amounts]:
         """What the machines that can have workers offer; from now on they are watched, but for our own."""
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
@@ -220,7 +228,7 @@ class RayBackend(Backend):
             return
         self._look_at = time.monotonic() + LOOK_S
         self._session.require_alive(surely=True)
-        missing = self._wanted.on(self._machines())
+        missing = self._wanted.on(self._room())
         for actor in self._actors.values():
             if actor.shape in missing:
                 missing.remove(actor.shape)
@@ -242,6 +250,8 @@ class RayBackend(Backend):
         if not self._actors:
             _log.warning("waiting for workers: no machine of the cluster that has room for one answers")
             return
+        if len(waiting) == len(self._actors):
+            self._orders.require_possible(waiting)
         reason = shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
         if reason:
             _log.warning(reason)

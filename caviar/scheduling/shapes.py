@@ -9,7 +9,7 @@ from caviar.resources import GIB, Resources
 
 Amounts = Mapping[str, float]
 """Of resources, by the names that Ray uses."""
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Ten shares of 0.1 make a whole."""
 
 
@@ -94,7 +94,7 @@ class Wanted:
 
     def _require_room(self, resources: Resources, machines: Sequence[Amounts]) -> None:
         needs = resources.needs()
-        if not any(_fitting(needs, machine) for machine in machines):
+        if not any(room_for(needs, machine) for machine in machines):
             raise ClusterError(
                 f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
                 "ask for less in cv.Resources(...), or choose another cluster with --address"
@@ -109,10 +109,10 @@ class Wanted:
 
     def _room(self, resources: Resources, machines: Sequence[Amounts]) -> int:
         """How many workers fit on the machines, and into the GPUs that they may take."""
-        fitting = sum(_fitting(resources.needs(), machine) for machine in machines)
+        fitting = sum(room_for(resources.needs(), machine) for machine in machines)
         if self.gpus is None or resources.gpus == 0:
             return fitting
-        return min(fitting, int(self.gpus / resources.gpus + _ROUNDING))
+        return min(fitting, int(self.gpus / resources.gpus + ROUNDING))
 
 
 def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str | None:
@@ -148,8 +148,9 @@ def _whole(name: str, machines: Sequence[Amounts]) -> int:
     return int(sum(machine.get(name, 0.0) for machine in machines))
 
 
-def _fitting(needs: Amounts, machine: Amounts) -> int:
-    return min(int(machine.get(name, 0.0) / amount + _ROUNDING) for name, amount in needs.items())
+def room_for(needs: Amounts, machine: Amounts) -> int:
+    """How many workers with these needs fit on a machine."""
+    return min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())
 
 
 def _offers(machines: Sequence[Amounts]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import caviar
 from caviar.errors import RunError, SubmissionError
-from caviar.records.locate import checked_uri
+from caviar.records.locate import checked_uri, is_uri, within
 from caviar.study import check_name
 
 STOP_S = 60
@@ -30,7 +30,7 @@ class Job:
         script: the experiment, within the parcel.
         runs: the folder of run directories, as the head of the cluster sees it; or an object store's URL.
         name: of the run directory.
-        resume: go on with it.
+        resume: go on with it, if it was begun already.
         study: which one, where the script declares several.
         workers: CPU workers.
         gpus: GPU workers.
@@ -65,10 +65,7 @@ class Job:
     @property
     def run(self) -> str:
         """The run directory."""
-        if "://" in self.runs:
-            place, mark, query = self.runs.partition("?")
-            return f"{place.rstrip('/')}/{self.name}{mark}{query}"
-        return posixpath.join(posixpath.normpath(self.runs), self.name)
+        return within(self.runs, self.name)
 
     @property
     def stem(self) -> str:
@@ -78,11 +75,9 @@ class Job:
     @property
     def entrypoint(self) -> str:
         """What the head's shell runs: caviar becomes the process, so that its exit code is the job's."""
-        if self.resume:
-            words = ["resume", self.run, str(self.script)]
-        else:
-            words = ["run", str(self.script), "--runs", self.runs, "--name", self.name]
-            words += ["--study", self.study] if self.study else []
+        words = ["run", str(self.script), "--runs", self.runs, "--name", self.name]
+        words += ["--resume"] if self.resume else []
+        words += ["--study", self.study] if self.study else []
         words += ["--address", "auto"]
         for option, count in (("--workers", self.workers), ("--gpus", self.gpus)):
             words += [option, str(count)] if count is not None else []
@@ -170,7 +165,7 @@ def choose_id(job: Job, known: Sequence[KnownJob]) -> str:
 
 
 def _check_runs(runs: str) -> None:
-    if "://" not in runs:
+    if not is_uri(runs):
         if not posixpath.isabs(runs):
             raise SubmissionError(
                 f"--runs {runs}: the job runs elsewhere, in a folder that does not last: name an absolute path "

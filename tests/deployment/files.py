@@ -28,7 +28,7 @@ def schema(name: str) -> Any:
 def pins() -> dict[str, str]:
     """The versions of constraints.txt; that of Python is in a comment."""
     text = (ROOT / "constraints.txt").read_text()
-    python = re.search(r"on Python (\d+\.\d+)", text)
+    python = re.search(r"on Python (\d+\.\d+\.\d+)", text)
     assert python is not None
     return {"python": python[1], **dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))}
 

@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from caviar.cli import _parser
 from tests.deployment.files import CLUSTER, documents, pins, schema
 
 FILES = ["raycluster", "rayjob"]
@@ -98,7 +99,7 @@ def test_gpu_pods_ask_for_a_gpu_and_its_image(name: str) -> None:
     *_, gpu = pods(name)
     (container,) = gpu["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert container["image"].endswith(":gpu")
+    assert container["image"].endswith("-gpu")
     assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
@@ -125,8 +126,10 @@ def test_a_job_goes_on_with_what_was_recorded_and_removes_its_cluster() -> None:
     assert spec["ttlSecondsAfterFinished"] > 0
     assert spec["activeDeadlineSeconds"] > 0
     assert spec["backoffLimit"] > 0
-    assert "caviar resume /runs/STUDY " in spec["entrypoint"]
-    assert "--runs /runs --name STUDY" in spec["entrypoint"]
+    words = spec["entrypoint"].split()
+    options = _parser().parse_args(words[1:])
+    assert (words[0], options.action.__name__, options.resume) == ("caviar", "_run", True)
+    assert (options.runs, options.name, options.address) == ("/runs", "STUDY", "auto")
 
 
 def test_both_files_declare_the_same_cluster() -> None:

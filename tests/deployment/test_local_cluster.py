@@ -129,12 +129,6 @@ def test_a_job_runs_on_both_nodes(local: Local) -> None:
     assert load(runs / "sent").trials["worker"].nunique() == 2
 
 
-def test_machines_are_ordered_and_let_go(local: Local) -> None:
-    scale = f"--working-dir {CLUSTER} -- python scale.py"
-    assert "asked for 8 cores and 1 GPUs" in local.job(f"{scale} --cpus 8 --gpus 1").stdout
-    assert "asked for nothing" in local.job(f"{scale} --release").stdout
-
-
 def test_the_entrypoint_of_a_rayjob_begins_a_run_and_goes_on_with_it(local: Local) -> None:
     ((declared),) = documents(CLUSTER / "rayjob.yaml")
     entrypoint = declared["spec"]["entrypoint"].replace("STUDY", "job")

@@ -1,15 +1,15 @@
 """What the READMEs tell to type fits the files that they speak of."""
 
+import inspect
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from caviar.scheduling import access, shapes
+from caviar.scheduling import access, orders, shapes
 from tests.deployment.files import CLUSTER, DOCKER, ROOT
 
 README = (CLUSTER / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_troubles_are_named_as_caviar_names_them() -> None:
-    source = "".join(Path(str(module.__file__)).read_text() for module in (access, shapes))
+    source = "".join(inspect.getsource(module) for module in (access, orders, shapes))
     for words in ("asks for a token", "does not accept our token", "no workers: the cluster has no CPU"):
         assert words in source
         assert words in README

@@ -75,3 +75,21 @@ def test_a_local_cluster_does_not_mix_with_what_is_there_already(env: dict[str, 
             said = run(CLUSTER / "local.sh", "start", env=env | free | {name: taken})
             assert said.returncode == 1
             assert f"something listens at port {taken} already" in said.stderr
+
+
+def test_what_follows_slurms_script_reaches_caviar_each_time_it_is_submitted(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """Only what `srun` is given is looked at; tests/deployment/test_slurm.py really runs it."""
+    for name, text in {"srun": 'echo "$@"', "scontrol": "echo h1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env |= {"PATH": f"{tmp_path}:{env['PATH']}", "RUNS": str(tmp_path / "runs"), "SLURM_JOB_ID": "7"}
+    env |= {"SLURM_JOB_NODELIST": "h1", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "2"}
+    options = ["--name", "bowl", "--workers", "3", "--gpus", "0"]
+    expected = f"-- caviar run bowl.py --address auto --runs {tmp_path}/runs --resume {' '.join(options)}\n"
+    for _ in range(2):
+        said = run(CLUSTER / "slurm.sh", "bowl.py", *options, env=env)
+        assert said.stdout.endswith(expected), said
+        (tmp_path / "runs" / "bowl").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / "bowl" / "study.json").touch()

@@ -28,7 +28,7 @@ def test_the_head_checks_what_it_has_and_becomes_caviar() -> None:
         "--name digits --study b --address auto --workers 3 --gpus 0"
     )
     assert job(resume=True, runs="s3://bucket/runs/").entrypoint.endswith(
-        "exec python -m caviar resume s3://bucket/runs/digits digits.py --address auto"
+        "exec python -m caviar run digits.py --runs s3://bucket/runs/ --name digits --resume --address auto"
     )
     assert job(runs="s3://bucket/runs?region=eu-west-1").run == "s3://bucket/runs/digits?region=eu-west-1"
 

@@ -156,7 +156,10 @@ stop() {
       done
       kill -KILL -- "-$pid" 2> /dev/null || true # workers, in groups of their own, end with their node
     fi
-    rm -rf "$folder/node-$number" "$folder/node-$number.log" "$folder/ray-$number"
+    for _ in $(seq 20); do # workers may still write there, and end soon
+      rm -rf "$folder/node-$number" "$folder/node-$number.log" "$folder/ray-$number" 2> /dev/null && break
+      sleep 0.5
+    done
   done
   rmdir "$folder" 2> /dev/null || true
   echo "stopped"

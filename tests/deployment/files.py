@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,3 @@ def values(tree: Any) -> Iterator[Any]:
     branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
     for branch in branches:
         yield from values(branch)
-
-
-def free_port() -> int:
-    """One that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

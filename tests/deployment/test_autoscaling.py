@@ -19,8 +19,9 @@ import pytest
 
 from caviar.errors import CaviarError
 from caviar.records.frames import load
-from tests.deployment.files import ROOT, free_port
+from tests.deployment.files import ROOT
 from tests.objectives import bowl_study
+from tests.ports import free_port
 from tests.runs import assert_same_frames, run_inline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

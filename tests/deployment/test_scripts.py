@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment.files import CLUSTER, DOCKER, free_port
+from tests.deployment.files import CLUSTER, DOCKER
+from tests.ports import free_port
 
 SCRIPTS = Path(sys.executable).parent
 SHELL = sorted([*CLUSTER.glob("*.sh"), *DOCKER.glob("*.sh")])

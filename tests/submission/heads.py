@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TOKEN = "5afe" * 12
@@ -45,12 +47,6 @@ def environment(token: str | None = TOKEN) -> dict[str, str]:
     return {**kept, **access, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "COLUMNS": "200"}
 
 
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
-
-
 @contextmanager
 def started() -> Iterator[Head]:
     """A head of two cores."""
@@ -75,8 +71,11 @@ def started() -> Iterator[Head]:
         yield head
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        short.cleanup()
+        try:
+            process.wait(timeout=200)
+        finally:
+            process.kill()
+            short.cleanup()
 
 
 def _wait_for_answer(head: Head) -> None:

@@ -15,7 +15,7 @@ from caviar.scripts import load_study
 from tests.runs import assert_same_frames, run_inline
 from tests.submission.heads import TOKEN, Head, Wire, environment, started
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 
 SCRIPT = """
 import os
@@ -27,10 +27,9 @@ from neighbour import depth
 
 def train(params):
     open(os.path.join({crew!r}, str(os.getpid())), "w").close()
-    while not os.path.exists({hurry!r}):
-        time.sleep(0.2)
-        if len(os.listdir({crew!r})) > 1:  # one worker alone could be done before the other is there
-            break
+    until = time.monotonic() + 3  # long enough for whatever is done meanwhile, unless they are told to hurry
+    while not os.path.exists({hurry!r}) and (time.monotonic() < until or len(os.listdir({crew!r})) < 2):
+        time.sleep(0.05)
     return depth(params["x"])
 
 
@@ -78,7 +77,7 @@ class Desk:
 
     def ask(self, *words: str, token: str | None = TOKEN) -> tuple[int, str, str]:
         process = self.start(*words, token=token)
-        output, said = process.communicate(timeout=200)
+        output, said = process.communicate(timeout=400)
         return process.returncode, output, said
 
     def job(self) -> str:
@@ -86,7 +85,7 @@ class Desk:
         return self.ask("jobs")[1].splitlines()[1].split()[0]
 
     def wait_for_trials(self, name: str = "bowl") -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list((self.runs / name / "trials").glob("part-*.parquet")):
             assert time.monotonic() < deadline, self.ask("logs", self.job())
             time.sleep(0.1)
@@ -113,8 +112,16 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def content(path: Path) -> bytes:
+    """Of a file; of a cluster that is at work, whose files come and go, what there is."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return b""
+
+
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    output, said = process.communicate(timeout=200)
+    output, said = process.communicate(timeout=400)
     return process.returncode, output, said
 
 
@@ -139,14 +146,10 @@ def test_a_job_is_followed_to_its_end_and_leaves_the_frames_of_a_run_here(desk: 
     assert (code, f"{desk.runs / 'bowl'} exists already" in output) == (1, True), "no run is overwritten"
     assert f"{job}-2 failed" in said
 
-    everything = [
-        path.read_bytes() for path in [*head.folder.rglob("*"), *desk.runs.rglob("*")] if path.is_file()
-    ]
+    everything = [content(path) for path in [*head.folder.rglob("*"), *desk.runs.rglob("*")]]
     assert len(everything) > 100
-    assert not [content for content in everything if TOKEN.encode() in content], (
-        "the token is written nowhere"
-    )
-    assert not [content for content in everything if b"swordfish" in content], "nor are secrets"
+    assert not [found for found in everything if TOKEN.encode() in found], "the token is written nowhere"
+    assert not [found for found in everything if b"swordfish" in found], "nor are secrets"
 
 
 def test_what_the_cluster_cannot_do_ends_with_its_words_and_exit_code(desk: Desk) -> None:
@@ -192,6 +195,7 @@ def test_after_ctrl_c_the_job_goes_on_and_after_a_kill_it_is_gone_on_with(desk: 
     assert "Traceback" not in said
 
     second = desk.start("logs", "-f", job)
+    assert not load(desk.runs / "bowl").finished
     os.kill(int((desk.runs / "bowl" / ".lock").read_text()), signal.SIGKILL)
     code, output, said = ended(second)
     assert (code, "was killed" in said) == (137, True), said

@@ -101,7 +101,7 @@ def connected(address: str, workers: int | None, gpus: int | None, data_bytes: i
         try:
             yield session
         finally:
-            ray.shutdown()
+            ray.shutdown(wait_for_processes=True)
             session.clear()
             settings.close()
             _reread_access()

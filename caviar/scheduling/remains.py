@@ -12,12 +12,13 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 _MARK = "caviar.lock"
 _RAYLET = "sockets/raylet"
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 """How long it is tried to remove a session into which something still writes."""
 
 
@@ -54,37 +55,71 @@ def _remove_if_dead(path: Path) -> None:
         os.close(descriptor)
 
 
-def _end_processes(folder: Path) -> None:
-    """End what is left of a session: Ray's workers outlive it by a moment, its agents by a minute.
-
-    They are known by their names and by the logs that they hold open there.
-    """
-    logs = f"{folder.resolve()}/"
-    for name in Path("/proc").glob(
-        "[0-9]*/comm"
-    ):  # macOS has no such folder: there they are left to themselves
-        with contextlib.suppress(OSError):  # another user's, or just gone
-            if not name.read_text().startswith("ray::") or name.parent.name == str(os.getpid()):
-                continue
-            if any(os.readlink(file).startswith(logs) for file in (name.parent / "fd").iterdir()):
-                os.kill(int(name.parent.name), signal.SIGKILL)
-
-
 def keep(folder: Path) -> None:
     """Leave a session as it is: nobody is to remove it but the user."""
     (folder / _MARK).unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
-    """Remove a session that has ended with what still writes there, and the link to it, if it is the latest."""
+    """Remove a session that has ended with what still writes there, and the link to it, if it is the latest.
+
+    The mark goes last: what cannot be removed now, a later driver removes.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     while folder.exists() and time.monotonic() < deadline:
-        _end_processes(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another driver removes it, too
+            if _end_processes(folder):
+                time.sleep(0.02)  # they end in a moment
+            elif rest := [entry for entry in folder.iterdir() if entry.name != _MARK]:
+                for entry in rest:
+                    _discard(entry)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
     latest = folder.with_name("session_latest")
     with contextlib.suppress(OSError):
         if latest.readlink() == folder:
             latest.unlink()
+
+
+def _discard(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
+
+
+def _end_processes(folder: Path) -> bool:
+    """End what is left of a session: Ray's workers outlive it by a moment, its agents by a minute.
+
+    Returns:
+        Whether there were any.
+    """
+    found = False
+    for process in Path("/proc").glob("[0-9]*"):  # macOS has none: there they are left to themselves
+        with contextlib.suppress(OSError):  # another user's, or just gone
+            if process.name != str(os.getpid()) and _belongs(process, folder):
+                os.kill(int(process.name), signal.SIGKILL)
+                found = True
+    return found
+
+
+def _belongs(process: Path, folder: Path) -> bool:
+    """Whether a process is one of a session's.
+
+    By then most have a name that Ray has given them, and are known by the logs that they hold open. One that has just
+    been started is still called `python`, as the driver and its children are, which hold logs open, too; but it was
+    told its session.
+    """
+    if (process / "comm").read_text(errors="replace").startswith("ray::"):
+        return any(file.startswith(f"{folder.resolve()}/") for file in _open_files(process))
+    arguments = (process / "cmdline").read_text(errors="replace").split("\0")
+    return any(argument.startswith("--") and folder.name in argument for argument in arguments)
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):  # just closed
+            yield os.readlink(file)
 
 
 def _has_raylet(folder: Path) -> bool:

@@ -108,7 +108,7 @@ class Hosts:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        said, _ = started.communicate(timeout=120)
+        said, _ = started.communicate(timeout=300)
         assert started.returncode == 0, said
 
     def popen(

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ ENVIRONMENT = {
 class Joined:
     """The cluster, as tests see it."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self, process: "subprocess.Popen[str]", open: ExitStack) -> None:
+        self._process, self._open = process, open
         self.address = self._answer()
 
     def tell(self, *words: object) -> None:
@@ -38,15 +38,19 @@ class Joined:
         self._process.stdin.flush()
         self._answer()
 
-    def driver(self, *command: str | Path) -> "subprocess.Popen[str]":
-        """A caviar that joins it, with what it says in a pipe."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "caviar", *command, "--address", self.address],
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def driver(self, *command: str | Path, said: Path) -> "subprocess.Popen[str]":
+        """A caviar that joins it, and ends with it at the latest; what it says goes to a file."""
+        with said.open("w") as file:
+            driver = subprocess.Popen(
+                [sys.executable, "-m", "caviar", *command, "--address", self.address],
+                env=ENVIRONMENT,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                text=True,
+            )
+        self._open.callback(driver.wait)
+        self._open.callback(driver.kill)
+        return driver
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -68,9 +72,10 @@ def joined_cluster(head_cpus: int) -> Iterator[Joined]:
         text=True,
     )
     try:
-        yield Joined(process)
+        with ExitStack() as drivers:
+            yield Joined(process, drivers)
     finally:
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
 
 
 def recorded(run: Path) -> int:
@@ -84,12 +89,12 @@ def recorded(run: Path) -> int:
         return 0
 
 
-def wait_until_recorded(run: Path, count: int, driver: "subprocess.Popen[str]") -> None:
-    """Until so many are, as long as the driver lives."""
-    deadline = time.monotonic() + 150
-    while recorded(run) < count:
-        assert driver.poll() is None, driver.communicate()[1]
-        assert time.monotonic() < deadline, f"{recorded(run)} trials"
+def wait_until(true: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
+    """Until it has come to pass, as long as the driver lives."""
+    deadline = time.monotonic() + 300
+    while not true():
+        assert driver.poll() is None, "the driver has ended"
+        assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.1)
 
 

@@ -4,35 +4,65 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from caviar.errors import CaviarError
 from caviar.records.frames import load
 
 ROOT = Path(__file__).parents[2]
-SESSIONS = Path("/tmp/ray")
 STUDY = (
-    "from tests.objectives import Slow, bowl_study\nstudy = bowl_study(rounds={rounds}, objective=Slow())\n"
+    "from tests.objectives import Slow, bowl_study\n"
+    "study = bowl_study(rounds={rounds}, objective=Slow(pause_s=0.1, hurry={hurry!r}))\n"
 )
 
 
-def driver(*command: str | Path) -> "subprocess.Popen[str]":
-    """`caviar ...` in a process of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "caviar", *command],
-        env={**kept, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Drivers:
+    """Starts drivers, whose Ray sessions lie in a folder of their own; a context manager, with which all of them end.
+
+    Args:
+        folder: for the sessions; its path must be short, for sockets lie in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._open = folder, ExitStack()
+
+    def __enter__(self) -> "Drivers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def start(self, *command: str | Path) -> "subprocess.Popen[str]":
+        """`caviar ...` in a process of its own."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "caviar", *command],
+            env={**kept, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(self._folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._open.enter_context(driver)
+        self._open.callback(driver.kill)
+        return driver
+
+    def sessions(self) -> list[Path]:
+        """The folders of their Ray sessions that are there."""
+        return [path for path in self._folder.glob("ray/session_*") if not path.is_symlink()]
+
+
+def wait_until(true: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
+    """Until it has come to pass, as long as the driver lives."""
+    while not true():
+        assert driver.poll() is None, driver.communicate()[1]
+        time.sleep(0.05)
 
 
 def wait_until_recorded(run: Path, count: int, driver: "subprocess.Popen[str]") -> None:
     """Until a run has recorded so many trials."""
-    while recorded(run) < count:
-        assert driver.poll() is None, driver.communicate()[1]
-        time.sleep(0.05)
+    wait_until(lambda: recorded(run) >= count, driver)
 
 
 def recorded(run: Path) -> int:
@@ -63,8 +93,8 @@ def descendants(process: int) -> dict[int, str]:
 
 
 def workers(process: int) -> list[int]:
-    """Those of a driver's processes that train."""
-    return sorted(number for number, name in descendants(process).items() if name.startswith("ray::Host"))
+    """Those of a driver's processes that train just now."""
+    return sorted(number for number, name in descendants(process).items() if name == "ray::Host.run")
 
 
 def alive(processes: dict[int, str]) -> dict[int, str]:
@@ -77,8 +107,3 @@ def _zombie(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].startswith("Z")
     except OSError:
         return True
-
-
-def session_of(process: int) -> list[Path]:
-    """The folder of a driver's Ray session."""
-    return list(SESSIONS.glob(f"session_*_{process}"))

@@ -34,7 +34,7 @@ def sleep(params):
 
 
 def wait_for(backend, kind):
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for happening in backend.poll(0.2):
             if isinstance(happening, kind):
@@ -62,7 +62,11 @@ try:
         time.sleep(1)
         if how.startswith("drained"):
             drain(backend._actors[worker].home.node)
-        cluster.remove_node(machine, allow_graceful=how == "terminated")
+        if how == "terminated":  # here, for Ray itself kills what has not ended within a second
+            raylet = machine.all_processes["raylet"][0].process
+            raylet.terminate()
+            raylet.wait(60)
+        cluster.remove_node(machine, allow_graceful=False)
         lost = wait_for(backend, Lost)
         said[how] = [lost.cause, lost.detail, sorted(lost.suspects)]
         backend.close()
@@ -82,7 +86,7 @@ def threshold(spare_bytes):
     return (amounts["MemTotal:"] - amounts["MemAvailable:"] + spare_bytes) / amounts["MemTotal:"]
 
 
-os.environ.update(RAY_AUTH_MODE="disabled", RAY_memory_usage_threshold=f"{threshold(2 * 2**30):.4f}")
+os.environ.update(RAY_AUTH_MODE="disabled", RAY_memory_usage_threshold=f"{threshold(4 * 2**30):.4f}")
 import caviar as cv
 
 
@@ -109,11 +113,11 @@ if __name__ == "__main__":
 def run_script(script: str, folder: Path) -> None:
     (folder / "script.py").write_text(script)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "script.py"], cwd=folder, env=environment, check=True, timeout=300)
+    subprocess.run([sys.executable, "script.py"], cwd=folder, env=environment, check=True, timeout=900)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1500)
 def test_a_machine_that_is_taken_away_with_notice_is_told_from_one_that_dies(tmp_path: Path) -> None:
     run_script(LOST, tmp_path)
     said: dict[str, Any] = json.loads((tmp_path / "said.json").read_text())
@@ -125,7 +129,7 @@ def test_a_machine_that_is_taken_away_with_notice_is_told_from_one_that_dies(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1500)
 def test_a_trial_that_rays_memory_monitor_stops_is_out_of_memory_by_name(tmp_path: Path) -> None:
     run_script(HOG, tmp_path)
     trials = cv.load(tmp_path / "runs" / "hog").trials.set_index("trial")

@@ -17,20 +17,23 @@ from tests.runs import assert_same_frames, run_inline
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1500),
 ]
-ELSEWHERE_S = 15.0
-"""Within this time the trials of a host that is cut off run elsewhere."""
-SCRIPT = """
+ELSEWHERE_S = 45.0
+"""Within this time the trials of a host that is cut off run elsewhere: in about 10 s, where nothing else is to be done,
+and in any case before Ray takes it for dead, after 63.8 s."""
+ROUNDS = (3_000, 100)
+"""As good as endless, until somebody hurries it."""
+SCRIPT = f"""
 from tests.objectives import Slow, bowl_study
-study = bowl_study(rounds=(400, 100), objective=Slow(pause_s=0.2, hurry={hurry!r}))
+study = bowl_study(rounds={ROUNDS}, objective=Slow(pause_s=0.2, hurry={{hurry!r}}))
 """
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """With a path that is short enough for sockets, unlike that of `tmp_path`."""
-    with tempfile.TemporaryDirectory(prefix="cv") as name:
+    with tempfile.TemporaryDirectory(prefix="cv", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
@@ -49,7 +52,7 @@ def rows(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({"node": [], "worker": [], "attempt": []})
 
 
-def seconds_until(true: Callable[[], bool], within_s: float = 60.0) -> float:
+def seconds_until(true: Callable[[], bool], within_s: float = 250.0) -> float:
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < within_s, "it did not come to pass"
@@ -87,15 +90,14 @@ def test_hosts_are_cut_off_killed_and_added_and_the_frames_are_those_of_a_local_
         seconds_until(lambda: "h4" in nodes(folder))
 
         (folder / "hurry").touch()
-        assert driver.wait(60) == 0, (folder / "driver.log").read_text()
+        assert driver.wait(300) == 0, (folder / "driver.log").read_text()
     run = load(folder / "runs" / "bowl")
     assert (run.trials["outcome"] == "completed").all(), "a host's end is no trial's fault"
-    assert_same_frames(run_inline(bowl_study(rounds=(400, 100)), folder), run)
+    assert_same_frames(run_inline(bowl_study(rounds=ROUNDS), folder), run)
 
 
 @pytest.mark.slow
 def test_a_study_is_submitted_from_a_host_that_is_no_part_of_the_cluster(folder: Path, script: Path) -> None:
-    (folder / "hurry").touch()
     with Hosts(3, folder) as hosts:
         address = hosts.address(1)
         hosts.start_ray(
@@ -106,12 +108,14 @@ def test_a_study_is_submitted_from_a_host_that_is_no_part_of_the_cluster(folder:
         laptop = hosts.popen(
             3, caviar.split(), cwd=script.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        said, _ = laptop.communicate(timeout=200)
+        seconds_until(lambda: nodes(folder) == {"h1", "h2"})
+        (folder / "hurry").touch()
+        said, _ = laptop.communicate(timeout=300)
         assert laptop.returncode == 0, said
     run = load(folder / "runs" / "bowl")
     assert "winner: trial" in said
     assert set(run.trials["node"]) == {"h1", "h2"}
-    assert_same_frames(run_inline(bowl_study(rounds=(400, 100)), folder), run)
+    assert_same_frames(run_inline(bowl_study(rounds=ROUNDS), folder), run)
 
 
 @pytest.mark.slow
@@ -123,12 +127,12 @@ def test_a_host_that_is_cut_off_for_a_moment_is_used_again(folder: Path, script:
         seconds_until(lambda: nodes(folder) == {"h1", "h2"})
         hosts.cut(2)
         seconds_until(lambda: bool((rows(folder)["attempt"] > 1).any()))
-        hosts.mend(2)
         first = set(rows(folder)["worker"])
+        hosts.mend(2)
         seconds_until(lambda: bool(set(rows(folder)["worker"]) - first))
         (folder / "hurry").touch()
-        assert driver.wait(60) == 0, (folder / "driver.log").read_text()
-    assert_same_frames(run_inline(bowl_study(rounds=(400, 100)), folder), load(folder / "runs" / "bowl"))
+        assert driver.wait(300) == 0, (folder / "driver.log").read_text()
+    assert_same_frames(run_inline(bowl_study(rounds=ROUNDS), folder), load(folder / "runs" / "bowl"))
 
 
 def test_a_study_whose_head_died_goes_on_when_there_is_a_head_again(folder: Path, script: Path) -> None:
@@ -138,11 +142,11 @@ def test_a_study_whose_head_died_goes_on_when_there_is_a_head_again(folder: Path
         driver = start_driver(hosts, folder, "run", script, "--runs", folder / "runs")
         seconds_until(lambda: nodes(folder) == {"h1", "h2"})
         hosts.kill(1)
-        assert driver.wait(60) != 0
+        assert driver.wait(300) != 0
         hosts.kill(2)  # its node would wait a minute for the head that is gone
         (folder / "hurry").touch()
         hosts.start_ray(1, cpus=1)
         hosts.start_ray(2, cpus=1)
         again = start_driver(hosts, folder, "resume", folder / "runs" / "bowl", script)
-        assert again.wait(90) == 0, (folder / "driver.log").read_text()
-    assert_same_frames(run_inline(bowl_study(rounds=(400, 100)), folder), load(folder / "runs" / "bowl"))
+        assert again.wait(300) == 0, (folder / "driver.log").read_text()
+    assert_same_frames(run_inline(bowl_study(rounds=ROUNDS), folder), load(folder / "runs" / "bowl"))

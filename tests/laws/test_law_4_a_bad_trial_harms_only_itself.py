@@ -65,7 +65,7 @@ def test_a_trial_that_kills_its_worker_is_found_and_its_neighbours_finish(tmp_pa
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore:it is only a warning")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
     "fn", [functions.harmful_for_a_moment, pytest.param(functions.harmful, marks=pytest.mark.slow)]
 )
@@ -129,7 +129,7 @@ def assert_no_child_is_left() -> None:
         ).stdout
         return [line for line in found.splitlines() if line.endswith(f"sleep {functions.CHILD}")]
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while children():
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -148,7 +148,9 @@ def run_on_ray(study: Study, runs: Path) -> Run:
 @pytest.mark.usefixtures("ray_cluster")
 def test_functions_that_never_end_are_killed_and_the_others_are_as_without_them(tmp_path: Path) -> None:
     good = run_inline(function_study(rounds=(12,)), tmp_path)
-    study = function_study(functions.hanging, rounds=(12,), time_limit_s=1.0)
+    study = function_study(
+        functions.hanging, rounds=(12,), time_limit_s=5.0
+    )  # on a busy machine, any may stand still for a while
     bad = run_study(
         study,
         runs=tmp_path,
@@ -158,7 +160,7 @@ def test_functions_that_never_end_are_killed_and_the_others_are_as_without_them(
     assert_no_child_is_left()
     hung = bad.trials[bad.trials["trial"].isin(functions.HANGS)]
     assert set(hung["outcome"]) == {Outcome.FAILED}
-    assert set(hung["failure"]) == {"took longer than 1 s"}
+    assert set(hung["failure"]) == {"took longer than 5 s"}
     assert (hung["attempt"] <= 2).all(), "first among others, then alone"
     first, other = (
         reproducible(t[(t["round"] == 1) & ~t["trial"].isin(functions.HANGS)])

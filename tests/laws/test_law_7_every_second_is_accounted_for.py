@@ -29,16 +29,16 @@ def test_dispatch_setup_and_train_add_up_to_the_workers_time() -> None:
             times = finished.result.times
             accounted += times.dispatch_s + times.setup_s + times.train_s
     elapsed = time.perf_counter() - began
-    assert accounted == pytest.approx(elapsed, rel=0.02)
+    assert accounted == pytest.approx(elapsed, rel=0.2)
 
 
 def test_waiting_for_work_is_dispatch_of_the_chunks_first_trial() -> None:
     worker = Worker("cpu-0", "here", Slow(), None)
-    time.sleep(0.1)
+    time.sleep(0.5)
     tasks = [Task(trial=Trial(number=n, round=1, params={"rate": 0.1}, epochs=1, seed=n)) for n in range(2)]
     first, second = (finished.result.times.dispatch_s for finished in worker.run(tasks))
-    assert first >= 0.1
-    assert second < 0.01
+    assert first >= 0.5
+    assert second < 0.25
 
 
 def test_every_row_has_every_time(tmp_path: Path) -> None:

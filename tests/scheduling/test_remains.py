@@ -1,5 +1,7 @@
 """What killed drivers leave of their Ray sessions is removed, and nothing else."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -74,6 +76,23 @@ def test_the_link_to_the_latest_session_goes_with_it(sessions: Path) -> None:
     assert names(sessions) == []
 
 
+def test_a_session_that_cannot_be_removed_yet_is_left_to_a_later_driver(
+    sessions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remains.mark(session(sessions, "stuck")).close()
+
+    def refused(*path: object, **options: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remains, "_PATIENCE_S", 0.1)
+        patch.setattr(os, "rmdir", refused)
+        remains.clear_of_the_dead(sessions)
+        assert names(sessions) == ["session_stuck"]
+    remains.clear_of_the_dead(sessions)
+    assert names(sessions) == []
+
+
 WRITER = """
 import os, sys
 open("/proc/self/comm", "w").write("ray::IDLE")
@@ -89,7 +108,16 @@ while os.path.isdir(sys.argv[1]):
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="looks for processes in /proc")
+HOLDER = """
+import sys, time
+log = open(sys.argv[1] + "/logs/worker.out", "w")
+print("holds", flush=True)
+time.sleep(600)
+"""
+processes = pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="looks for processes in /proc")
+
+
+@processes
 def test_a_session_is_removed_though_its_processes_still_write_there(sessions: Path) -> None:
     folder = session(sessions, "ending")
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
@@ -102,3 +130,30 @@ def test_a_session_is_removed_though_its_processes_still_write_there(sessions: P
     finally:
         writer.kill()
         writer.communicate()
+
+
+@processes
+def test_a_process_that_ray_has_just_started_is_ended_and_a_child_of_the_driver_is_not(
+    sessions: Path,
+) -> None:
+    folder = session(sessions, "ending")
+    of_ray, of_driver = (
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder), *told], stdout=subprocess.PIPE, text=True
+        )
+        for told in ([f"--session-name={folder.name}"], [])
+    )
+    try:
+        for holder in (of_ray, of_driver):
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "holds\n"
+        own = (folder / "logs" / "driver.log").open("w")
+        remains.remove(folder)
+        own.close()
+        assert of_ray.wait(timeout=60) == -signal.SIGKILL
+        assert of_driver.poll() is None
+        assert names(sessions) == []
+    finally:
+        for holder in (of_ray, of_driver):
+            holder.kill()
+            holder.communicate()

@@ -6,6 +6,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numba
@@ -39,24 +41,37 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "folder", compilation.folder.__wrapped__)
 
 
-def _start(cache: Path, **more: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **more}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN], env=environment, stdout=pipe, stderr=pipe, text=True
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_workers_that_start_at_once_compile_once_and_agree_without_torch(tmp_path: Path) -> None:
-    workers = [_start(tmp_path) for _ in range(3)]
-    ends = [worker.communicate(timeout=150) for worker in workers]
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes that train, with kernels in a cache; none outlives the test."""
+    with ExitStack() as started:
+
+        def start(cache: Path, **more: str) -> "subprocess.Popen[str]":
+            environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **more}
+            command, pipe = [sys.executable, "-c", TRAIN], subprocess.PIPE
+            process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+            started.enter_context(process)
+            started.callback(process.kill)
+            return process
+
+        yield start
+
+
+def test_workers_that_start_at_once_compile_once_and_agree_without_torch(
+    tmp_path: Path, start: Start
+) -> None:
+    workers = [start(tmp_path) for _ in range(3)]
+    ends = [worker.communicate(timeout=600) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], ends
     assert sum("compiling the native engine for float32" in errors for _, errors in ends) == 1
     assert len({output for output, _ in ends}) == 1
     assert ends[0][0].startswith("native completed")
     assert "no torch" in ends[0][0]
-    later = _start(tmp_path)
-    output, errors = later.communicate(timeout=60)
+    later = start(tmp_path)
+    output, errors = later.communicate(timeout=600)
     assert output == ends[0][0]
     assert errors == ""  # it had nothing to compile, and nothing to say
 
@@ -65,10 +80,10 @@ def test_workers_that_start_at_once_compile_once_and_agree_without_torch(tmp_pat
 @pytest.mark.parametrize(
     "cpu", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}]
 )
-def test_less_of_a_cpu_gives_the_same_training(tmp_path: Path, cpu: dict[str, str]) -> None:
-    output, errors = _start(tmp_path / "less", **cpu).communicate(timeout=150)
+def test_less_of_a_cpu_gives_the_same_training(tmp_path: Path, start: Start, cpu: dict[str, str]) -> None:
+    output, errors = start(tmp_path / "less", **cpu).communicate(timeout=600)
     assert "compiled" in errors
-    expected, _ = _start(tmp_path / "all").communicate(timeout=150)
+    expected, _ = start(tmp_path / "all").communicate(timeout=600)
     assert output.split()[:2] == expected.split()[:2] == ["native", "completed"]
     assert float(output.split()[2]) == pytest.approx(float(expected.split()[2]), rel=1e-5)
 
@@ -99,7 +114,7 @@ print("none")
 """
     environment = {**os.environ, "NUMBA_NRT_STATS": "1"}
     run = [sys.executable, "-c", count]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert (done.stdout, done.stderr) == ("none\n", "")
 
 

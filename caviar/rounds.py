@@ -16,7 +16,7 @@ class Narrowing:
     """How a round's results set the space of the next (`caviar.search.narrowing`).
 
     Raises:
-        StudyError: a share outside its limits.
+        StudyError: a share or a count outside its limits.
     """
 
     elite: float = 0.06
@@ -25,7 +25,7 @@ class Narrowing:
     """Never fewer than this many."""
     width: float = 0.8
     """A draw lies in a stretch around a value of the elite: in the second round, this share of the range."""
-    shrink: float = 0.75
+    shrink: float = 0.8
     """In each later round the stretch is this share of what it was."""
     least_width: float = 0.1
     """The stretch never gets narrower than this share of the range."""
@@ -36,6 +36,10 @@ class Narrowing:
     """How often a choice is drawn from all its options, rather than as one of the elite has it."""
     explore: float = 0.05
     """Share of a later round's draws that still comes from the whole space."""
+    draws: int = 8
+    """Of so many draws near the elite, one is trained: the one whose nearest trials so far did best."""
+    nearest: int = 5
+    """How good the trials near a draw were is the mean rank of so many of them."""
 
     def __post_init__(self) -> None:
         for name in ("elite", "width", "shrink", "least_width", "mix", "stray", "explore"):
@@ -49,6 +53,8 @@ class Narrowing:
             or self.least_elite < 2
         ):
             raise StudyError(f"Narrowing(least_elite={self.least_elite!r}): must be a whole number from 2")
+        for name in ("draws", "nearest"):
+            object.__setattr__(self, name, _count("Narrowing", name, getattr(self, name), 1_000))
 
     def width_in(self, round_number: int) -> float:
         """Length of the stretch around a value, as a share of the range: all of it in the first round.

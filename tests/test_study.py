@@ -167,6 +167,8 @@ def test_what_is_no_study_is_refused(changes: dict[str, Any], word: str) -> None
         {"explore": 2},
         {"stray": float("nan")},
         {"least_elite": 1},
+        {"draws": 0},
+        {"nearest": 2.5},
     ],
 )
 def test_a_narrowing_outside_its_limits_is_refused(changes: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ The rule, read aloud: take the best few of all trials so far, the *elite*. The n
 number from a stretch around the value that one of them has, each choice mostly as one of them has it. A tenth
 of the draws stay near one member (but for choices that stray); the others take each parameter from another
 member, so that what is good in one meets what is good in another. From round to round the stretch gets narrower:
-coarse to fine. A few draws still come from the whole space, no option is ever ruled out, and no range is closed
-for good: a stretch around a value at its end reaches beyond it. A parameter that exists only in some trials is
-judged by those alone.
+coarse to fine. A draw costs next to nothing, so there are several for each trial, and the one whose nearest trials
+so far did best is trained (`caviar.search.neighbours`). A few trials still come from the whole space, no option is
+ever ruled out, and no range is closed for good: a stretch around a value at its end reaches beyond it. A parameter
+that exists only in some trials is judged by those alone.
 """
 
 import math
@@ -21,10 +22,12 @@ from caviar.columns import column, from_column, params_from_row
 from caviar.rounds import Narrowing
 from caviar.search.region import Region
 from caviar.space import Choice, Interval, Space
-from caviar.trial import Outcome
+from caviar.trial import Outcome, Value
 
 FEWEST = 4
 """Fewer completed trials than this say nothing about a parameter."""
+MOST_TRIED = 1_000
+"""Draws are compared with the latest so many trials, which lie nearest: the cost of a draw stops growing there."""
 EDGE = 0.1
 """So near an end of a range, as a share of it, a value lies at its edge."""
 
@@ -110,6 +113,7 @@ def narrow(
         trials=tuple(int(number) for number in elite["trial"]),
         near=near if weighs else numbers,
         width=rule.width_in(round_number),
+        tried=_tried(trials, ranked, whole),
     )
     inside = after.space
     return after, tuple(
@@ -121,6 +125,14 @@ def narrow(
 def _elite_size(count: int, rule: Narrowing) -> int:
     """How many of so many completed trials decide."""
     return max(rule.least_elite, math.ceil(rule.elite * count))
+
+
+def _tried(trials: pd.DataFrame, ranked: pd.DataFrame, whole: Space) -> tuple[dict[str, Value], ...]:
+    """The params of the latest trials, best first; those that diverged come last, and failures say nothing."""
+    diverged = trials[trials["outcome"] == Outcome.DIVERGED].sort_values("trial")
+    known = trials.loc[ranked.index.append(diverged.index)]
+    latest = known[known["trial"] >= known["trial"].nlargest(MOST_TRIED).min()]
+    return tuple(params_from_row(whole, row) for row in latest.to_dict(orient="records"))
 
 
 def _near(

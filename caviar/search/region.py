@@ -44,6 +44,8 @@ class Region:
     """The values of each parameter in the best of the trials that have it; one with too few is absent."""
     width: float = 1.0
     """Length of the stretch around a value, as a share of the parameter's range on its scale."""
+    tried: tuple[Mapping[str, Value], ...] = ()
+    """The params of the trials that draws are compared with, best first."""
 
     @property
     def space(self) -> Space:
@@ -71,13 +73,11 @@ class Region:
         return tuple((1 - stray) * count / len(values) + stray / n for count in counts)
 
     def cell(self, rule: Narrowing, random: Random) -> Cell:
-        """Where one trial is drawn from.
+        """Where one trial is drawn from, if it does not explore.
 
-        Anywhere; or near one member of the elite, so that what only works together stays together; or, mixed,
+        Near one member of the elite, so that what only works together stays together; or, mixed,
         with each parameter near another member, so that what is good in one meets what is good in another.
         """
-        if not self.elite or random.random() < rule.explore:
-            return {name: everywhere(parameter.domain) for name, parameter in self.whole.items()}
         one, mixed = random.choice(self.elite), random.random() < rule.mix
         cell: dict[str, Stretch | Choice] = {}
         for name in sorted(self.whole):  # so that the order in which a space is written changes no draw

@@ -1,7 +1,7 @@
 """Space -> Optuna distributions -> params, drawn by ask and tell in memory.
 
-What a round draws depends on (seed, round, index) and, for samplers that learn, on the results of the rounds
-before: never on workers, order of arrival or interruptions.
+What a round draws depends on its region, on (seed, round, index) and, for samplers that learn, on the results of
+the rounds before: never on workers, order of arrival or interruptions.
 """
 
 import warnings
@@ -22,6 +22,7 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.errors import StudyError
 from caviar.rounds import Narrowing
+from caviar.search.neighbours import Neighbours
 from caviar.search.region import Cell, Region, Stretch, everywhere
 from caviar.space import Choice, Domain, Interval, Space
 from caviar.study import SamplerFactory
@@ -30,7 +31,7 @@ from caviar.trial import Value, derive_seed
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _STRATA = 16
-"""Of a range, in the first round."""
+"""Of a range, in the first round; and of a stretch, in a later one."""
 _BLOCK = 512
 """Random draws that share an in-memory Optuna study, which keeps every trial it ever asked."""
 
@@ -93,24 +94,29 @@ def draws(
         ... )
         True
     """
-    near = _random(region.whole, seed, round_number)
+    ask = _random(region.whole, seed, round_number)
     learned = None
     if sampler != "random":
         learned = _learner(
             region.space, sampler, derive_seed(seed, "sampler", round_number), history, maximize
         )
-    anywhere = Region(whole=region.whole)
+    anywhere = {name: everywhere(parameter.domain) for name, parameter in region.whole.items()}
     spread = _spread(region.whole, seed, round_number)
+    neighbours = Neighbours(region.whole, region.tried)
     for index in range(count):
         if learned is None and index in skip:
             continue
         random = Random(derive_seed(seed, "place", round_number, index))
-        if learned is None:
-            values = near(index, region.cell(rule, random) if region.elite else spread(index))
-        elif region.elite and random.random() < rule.explore:
-            values = near(index, anywhere.cell(rule, random))
-        else:
+        if region.elite and random.random() < rule.explore:
+            values = ask(index, anywhere)
+        elif learned is not None:
             values = learned()
+        elif region.elite:
+            cells = [_small(region.cell(rule, random), random) for _ in range(rule.draws)]
+            middles = [_middle(region.whole, cell) for cell in cells]
+            values = ask(index, cells[neighbours.favourite(middles, rule.nearest)])
+        else:
+            values = ask(index, spread(index))
         if index not in skip:
             yield region.whole.active(values)
 
@@ -168,6 +174,36 @@ def _random(whole: Space, seed: int, round_number: int) -> Callable[[int, Cell],
     return ask
 
 
+def _small(cell: Cell, random: Random) -> Cell:
+    """A place in a cell: one of the strata of each stretch, and one option of each choice."""
+    small: dict[str, Stretch | Choice] = {}
+    for name in sorted(cell):
+        part = cell[name]
+        if isinstance(part, Choice):
+            small[name] = Choice((random.choice(part.options),))
+        else:
+            small[name] = _stratum(part, random.randrange(_STRATA))
+    return small
+
+
+def _middle(whole: Space, cell: Cell) -> dict[str, Value]:
+    """The params in the middle of a place."""
+    values: dict[str, Value] = {}
+    for name, part in cell.items():
+        domain = whole[name].domain
+        if isinstance(part, Choice):
+            values[name] = part.options[0]
+        else:
+            assert isinstance(domain, Interval)
+            values[name] = domain.value((part[0] + part[1]) / 2)
+    return whole.active(values)
+
+
+def _stratum(part: Stretch, place: int) -> Stretch:
+    length = (part[1] - part[0]) / _STRATA
+    return part[0] + place * length, part[0] + (place + 1) * length
+
+
 def _spread(whole: Space, seed: int, round_number: int) -> Callable[[int], Cell]:
     """Where a round draws that looks everywhere: no part of a range is missed by `_STRATA` draws in a row.
 
@@ -189,8 +225,7 @@ def _spread(whole: Space, seed: int, round_number: int) -> Callable[[int], Cell]
             if isinstance(part, Choice):
                 parts[name] = Choice((part.options[(place + block * _STRATA) % len(part.options)],))
             else:
-                low, length = part[0], (part[1] - part[0]) / _STRATA
-                parts[name] = low + place * length, low + (place + 1) * length
+                parts[name] = _stratum(part, place)
         return parts
 
     return cell

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ import pytest
 from caviar.records.frames import load
 from caviar.scheduling.cluster import SILENCE_S
 from tests.cluster.hosts import Hosts, missing
-from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, wait_until_recorded
+from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, recorded, wait_until
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, run_inline
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 SCRIPT = "from tests.objectives import bowl_study\nstudy = bowl_study()\n"
 PRETEND = """
 import sys
@@ -46,7 +47,7 @@ def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) ->
         "from tests.objectives import Slow, bowl_study\n"
         f"study = bowl_study(rounds={rounds}, objective=Slow(pause_s=0.1, hurry={str(hurry)!r}))\n"
     )
-    run = tmp_path / "runs" / "bowl"
+    run, log = tmp_path / "runs" / "bowl", tmp_path / "driver.log"
     process = subprocess.Popen(
         [sys.executable, "-c", FAULT_TOLERANT],
         env={**ENVIRONMENT, "RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "memory")},
@@ -56,15 +57,15 @@ def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) ->
         text=True,
     )
     try:
-        cluster = Joined(process)
-        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs")
-        wait_until_recorded(run, 5, driver)
-        cluster.tell(2 * SILENCE_S)
-        hurry.touch()
-        _, said = driver.communicate(timeout=120)
+        with ExitStack() as drivers:
+            cluster = Joined(process, drivers)
+            driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", said=log)
+            wait_until(lambda: recorded(run) >= 5, driver)
+            cluster.tell(2 * SILENCE_S)
+            hurry.touch()
+            assert driver.wait(timeout=300) == 0, log.read_text()
     finally:
-        process.communicate(timeout=120)
-    assert driver.returncode == 0, said
+        process.communicate(timeout=300)
     assert_same_frames(run_inline(bowl_study(rounds=rounds), tmp_path), load(run))
 
 
@@ -73,8 +74,10 @@ def test_a_cluster_of_other_versions_is_refused_with_both(tmp_path: Path) -> Non
     with joined_cluster(head_cpus=1) as cluster:
         theirs = json.dumps({"ray_version": "2.7.0", "python_version": "3.8.1"})
         subprocess.run([sys.executable, "-c", PRETEND, cluster.address, theirs], env=ENVIRONMENT, check=True)
-        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs")
-        _, said = driver.communicate(timeout=120)
+        log = tmp_path / "driver.log"
+        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", said=log)
+        driver.wait(timeout=300)
+    said = log.read_text()
     python = ".".join(map(str, sys.version_info[:3]))
     assert driver.returncode == 1
     assert (
@@ -93,7 +96,7 @@ def test_from_a_machine_that_is_no_node_of_the_cluster_it_is_said_how_to_submit(
         apart = ["unshare", "--pid", "--fork", "--mount-proc"]  # Ray looks for its node among the processes
         caviar = [sys.executable, "-m", "caviar", "run", "bowl.py", "--address", hosts.head]
         driver = hosts.popen(2, [*apart, *caviar], cwd=name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said, _ = driver.communicate(timeout=100)
+        said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert (
         f"caviar: this machine is no node of the Ray cluster at {hosts.head}: run the command on one" in said

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import StudyError
+from caviar.search import narrowing
 from caviar.search.narrowing import Decision, narrow, rank
 from caviar.search.region import Region, around
 from caviar.search.sampling import draws
@@ -101,8 +102,8 @@ def test_a_sampler_that_chooses_among_options_itself_is_not_said_to_weigh_them()
 def test_the_next_round_draws_around_the_best() -> None:
     region, decision = on_line([0.5, 0.52, 0.48, 0.51, *[0.9] * 20], round_number=4)
     low, high = bounds(region)
-    assert low == pytest.approx(0.48 - 0.225)
-    assert high == pytest.approx(0.52 + 0.225)
+    assert low == pytest.approx(0.48 - 0.256)
+    assert high == pytest.approx(0.52 + 0.256)
     assert region.trials == (0, 1, 2, 3)
     assert decision.action == "narrowed"
     assert (decision.elite, decision.elite_low, decision.elite_high, decision.best) == (4, 0.48, 0.52, 0.5)
@@ -111,8 +112,9 @@ def test_the_next_round_draws_around_the_best() -> None:
 
 def test_two_good_places_are_kept_without_the_ground_between() -> None:
     region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], round_number=8)
-    drawn = [p["x"] for p in draws(region, Narrowing(explore=0.0), count=40, seed=1, round_number=8)]
-    assert all(abs(x - 0.1) < 0.08 or abs(x - 0.9) < 0.08 for x in drawn)  # type: ignore[operator]
+    rule = Narrowing(explore=0.0, draws=1)  # of several, the place of the very best would get nearly all
+    drawn = [p["x"] for p in draws(region, rule, count=40, seed=1, round_number=8)]
+    assert all(abs(x - 0.1) < 0.11 or abs(x - 0.9) < 0.11 for x in drawn)  # type: ignore[operator]
     assert min(drawn) < 0.5 < max(drawn)  # type: ignore[type-var, operator]
 
 
@@ -301,6 +303,35 @@ def test_a_draw_depends_on_seed_round_and_index_alone() -> None:
     assert list(draws(region, RULE, count=4, seed=7, round_number=3)) == ten[:4]
     assert list(draws(region, RULE, count=10, seed=8, round_number=3)) != ten
     assert list(draws(region, RULE, count=10, seed=7, round_number=4)) != ten
+
+
+def test_the_draws_of_a_round_are_compared_with_all_trials_best_first() -> None:
+    outcomes = [Outcome.COMPLETED] * 5 + [Outcome.DIVERGED, Outcome.FAILED, Outcome.COMPLETED]
+    params: list[dict[str, Value]] = [{"x": x / 10} for x in range(8)]
+    trials = searched(LINE, params, [3.0, 1.0, 2.0, 5.0, 4.0, None, None, 0.0], outcomes=outcomes)
+    region, _ = narrow(trials, Region(whole=LINE), RULE, round_number=2, maximize=False)
+    best_first = [7, 1, 2, 0, 4, 3, 5]  # the one that diverged is the worst, the one that failed says nothing
+    assert region.tried == tuple(params[number] for number in best_first)
+
+
+def test_of_very_many_trials_the_latest_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrowing, "MOST_TRIED", 3)
+    region, _ = on_line([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert region.tried == ({"x": 0.4}, {"x": 0.5}, {"x": 0.6})
+
+
+def test_what_is_trained_lies_where_the_trials_so_far_did_better() -> None:
+    """Half of the stretch around the best holds nothing but poor trials."""
+    poor = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]
+    region, _ = on_line([0.5, 0.52, 0.54, 0.56, 0.6, 0.7, 0.8, 0.9, *poor])
+
+    def low(count: int) -> int:
+        rule = Narrowing(explore=0.0, draws=count)
+        drawn = draws(region, rule, count=200, seed=0, round_number=2)
+        return sum(p["x"] < 0.45 for p in drawn)  # type: ignore[operator]
+
+    assert low(1) > 70
+    assert low(8) < 10
 
 
 def test_some_draws_still_come_from_the_whole_space() -> None:

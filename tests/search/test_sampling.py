@@ -125,13 +125,15 @@ def test_another_seed_or_round_draws_something_else(
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.25])
-def test_a_draw_does_not_depend_on_how_many_follow(explore: float) -> None:
+def test_a_draw_does_not_depend_on_how_many_follow_or_are_left_out(explore: float) -> None:
     region = near(
         SPACE, {"learning_rate": 0.1, "optimizer": "adam"}, {"learning_rate": 0.01, "optimizer": "sgd"}
     )
+    region = replace(region, tried=tuple(drawn(count=20, seed=5)))
     long = drawn(region=region, count=40, explore=explore)
     for count in (0, 1, 7, 39):
         assert drawn(region=region, count=count, explore=explore) == long[:count]
+    assert drawn(region=region, count=40, explore=explore, skip=range(5, 38)) == [*long[:5], *long[38:]]
 
 
 def test_a_draw_does_not_depend_on_what_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """How good is caviar's default search? Against random search, Optuna's TPE and a grid, on tables of real trainings.
 
 python experiments/search_quality/compare.py        about an hour on one core, nearly all of it TPE's draws
+python experiments/search_quality/compare.py --precise    three minutes
 
 Searches that `runs/search_quality/searches.csv` holds already are not run again.
 """
@@ -30,6 +31,13 @@ def caviar(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
         yield budget, found.row, found.deciding_s
 
 
+def confirmed(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
+    """Random search whose best few are confirmed as caviar's are, within the budget: what narrowing adds to that."""
+    for budget in BUDGETS:
+        found = default.coarse_to_fine(table, budget, seed, rounds=1)
+        yield budget, found.row, found.deciding_s
+
+
 def random(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
     """One long search, looked at on its way."""
     yield from _best_so_far(baselines.random_search(table, RANDOM_BUDGETS[-1], seed), RANDOM_BUDGETS)
@@ -47,7 +55,7 @@ def grid(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
         yield budget, min(evaluations, key=lambda evaluation: evaluation[1])[0], 0.0
 
 
-METHODS = {"caviar": caviar, "random": random, "grid": grid, "tpe": tpe}
+METHODS = {"caviar": caviar, "confirmed": confirmed, "random": random, "grid": grid, "tpe": tpe}
 
 
 def _best_so_far(
@@ -68,8 +76,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument(
+        "--precise", action="store_true", help="the default alone, at 100, by a hundred other seeds"
+    )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     arguments = parser.parse_args()
+    if arguments.precise:
+        report.write_precise(_precise())
+        return
     done = _done()
     for method in arguments.methods:
         for seed in range(arguments.seeds):
@@ -77,6 +91,19 @@ def main() -> None:
                 if (method, name, str(seed)) not in done:
                     _append(method, tables.load(name), seed)
     report.write(SEARCHES)
+
+
+def _precise() -> list[dict[str, object]]:
+    """The default at 100 evaluations, as rows."""
+    rows: list[dict[str, object]] = []
+    for name in tables.names():
+        table = tables.load(name)
+        for seed in range(1_000, 1_100):
+            found = default.coarse_to_fine(table, 100, seed)
+            rows.append(
+                {"table": name, "seed": seed, "regret": table.regret(found.row), "held": found.holds(table)}
+            )
+    return rows
 
 
 def _done() -> set[tuple[str, str, str]]:

@@ -67,14 +67,23 @@ class Found:
     deciding_s: float
     """Time that drawing, narrowing and confirming took: everything but training."""
 
+    def holds(self, table: Table) -> bool | None:
+        """Whether the mean of all trainings of the configuration lies in the interval; None where there is none."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        return bool(low <= table.regret(self.row) <= high)
 
-def coarse_to_fine(table: Table, evaluations: int, seed: int, **changes: Any) -> Found:
-    """`cv.coarse_to_fine(trials=evaluations)` and nothing else that is chosen (unless `changes` says so)."""
+
+def coarse_to_fine(
+    table: Table, evaluations: int, seed: int, rounds: int | None = None, **changes: Any
+) -> Found:
+    """`cv.coarse_to_fine(trials=evaluations)` and nothing else that is chosen (unless `rounds` or `changes` say so)."""
     study = cv.Study(
         name=table.name,
         objective=Lookup(table.name),
         space=table.space,
-        rounds=cv.coarse_to_fine(trials=evaluations, epochs=1),
+        rounds=cv.coarse_to_fine(trials=evaluations, epochs=1, rounds=rounds),
         seed=seed,
         **changes,
     )

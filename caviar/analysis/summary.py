@@ -149,9 +149,11 @@ def _every_round(run: Run) -> Iterator[RenderableType]:
 
 def _where(run: Run, width: float) -> str:
     """Samplers other than the random one look at the ranges alone."""
-    sampler = run.study["sampler"]
-    return (
-        f"within {width / 2:.0%} of the elite" if sampler == "random" else f"from these ranges, by {sampler}"
+    sampler, draws = run.study["sampler"], run.study["narrowing"]["draws"]
+    if sampler != "random":
+        return f"from these ranges, by {sampler}"
+    return f"within {width / 2:.0%} of the elite" + (
+        f", the best bet of {draws} each time" if draws > 1 else ""
     )
 
 

@@ -43,6 +43,8 @@ _HEADER = {
         "objective": dict,
         "space": dict,
         "rounds": [{"trials": int, "epochs": int}],
+        "narrowing": {"draws": int},
+        "sampler": str,
     },
     "metrics": [str],
     "maximize": bool,

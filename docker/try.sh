@@ -27,7 +27,7 @@ say() { printf '%5ds  %s\n' "$SECONDS" "$1"; }
 
 say "packages"
 mkdir "$work/wheels"
-python3 -m pip download --quiet --dest "$work/wheels" -c "$root/constraints.txt" "$root" hatchling
+python3 -m pip download --quiet --dest "$work/wheels" -c "$root/constraints.txt" -c "$root/docker/pins.txt" "$root" hatchling
 
 say "base image"
 # shellcheck disable=SC2016 # apt-get fills it in

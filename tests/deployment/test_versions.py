@@ -2,8 +2,10 @@
 
 import re
 import subprocess
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.deployment.files import CLUSTER, DOCKER, ROOT, pins
 
@@ -86,3 +88,21 @@ def test_no_token_lies_in_the_repository() -> None:
         text = re.sub(r"sha256:[0-9a-f]{64}", "", path.read_text())
         assert not re.search(r"\b[0-9a-f]{32,}\b|[A-Za-z0-9+/]{43}=", text), path
         assert not re.search(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text), path
+
+
+def test_images_have_every_package_at_one_version() -> None:
+    """Those of constraints.txt, and in pins.txt all that these bring along."""
+    name = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
+    pinned: dict[str, str] = dict(name.findall((DOCKER / "pins.txt").read_text()))
+    direct = pins()
+    assert not set(pinned) & set(direct)
+    for package in ("caviar", "ray", "torch", "optuna"):
+        for needed in metadata.requires(package) or []:
+            requirement = Requirement(needed)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                known = re.sub(r"[-_.]+", "-", requirement.name).lower()
+                version = {**pinned, **direct}.get(known)
+                assert version is not None, f"{package} brings {known} along"
+                assert requirement.specifier.contains(version, prereleases=True), (
+                    f"{package} asks for {needed}"
+                )

@@ -230,10 +230,8 @@ class RayBackend(Backend):
             if not self._ray.wait([start.placed], timeout=0)[0]
         ]
         demands = self._session.demands()
-        if demands is not None:
-            waiting = unmet(
-                waiting, demands
-            )  # the others have their place: it is only their process that starts
+        if demands is not None:  # else those whose processes are starting count, too
+            waiting = unmet(waiting, demands)
         return shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
 
     def _joined(self, reference: Any) -> list[Happening]:

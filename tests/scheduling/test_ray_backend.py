@@ -14,6 +14,7 @@ import pytest
 
 from caviar.data.splits import Dataset
 from caviar.errors import ClusterError, DataError
+from caviar.resources import Resources
 from caviar.scheduling import ray_backend, under_way
 from caviar.scheduling.actor import STREAM_S
 from caviar.scheduling.backend import Arrived, Happening, Measured
@@ -164,7 +165,6 @@ def test_workers_whose_cores_others_hold_are_waited_for_and_it_is_said(
     ours = None
     try:
         wait_for(others, 2)
-        assert not caplog.messages, "they only took a moment to start"
         ours = RayBackend(Bowl(), None, workers=2)
         deadline = time.monotonic() + 300
         while not caplog.messages:
@@ -178,6 +178,22 @@ def test_workers_whose_cores_others_hold_are_waited_for_and_it_is_said(
         others.close()
         if ours is not None:
             ours.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_whose_processes_take_their_time_do_not_wait_for_cores(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_backend, "PATIENCE_S", 0.05)
+    backend = RayBackend(Function(noisy_bowl, resources=Resources(cpus=0.25)), None)
+    try:
+        joined = 0
+        while joined < 8:  # more than Ray has processes in store
+            joined += len(backend.poll(0.02))
+            assert not caplog.messages
+    finally:
+        backend.close()
 
 
 @pytest.mark.ray

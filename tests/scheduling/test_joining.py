@@ -15,7 +15,7 @@ from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, wait_until
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, run_inline
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SCRIPT = "from tests.objectives import bowl_study\nstudy = bowl_study()\n"
 PRETEND = """
 import sys
@@ -61,9 +61,9 @@ def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) ->
         wait_until_recorded(run, 5, driver)
         cluster.tell(2 * SILENCE_S)
         hurry.touch()
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=300)
     finally:
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert driver.returncode == 0, said
     assert_same_frames(run_inline(bowl_study(rounds=rounds), tmp_path), load(run))
 
@@ -74,7 +74,7 @@ def test_a_cluster_of_other_versions_is_refused_with_both(tmp_path: Path) -> Non
         theirs = json.dumps({"ray_version": "2.7.0", "python_version": "3.8.1"})
         subprocess.run([sys.executable, "-c", PRETEND, cluster.address, theirs], env=ENVIRONMENT, check=True)
         driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs")
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=300)
     python = ".".join(map(str, sys.version_info[:3]))
     assert driver.returncode == 1
     assert (
@@ -93,7 +93,7 @@ def test_from_a_machine_that_is_no_node_of_the_cluster_it_is_said_how_to_submit(
         apart = ["unshare", "--pid", "--fork", "--mount-proc"]  # Ray looks for its node among the processes
         caviar = [sys.executable, "-m", "caviar", "run", "bowl.py", "--address", hosts.head]
         driver = hosts.popen(2, [*apart, *caviar], cwd=name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said, _ = driver.communicate(timeout=100)
+        said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert (
         f"caviar: this machine is no node of the Ray cluster at {hosts.head}: run the command on one" in said

@@ -26,7 +26,13 @@ LAYERS = [
 COMPILED = {f"training/{name}.py" for name in ("compilation", "memory", "products", "shuffle", "vectors")}
 
 BORDERS = {
-    "ray": {"scheduling/cluster.py", "scheduling/orders.py", "scheduling/actor.py", "submission/client.py"},
+    "ray": {
+        "scheduling/cluster.py",
+        "scheduling/joining.py",
+        "scheduling/orders.py",
+        "scheduling/actor.py",
+        "submission/client.py",
+    },
     "optuna": {"search/sampling.py"},
     "numba": COMPILED,
     "llvmlite": COMPILED,

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import secrets
 import socket
 import time
@@ -16,6 +15,14 @@ from typing import IO, Any
 from caviar.errors import ClusterError
 from caviar.scheduling import remains
 from caviar.scheduling.access import require_access, require_answer, token
+from caviar.scheduling.joining import (
+    demands,
+    host_and_port,
+    outlives_its_head,
+    reason,
+    require_node,
+    running_cluster,
+)
 
 _log = logging.getLogger(__name__)
 LOG_BYTES = 16 * 2**20
@@ -28,13 +35,6 @@ SILENCE_S = 8.0
 """A cluster that has not answered for so long has died ..."""
 RETURN_S = 50.0
 """... but a head that keeps its memory elsewhere may return: Ray ends this process if it has not within a minute."""
-
-NODE_S = 5
-"""So long a node of the cluster is looked for on this machine: it may be starting."""
-NO_NODE = "No node info found"
-"""What Ray says where there is none."""
-VERSIONS = re.compile(r"^ +Ray: (\S+)\n +Python: (\S+)$", re.MULTILINE)
-"""What Ray says where its versions differ: the cluster's, and ours."""
 
 
 @contextmanager
@@ -163,6 +163,10 @@ class Session:
                 return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         return "a machine that has gone"
 
+    def demands(self) -> list[Mapping[str, float]] | None:
+        """What the cluster was asked for and has given to nobody yet; None where it does not say."""
+        return demands(self.ray.get_runtime_context().gcs_address)
+
     def _death(self, how: str) -> ClusterError:
         self.troubled = True
         return ClusterError(
@@ -204,85 +208,32 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
                 )
             except Exception as error:
                 ray.shutdown()
-                raise ClusterError(f"cannot start a Ray cluster on this machine: {_reason(error)}") from error
+                raise ClusterError(f"cannot start a Ray cluster on this machine: {reason(error)}") from error
         folder = Path(context.address_info["session_dir"])
         remains.clear_of_the_dead(folder.parent)
         return Session(ray, folder, ray._private.worker._global_node, mark=remains.mark(folder))
     if address == "auto":
-        address = _running_cluster()
+        address = running_cluster()
     require_answer(address)
     require_access(address)
     _reread_access()
-    _require_node(address)
+    require_node(address)
     try:
         ray.init(address=address, **quiet)
     except Exception as error:
-        raise ClusterError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from error
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {reason(error)}") from error
     return _joined(ray)
-
-
-def _require_node(address: str) -> None:
-    """Whether this machine is a node of the cluster, as Ray asks it, who would wait a minute for it to become one.
-
-    Raises:
-        ClusterError: it is none.
-    """
-    with contextlib.suppress(
-        ImportError, AttributeError, TypeError
-    ):  # a Ray that has moved these asks by itself
-        from ray._private import services
-        from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
-        try:
-            services.get_node_to_connect_for_driver(GcsClient(address=address), timeout_seconds=NODE_S)
-        except Exception as error:
-            if NO_NODE not in str(error):
-                return  # any other trouble is left to Ray
-            host, _ = _host_and_port(address)
-            raise ClusterError(
-                f"this machine is no node of the Ray cluster at {address}: run the command on one of its machines, "
-                f"or from here `caviar submit EXPERIMENT.py --address http://{host}:8265`"
-            ) from None
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what Ray says; of different versions both, which it says in several."""
-    said = str(error).strip() or type(error).__name__
-    match VERSIONS.findall(said):
-        case [(their_ray, their_python), (our_ray, our_python)]:
-            return (
-                f"it runs Ray {their_ray} on Python {their_python}, and this is Ray {our_ray} on Python {our_python}: "
-                "use the same versions here and there (constraints.txt names caviar's)"
-            )
-    return said.splitlines()[0]
 
 
 def _joined(ray: Any) -> Session:
     """The connection to a cluster that is not our own: its head, and the raylet of this machine, are vital."""
     context = ray.get_runtime_context()
-    vital = {"head": _host_and_port(context.gcs_address)}
+    vital = {"head": host_and_port(context.gcs_address)}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
             vital["raylet"] = node["NodeManagerAddress"], node["NodeManagerPort"]
-    patience_s = RETURN_S if _outlives_its_head(context.gcs_address) else SILENCE_S
+    patience_s = RETURN_S if outlives_its_head(context.gcs_address) else SILENCE_S
     return Session(ray, vital=vital, head_silence_s=patience_s)
-
-
-def _outlives_its_head(address: str) -> bool:
-    """Whether a cluster keeps what its head knows in Redis or on a disk: Ray's fault tolerance."""
-    try:
-        from ray._common.usage import usage_lib
-        from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
-        tags = usage_lib.get_extra_usage_tags_to_report(GcsClient(address=address))
-    except Exception:  # a Ray that has moved these
-        return False
-    return tags.get("gcs_storage", "memory") != "memory"
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _answers(address: tuple[str, int]) -> bool:
@@ -318,23 +269,6 @@ def _reread_access() -> None:
 
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _running_cluster() -> str:
-    """The address of the cluster that runs on this machine, or that RAY_ADDRESS names."""
-    from ray._private import services
-
-    named = os.environ.get("RAY_ADDRESS")
-    found = {named} if named else services.find_gcs_addresses()  # type: ignore[no-untyped-call]
-    if not found:
-        raise ClusterError(
-            "there is no running Ray cluster on this machine: use --address local, or `ray start --head` first"
-        )
-    if len(found) > 1:
-        raise ClusterError(
-            f"several Ray clusters run on this machine: name one with --address: {', '.join(found)}"
-        )
-    return str(next(iter(found)))
 
 
 def _cores() -> int:

@@ -52,7 +52,8 @@ def set_guard(limit_bytes: int) -> str | None:
         os.setpgid(0, 0)
     mark = secrets.token_hex(16)
     note = str(Path(tempfile.gettempdir(), f"caviar-{mark}"))
-    command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(limit_bytes), mark, note]
+    told = [str(number) for number in (os.getpid(), os.getppid(), limit_bytes)]
+    command = [sys.executable, "-I", "-S", __file__, *told, mark, note]
     nowhere = subprocess.DEVNULL  # a worker that ends waits until nobody can write to its streams any more
     subprocess.run(command, check=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     os.environ[MARK] = mark
@@ -71,13 +72,13 @@ def read_note(note: str | None) -> str | None:
     return said
 
 
-def watch(pid: int, limit_bytes: int, mark: str, note: str) -> None:
+def watch(pid: int, parent: int, limit_bytes: int, mark: str, note: str) -> None:
     """Until the worker has ended; then end what belonged to it."""
-    worker, parent = (pid, _started(pid)), _parent(pid)
+    worker = (pid, _started(pid))
     family = {worker}
     cared_for = time.monotonic()
     while worker[1] and _started(pid) == worker[1]:  # it may have ended before the guard began
-        if _parent(pid) == parent:
+        if _parent(pid) == str(parent):
             cared_for = time.monotonic()
         family = {(member, _started(member)) for member in _with_descendants(pid)}
         if limit_bytes and (used := _memory(family, limit_bytes)) > limit_bytes:
@@ -114,14 +115,35 @@ def _marked(mark: str) -> Iterator[Process]:
 
 
 def _memory(family: set[Process], limit_bytes: int) -> int:
-    """Bytes: the resident sets, which are quickly read and never too little; or else the proportional ones."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    resident = sum(int(_read(f"/proc/{pid}/statm", "0 0").split()[1]) for pid, _ in family) * page
+    """Bytes: the resident sets, which are quickly read and never too little; or else the proportional ones.
+
+    Where a process ends meanwhile, its share of what was counted already is counted again as its relatives': then it
+    is not known, and nothing is said to be used.
+    """
+    owners = [process for process in family if process[1] and not _borrows(process[0])]
+    resident = sum(_pages(pid)[1] for pid, _ in owners) * os.sysconf("SC_PAGE_SIZE")
     if resident <= limit_bytes:
         return resident
-    rollups = (_read(f"/proc/{pid}/smaps_rollup") for pid, _ in family)
+    rollups = [_read(f"/proc/{pid}/smaps_rollup") for pid, _ in owners]
+    if not all(_has_memory(process) for process in owners):
+        return 0
     pss = [line.split()[1] for rollup in rollups for line in rollup.splitlines() if line.startswith("Pss:")]
     return sum(map(int, pss)) * 1024 if pss else resident
+
+
+def _borrows(pid: int) -> bool:
+    """Whether a process uses its parent's memory, as one that was made by vfork does until its program begins."""
+    return _pages(pid) == _pages(_parent(pid))
+
+
+def _has_memory(process: Process) -> bool:
+    """Not so when it has ended, nor when it is about to."""
+    return _started(process[0]) == process[1] and _pages(process[0])[0] > 0
+
+
+def _pages(pid: int | str) -> list[int]:
+    """Of its address space, of its resident set, and of parts of them."""
+    return [int(pages) for pages in _read(f"/proc/{pid}/statm", "0 0").split()]
 
 
 def _started(pid: int) -> str:
@@ -155,4 +177,4 @@ def _read(path: str, otherwise: str = "") -> str:
 if __name__ == "__main__":
     if os.fork() == 0:  # so that it is no child of the worker, whose children Ray kills first
         os.setsid()
-        watch(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+        watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

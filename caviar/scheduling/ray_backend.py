@@ -23,8 +23,9 @@ from caviar.scheduling.failures import diagnose, in_a_line
 from caviar.scheduling.guard import read_note
 from caviar.scheduling.liveness import Watch
 from caviar.scheduling.orders import Orders
-from caviar.scheduling.shapes import Amounts, Shape, Wanted, shortage
+from caviar.scheduling.shapes import Amounts, Shape, Wanted, shortage, unmet
 from caviar.scheduling.shipping import pack
+from caviar.scheduling.under_way import UnderWay
 from caviar.scheduling.worker import Task, overtime
 from caviar.search.messages import Joined, Lost
 from caviar.study import Objective
@@ -37,7 +38,7 @@ MAX_FAILED_STARTS = 3
 PATIENCE_S = 5.0
 """Workers that take longer to be given a place make one wonder why ..."""
 SAY_AGAIN_S = 60.0
-"""... and again, if they still wait."""
+"""... and again, if they still wait so long after it was said."""
 LOOK_S = 5.0
 """So often it is looked for machines that have joined."""
 NOTE_S = 20.0
@@ -46,8 +47,6 @@ LAST_WORDS_S = 0.5
 """Before a worker is given up for its time, what it may have sent has so long to come."""
 NODE_LABEL = "ray.io/node-id"
 """Each machine of a cluster has it, with Ray's name of it."""
-SHORT_ONES_S = 5.0
-"""A chunk of several, expected to take half a second (`controller.CHUNK_S`), may take so much longer than its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +66,6 @@ class _Start:
     name: str
     placed: Any
     """Ready as soon as its process runs: it has been given what it needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A chunk that is under way."""
-
-    worker: str
-    chunk: int
-    allowance_s: float
-    """How long it may take."""
-    deadline: float
-    """When it is overdue, by the driver's clock; never, as long as it waits behind another."""
 
 
 class RayBackend(Backend):
@@ -110,7 +97,7 @@ class RayBackend(Backend):
         self._actors: dict[str, _Actor] = {}
         self._starting: dict[Any, _Start] = {}
         self._patient_until = 0.0
-        self._under_way: dict[Any, _Sent] = {}
+        self._under_way = UnderWay(objective.time_limit_s)
         self._started = {"cpu": 0, "gpu": 0}
         self._failed_starts = 0
         self._aside: dict[str, str] = {}
@@ -149,16 +136,12 @@ class RayBackend(Backend):
         if worker not in self._actors:
             return  # it died a moment ago: the loop has yet to read of it, and will send the chunk elsewhere
         run = self._actors[worker].handle.run.options(num_returns="streaming")
-        allowance_s = self._allowance_s(tasks)
-        waits = any(sent.worker == worker for sent in self._under_way.values())
-        deadline = float("inf") if waits else time.monotonic() + allowance_s
-        self._under_way[run.remote(tasks, test)] = _Sent(worker, chunk, allowance_s, deadline)
+        self._under_way.add(run.remote(tasks, test), worker, chunk, tasks, time.monotonic())
 
     def poll(self, timeout_s: float) -> list[Happening]:
         self._session.require_alive()
         waiting = [*self._starting, *self._under_way]
-        soonest = min((sent.deadline for sent in self._under_way.values()), default=float("inf"))
-        timeout_s = max(0.0, min(timeout_s, soonest - time.monotonic()))
+        timeout_s = max(0.0, min(timeout_s, self._under_way.next_deadline() - time.monotonic()))
         if not waiting:
             time.sleep(timeout_s)
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
@@ -240,21 +223,26 @@ class RayBackend(Backend):
         waits = bool(self._starting) or not self._actors
         if not waits or self._session.folder is not None or time.monotonic() < self._patient_until:
             return
-        self._patient_until = time.monotonic() + SAY_AGAIN_S
         self._session.require_alive(surely=True)
+        reason = self._why_none_starts()
+        self._patient_until = time.monotonic() + (SAY_AGAIN_S if reason else PATIENCE_S)
+        if reason:
+            _log.warning(reason)
+
+    def _why_none_starts(self) -> str | None:
+        if not self._actors:
+            return "waiting for workers: no machine of the cluster that has room for one answers"
         waiting = [
             self._actors[start.name].shape.needs
             for start in self._starting.values()
             if not self._ray.wait([start.placed], timeout=0)[0]
         ]
-        if not self._actors:
-            _log.warning("waiting for workers: no machine of the cluster that has room for one answers")
-            return
+        demands = self._session.demands()
+        if demands is not None:  # else those whose processes are starting count, too
+            waiting = unmet(waiting, demands)
         if len(waiting) == len(self._actors):
             self._orders.require_possible(waiting)
-        reason = shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
-        if reason:
-            _log.warning(reason)
+        return shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
 
     def _joined(self, reference: Any) -> list[Happening]:
         name = self._starting.pop(reference).name
@@ -306,12 +294,7 @@ class RayBackend(Backend):
             return [self._lost(sent.worker, error)]
         if message and isinstance(message[0], Progress):
             return [Measured(sent.worker, tuple(message))]
-        del self._under_way[stream]
-        for other, behind in self._under_way.items():
-            if behind.worker == sent.worker:  # now its time runs
-                deadline = time.monotonic() + behind.allowance_s
-                self._under_way[other] = replace(behind, deadline=deadline)
-                break
+        self._under_way.end(stream, time.monotonic())
         return [Arrived(sent.worker, sent.chunk, tuple(message))]
 
     def _lost(self, name: str, error: Exception) -> Lost:
@@ -338,8 +321,8 @@ class RayBackend(Backend):
     def _overdue(self) -> list[Happening]:
         """Kill workers that take too long. Which trial it was is sure where it was alone; else each is tried alone."""
         now = time.monotonic()
-        happenings = self._last_words([ref for ref, sent in self._under_way.items() if sent.deadline <= now])
-        late = {sent.worker for sent in self._under_way.values() if sent.deadline <= now}
+        happenings = self._last_words(self._under_way.overdue(now))
+        late = {self._under_way[stream].worker for stream in self._under_way.overdue(now)}
         detail = overtime(self._time_limit_s or 0.0)
         lost = [Lost(worker, Cause.TIME, detail, self._replace(worker)) for worker in sorted(late)]
         return happenings + lost
@@ -358,34 +341,24 @@ class RayBackend(Backend):
         """Give up the workers of machines that do not answer; where one answers again, new ones are started."""
         silent = self._watch.silent()
         homes = {name: actor.home for name, actor in self._actors.items() if actor.home is not None}
-        lost = [(name, self._sent_to(name)) for name, home in homes.items() if home.node in silent]
+        lost = [
+            (name, self._under_way.chunks_of(name)) for name, home in homes.items() if home.node in silent
+        ]
         for name, _ in lost:
             self._dismiss(name)
         return [Lost(name, Cause.NODE, "it does not answer", chunks) for name, chunks in lost]
 
-    def _allowance_s(self, tasks: Sequence[Task]) -> float:
-        """How long a chunk may take: one trial its limit, beside others that are short or trained before."""
-        if self._time_limit_s is None:
-            return float("inf")
-        beside = len(tasks) > 1 or bool(tasks[0].replay)
-        fetching_s = FETCH_S if any(task.state is not None for task in tasks) else 0.0
-        return self._time_limit_s + fetching_s + (SHORT_ONES_S if beside else 0.0)
-
     def _replace(self, name: str) -> frozenset[int]:
         """Replace a worker that died, or whose process can be trusted no longer; the chunks it had."""
-        chunks = self._sent_to(name)
+        chunks = self._under_way.chunks_of(name)
         self._start(self._dismiss(name))
         return chunks
-
-    def _sent_to(self, name: str) -> frozenset[int]:
-        """The chunks that a worker has not given back."""
-        return frozenset(sent.chunk for sent in self._under_way.values() if sent.worker == name)
 
     def _dismiss(self, name: str) -> Shape:
         """Have no more to do with a worker; what it was given."""
         actor = self._actors.pop(name)
         self._ray.kill(actor.handle)
-        self._under_way = {ref: sent for ref, sent in self._under_way.items() if sent.worker != name}
+        self._under_way.drop(name)
         return actor.shape
 
 

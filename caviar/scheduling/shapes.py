@@ -1,6 +1,7 @@
 """How many workers of which shape, and what they wait for: pure arithmetic over what a cluster has."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,6 +114,22 @@ class Wanted:
         if self.gpus is None or resources.gpus == 0:
             return fitting
         return min(fitting, int(self.gpus / resources.gpus + ROUNDING))
+
+
+def unmet(waiting: Sequence[Amounts], demands: Sequence[Amounts]) -> list[Amounts]:
+    """Those of the waiting that have no place yet.
+
+    Args:
+        waiting: what each needs; not all of their processes may have begun.
+        demands: what Ray was asked for, by us or others, and has given to nobody yet.
+    """
+    left = Counter(frozenset(demand) for demand in demands)
+    placeless = []
+    for needs in waiting:
+        if left[frozenset(needs)] > 0:
+            left[frozenset(needs)] -= 1
+            placeless.append(needs)
+    return placeless
 
 
 def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str | None:

@@ -5,13 +5,13 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from caviar.data.splits import Dataset
 from caviar.errors import InterruptedStudy, RunError
@@ -116,17 +116,17 @@ def _train(
 ) -> Run:
     """Start the workers and run the loop; Ctrl-C and SIGTERM stop it between chunks."""
     with ExitStack() as stack:
-        asked = threading.Event()
-        stack.enter_context(_interruptible(asked))
+        interruption = stack.enter_context(_Interruption())
         watcher: Display | Silence = Display(study) if progress else Silence()
         stack.enter_context(watcher)
         workers = factory(dataset.without_test() if dataset is not None else None)
+        interruption.listen()  # again, for Ray has put its own handlers in place of ours
         stack.callback(workers.close)
         ledger = open_ledger()
         stack.callback(ledger.close)
         watcher.recalled(ledger.trials())
-        stack.enter_context(_interruptible(asked))  # again, for Ray has put its own in place of ours
-        finished = Loop(study, dataset, ledger, workers, watcher, asked.is_set).run()
+        stack.callback(interruption.ignore)  # from here on all is being closed, which nothing is to cut short
+        finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.asked).run()
     if not finished:
         _end_script_quietly()
         raise InterruptedStudy(
@@ -144,28 +144,42 @@ def _ray(study: Study, address: str, workers: int | None, gpus: int | None) -> B
     return make
 
 
-@contextmanager
-def _interruptible(asked: threading.Event) -> Iterator[None]:
-    """While inside, the first Ctrl-C or SIGTERM asks to stop; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Interruption:
+    """Hears Ctrl-C and SIGTERM while inside: the first asks to stop, a second one stops at once."""
 
-    def ask(number: int, frame: object) -> None:
-        del frame
-        if asked.is_set():
+    def __init__(self) -> None:
+        self.asked = False
+        self._ignored = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> dict[int, Any]:
+        """Hear them from now on; what heard them before."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ignore(self) -> None:
+        """It will end without being asked."""
+        self._ignored = True
+
+    def _hear(self, number: int, frame: object) -> None:
+        del number, frame
+        if self._ignored:
+            return
+        if self.asked:
             raise KeyboardInterrupt
-        asked.set()
+        self.asked = True
         os.write(
             2, b"\nstopping after what is under way (once more: at once) ...\n"
         )  # safe amid other output
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end_script_quietly() -> None:

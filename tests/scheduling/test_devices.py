@@ -124,11 +124,16 @@ BOTH = """
 import json
 import ray
 from dataclasses import replace
+from caviar.scheduling.start import run_study
+from tests.laws.test_law_1_same_frames import BothAtOnce
 from tests.scheduling.test_devices import Sized, sized_study
 study = replace(sized_study(150), objective=Sized(pause_s=0.03))
 
+def both(dataset):
+    return BothAtOnce(study.objective, dataset)
+
 ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
-study.run(runs="both", progress=False)
+run_study(study, runs="both", progress=False, backend=both)
 study.run(runs="gpu", workers=0, progress=False)
 study.run(runs="cpu", gpus=0, progress=False)
 ray.shutdown()
@@ -136,11 +141,11 @@ ray.shutdown()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1500)
 def test_a_cluster_with_cores_or_gpus_or_both_runs_the_same_study(tmp_path: Path) -> None:
     """Ray counts the GPUs that it is told of, and the bowl needs none, so this one need not be there."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", BOTH], check=True, cwd=tmp_path, env=environment, timeout=200)
+    subprocess.run([sys.executable, "-c", BOTH], check=True, cwd=tmp_path, env=environment, timeout=900)
     expected = run_inline(sized_study(150), tmp_path)
     for place, devices in {"both": {"cpu", "cuda"}, "gpu": {"cuda"}, "cpu": {"cpu"}}.items():
         run = load(tmp_path / place / "bowl")

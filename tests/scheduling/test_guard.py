@@ -37,21 +37,20 @@ sys.stdout.flush()
 """
 
 
-def of(mark: str) -> list[int]:
-    """The living processes that bear a mark in their environment or on their command line."""
+def of(mark: str, program: str = "") -> list[int]:
+    """The living processes that bear a mark in their environment or on their command line; those of a program."""
     found = []
     for entry in os.listdir("/proc"):
         with suppress(OSError):
-            words = (
-                Path("/proc", entry, "environ").read_bytes() + Path("/proc", entry, "cmdline").read_bytes()
-            )
+            command = Path("/proc", entry, "cmdline").read_bytes()
+            words = Path("/proc", entry, "environ").read_bytes() + command
             state = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[0]
-            if mark.encode() in words and state != "Z":
+            if mark.encode() in words and state != "Z" and program.encode() in command:
                 found.append(int(entry))
     return found
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 150.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -64,7 +63,7 @@ def guarded(end: str, limit: int = 0) -> tuple[int, str]:
     mark = {"CAVIAR_TEST": f"guarded-{os.getpid()}-{time.monotonic_ns()}"}
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=False, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        env={**os.environ, **mark}, check=False, timeout=60,
+        env={**os.environ, **mark}, check=False, timeout=150,
     )  # fmt: skip
     wait_until(lambda: not of(mark["CAVIAR_TEST"]))
     return ended.returncode, ended.stdout.split()[0]
@@ -84,7 +83,8 @@ def test_whatever_ends_a_worker_none_of_its_children_outlives_it(end: str, code:
     "greedy",
     [
         "blocks = []\nwhile True: blocks.append(bytearray(2**22))",
-        "[1] * (5 * 10**8)",  # in C, without letting any other thread run
+        "x = [1] * (5 * 10**8); time.sleep(60)",  # in C, without letting any other thread run
+        "subprocess.Popen(['true'])  # ended, but nobody asks how\n"
         "subprocess.run([sys.executable, '-c', 'import time; x = [1] * 10**8; time.sleep(60)'])",
     ],
     ids=["step by step", "in one go", "in a child"],
@@ -99,31 +99,68 @@ def test_a_worker_that_takes_more_memory_than_it_was_given_is_stopped_and_it_is_
     assert not Path(note).exists()
 
 
-def test_memory_that_forked_children_share_counts_once() -> None:
+@pytest.mark.parametrize(
+    "shares",
+    [
+        "children = [os.fork() for _ in range(3)]\ntime.sleep(600 if 0 in children else 1.5)",
+        "for _ in range(15):\n"
+        "    for number in range(8):\n"
+        "        if os.fork() == 0:\n"
+        "            time.sleep(0.1 + 0.01 * number); os._exit(0)\n"
+        "    for _ in range(8): os.wait()",
+        "until = time.monotonic() + 3\nwhile time.monotonic() < until: subprocess.run(['true'])",
+    ],
+    ids=["forked", "ending one after another", "until they are programs of their own"],
+)
+def test_memory_that_children_share_with_a_worker_counts_once(shares: str) -> None:
     code = (
-        "import os, sys, time; from caviar.scheduling.guard import set_guard; set_guard(500 * 2**20)\n"
+        "import os, subprocess, time; from caviar.scheduling.guard import set_guard; set_guard(400 * 2**20)\n"
         "shared = bytearray(b'x') * (300 * 2**20)\n"
-        "children = [os.fork() for _ in range(3)]\n"
-        "time.sleep(1.5)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code + shares], cwd=ROOT, timeout=150, check=False)
     assert ended.returncode == 0
 
 
 def test_a_worker_that_hangs_when_its_ray_has_gone_is_ended() -> None:
-    worker = "import time; from caviar.scheduling.guard import set_guard; set_guard(0); time.sleep(600)"
+    worker = (
+        "import time; from caviar.scheduling.guard import set_guard\n"
+        "set_guard(0); print('guarded', flush=True); time.sleep(600)"
+    )
     mark = f"orphan-{os.getpid()}"
     parent = (
-        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {worker!r}]); time.sleep(3)"
+        "import subprocess, sys\n"
+        f"worker = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=subprocess.PIPE, text=True)\n"
+        "print(worker.stdout.readline())"
     )
-    subprocess.run(
-        [sys.executable, "-c", parent], cwd=ROOT, env={**os.environ, "CAVIAR_TEST": mark}, check=True
+    ended = subprocess.run(
+        [sys.executable, "-c", parent],
+        cwd=ROOT,
+        env={**os.environ, "CAVIAR_TEST": mark},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    assert of(mark)
-    wait_until(lambda: not of(mark), 30)
+    assert ended.stdout.split() == ["guarded"]
+    wait_until(lambda: not of(mark))
 
 
-@pytest.mark.timeout(60)
+def test_it_is_ended_also_where_its_ray_had_gone_before_the_guard_began(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ray:
+        pass
+    with started(["sleep", "600"], dict(os.environ)) as worker:
+        watch(worker.pid, ray.pid, tmp_path)
+        assert worker.wait(150) == -signal.SIGKILL
+
+
+def watch(worker: int, parent: int, folder: Path) -> str:
+    """Have a process guarded from outside; the mark of its guard."""
+    mark = f"guarded-{worker}-{os.getpid()}"
+    command = [sys.executable, "-I", "-S", guard.__file__, str(worker), str(parent), "0", mark]
+    subprocess.run([*command, str(folder / "note")], check=True)
+    return mark
+
+
+@pytest.mark.timeout(150)
 def test_a_guard_does_not_hold_on_to_its_workers_streams() -> None:
     """A worker of Ray that ends waits until nobody can write to them, and its guard waits for its end."""
     code = (
@@ -165,20 +202,18 @@ study.run(runs={runs!r}, workers=2, progress=False)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_children_do_not_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SPAWNING.format(runs=str(tmp_path)))
     mark = f"driver-{os.getpid()}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CAVIAR_TEST": mark, "RAY_AUTH_MODE": "disabled"}
 
-    def sleeping() -> list[int]:
-        return [pid for pid in of(mark) if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
     with started([sys.executable, str(script)], environment) as driver:
-        wait_until(lambda: len(sleeping()) >= 4, 90)
+        wait_until(lambda: len(of(mark, "sleep")) >= 4, 300)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        wait_until(lambda: not sleeping(), 60)
+        wait_until(lambda: not of(mark, "sleep"), 300)
 
 
 @pytest.mark.slow
@@ -209,7 +244,5 @@ def test_a_function_that_takes_too_much_memory_fails_by_name_and_the_others_are_
 def test_a_worker_that_ends_before_its_guard_has_begun_leaves_no_guard(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
-    mark = f"ended-{os.getpid()}"
-    command = [sys.executable, "-I", "-S", guard.__file__, str(ended.pid), "0", mark, str(tmp_path / "note")]
-    subprocess.run(command, check=True)
-    wait_until(lambda: of(mark) == [])
+    mark = watch(ended.pid, os.getpid(), tmp_path)
+    wait_until(lambda: not of(mark))

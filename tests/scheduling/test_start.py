@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.cluster.local import session_of
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys
@@ -67,3 +71,57 @@ def test_an_interactive_prompt_lives_on(tmp_path: Path) -> None:
     ended = run(tmp_path, '    run_inline(study, Path("runs"))\n', "-i")
     assert ended.returncode == 0
     assert "InterruptedStudy: stopped" in ended.stderr
+
+
+CLOSING = """
+    from caviar.scheduling.start import run_study
+    from {module} import {backend} as Backend
+
+    class Closing(Backend):
+        def close(self):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            super().close()
+            print("closed", os.getpid())
+
+    def backend(dataset):
+        workers = Closing({arguments})
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as Ray does
+        return workers
+"""
+
+
+def test_signals_while_workers_are_closed_change_nothing(tmp_path: Path) -> None:
+    words = {"module": "caviar.scheduling.inline", "backend": "InlineBackend"}
+    main = CLOSING.format(arguments="study.objective, dataset", **words)
+    main += '    run_study(study, runs="runs", progress=False, backend=backend)\n'
+    ended = run(tmp_path, main)
+    assert ended.returncode == 130
+    assert ended.stdout.startswith("closed")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_signals_while_a_cluster_is_ended_leave_nothing_of_it(tmp_path: Path) -> None:
+    words = {"module": "caviar.scheduling.ray_backend", "backend": "RayBackend"}
+    main = CLOSING.format(arguments="study.objective, dataset, workers=1", **words)
+    main += """
+    import threading, time
+    from tests.objectives import Slow, bowl_study
+
+    def interrupt():
+        while not list(Path("runs").glob("bowl/trials/part-*.parquet")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    study = bowl_study(rounds=(6000,), objective=Slow())
+    run_study(study, runs="runs", progress=False, backend=backend)
+"""
+    ended = run(tmp_path, main)
+    assert ended.returncode == 130, ended.stderr
+    closed, pid = ended.stdout.split()[-2:]
+    assert closed == "closed"
+    assert not session_of(int(pid))
+    assert "Traceback" not in ended.stderr

@@ -22,7 +22,7 @@ test-all: $(VENV)/installed-dev ## the slow suites: kills, endurance
 	$(BIN)/pytest -q -m slow
 
 figures: $(VENV)/installed-dev ## draw the figures of the README from a finished digits run
-	$(BIN)/python experiments/analyse_digits.py
+	$(BIN)/python experiments/analyse_digits.py --figures experiments/figures
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,10 +30,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV): two gigabytes, some minutes the first time"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV): two gigabytes, some minutes the first time"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/installed
 

@@ -1,6 +1,6 @@
 """What a finished search can tell: a run is pandas frames, and questions are a few lines each.
 
-    python experiments/analyse_digits.py [runs/digits] [--figures experiments/figures]
+    python experiments/analyse_digits.py [runs/digits] [--figures figures]
 
 Asks of the digits search: which hyperparameters mattered? what did narrowing buy? how did the best learn?
 """
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "run", nargs="?", default="runs/digits", help="a finished run of experiments/digits.py"
     )
-    parser.add_argument("--figures", type=Path, default=Path("experiments/figures"), help="where figures go")
+    parser.add_argument("--figures", type=Path, default=Path("figures"), help="where figures go")
     options = parser.parse_args()
     run = cv.load(options.run)
     trials = run.trials[run.trials["stage"] == "search"].copy()
@@ -119,7 +119,7 @@ def draw(
     try:
         import matplotlib
     except ImportError:
-        sys.exit("the figures need matplotlib: pip install 'caviar[figures]'")
+        sys.exit("the figures need matplotlib: `make figures` installs it, or pip install matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -167,11 +167,11 @@ def draw(
     best = set(trials.nlargest(10, "value")["trial"])
     for number, curve in curves[curves["stage"] == "search"].groupby("trial"):
         style = (
-            {"color": "#c1272d", "lw": 1.2, "zorder": 2} if number in best else {"color": "0.85", "lw": 0.4}
+            {"color": "#c1272d", "lw": 1.2, "zorder": 3} if number in best else {"color": "0.85", "lw": 0.4}
         )
         right.plot(curve["epoch"].astype(int), curve["dev_loss"].astype(float), **style)
     right.set(
-        title="how the best ten learnt (red)", xlabel="epoch", ylabel="dev loss", yscale="log", ylim=(0.02, 5)
+        title="how the best ten learnt (red)", xlabel="epoch", ylabel="dev loss", yscale="log", ylim=(0.01, 5)
     )
     figure.savefig(folder / "digits_analysis.png", dpi=130)
     print(f"figures: {folder}/digits_rounds.png, {folder}/digits_analysis.png")

@@ -17,6 +17,8 @@ from caviar.trial import Outcome, Stage
 
 WIDTH = 118
 """Columns, where the output is no terminal."""
+MOST_CAUSES = 4
+"""Of failures, so many are told."""
 
 
 def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:
@@ -67,6 +69,7 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
         yield Text(f"  caviar resume {run.location.typed}")
     if not trials.empty:
         yield _rounds_table(run)
+        yield from _failures(trials)
         yield from _every_round(run) if every_round else _narrowing(run)
         yield _time(trials)
     best = run.best
@@ -109,6 +112,18 @@ def _rounds_table(run: Run) -> Table:
     return table
 
 
+def _failures(trials: pd.DataFrame) -> Iterator[Text]:
+    """Why trials failed: the most frequent causes."""
+    causes = trials.loc[trials["outcome"] == Outcome.FAILED, "failure"].value_counts()
+    if causes.empty:
+        return
+    shown = [f"{count:,} x {cause}" for cause, count in causes.head(MOST_CAUSES).items()]
+    others = int(causes.iloc[MOST_CAUSES:].sum())
+    if others:
+        shown.append(f"{others:,} for other reasons (the column failure of the trials)")
+    yield Text("\nfailed: " + "\n        ".join(shown))
+
+
 def _stage_name(run: Run, stage: str, number: int) -> str:
     return f"heat {number - len(run.study['rounds'])}" if stage == Stage.CONFIRMATION else stage
 
@@ -138,8 +153,8 @@ def _every_round(run: Run) -> Iterator[RenderableType]:
     for number, rows in decided.groupby("round"):
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
         for row in rows[rows["action"] != "kept"].to_dict(orient="records"):
-            words = escape(f"{row['before']} -> {row['after']}")
-            table.add_row(f"  {row['parameter']}", row["action"], words, Text(row["reason"], style="dim"))
+            after = escape(row["after"])  # what was before is told of the round before
+            table.add_row(f"  {row['parameter']}", row["action"], after, Text(row["reason"], style="dim"))
         width = rows["width"].iloc[0]
         yield Group(Text(f"\nround {number}, which drew {_where(run, width)}"), table)
         kept = ", ".join(rows.loc[rows["action"] == "kept", "parameter"])
@@ -173,9 +188,8 @@ def _winner(run: Run, best: Best) -> RenderableType:
         spread = (
             f" (95 % interval {low:.4f} .. {min(high, 1.0) if metric.endswith('accuracy') else high:.4f})"
         )
-    lines.append(
-        f"confirmed {metric}: {best.value:.4f}, the mean of {best.seeds} fresh trainings in the last heat{spread}"
-    )
+    trainings = "one fresh training" if best.seeds == 1 else f"the mean of {best.seeds} fresh trainings"
+    lines.append(f"confirmed {metric}: {best.value:.4f}, {trainings} in the last heat{spread}")
     if best.test_accuracy is not None and best.test_interval is not None:
         low, high = best.test_interval
         lines.append(

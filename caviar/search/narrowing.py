@@ -179,7 +179,7 @@ def _decide_interval(name: str, before: Region, after: Region) -> Decision:
     values: Sequence[Any] = after.near[name]
     counts = _by_quarter(whole, values)
     span = whole.text(min(values)) if min(values) == max(values) else _span(whole, min(values), max(values))
-    reason = f"the best {len(values)} lie in {span} ({', '.join(map(str, counts))} by quarter)"
+    reason = f"the best {len(values)}: {span} ({' '.join(map(str, counts))} by quarter)"
     best, (low, high), margin = whole.coordinate(values[0]), old.ends, EDGE * old.width
     if new.low < old.low or new.high > old.high:
         ends = [end for end, opens in _opened(old, new).items() if opens]

@@ -59,7 +59,7 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Value]], list[float | Non
 def test_it_is_told_how_many_of_the_elite_lie_where() -> None:
     _, decision = on_line([0.1, 0.2, 0.3, 0.9, *[0.5] * 20], rule=Narrowing(elite=0.06, least_elite=4))
     assert decision.counts == (2, 1, 0, 1)
-    assert "the best 4 lie in 0.1 .. 0.9 (2, 1, 0, 1 by quarter)" in decision.reason
+    assert "the best 4: 0.1 .. 0.9 (2 1 0 1 by quarter)" in decision.reason
 
 
 def test_a_best_trial_far_from_the_last_range_is_said_to_be_a_find_of_exploration() -> None:
@@ -107,7 +107,7 @@ def test_the_next_round_draws_around_the_best() -> None:
     assert region.trials == (0, 1, 2, 3)
     assert decision.action == "narrowed"
     assert (decision.elite, decision.elite_low, decision.elite_high, decision.best) == (4, 0.48, 0.52, 0.5)
-    assert "the best 4 lie in 0.48 .. 0.52" in decision.reason
+    assert "the best 4: 0.48 .. 0.52" in decision.reason
 
 
 def test_two_good_places_are_kept_without_the_ground_between() -> None:

@@ -54,7 +54,7 @@ class Interval:
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", plain_value(self.low))
         object.__setattr__(self, "high", plain_value(self.high))
-        where = f"{'integer ' if self.integer else ''}{self.scale}({self.low!r}, {self.high!r})"
+        where = self._as_typed()
         for bound in (self.low, self.high):
             if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
                 raise SpaceError(f"{where}: bounds must be finite numbers, not {bound!r}")
@@ -74,6 +74,13 @@ class Interval:
             raise SpaceError(f"{where}: a log scale has no zero; the lower bound must be above 0")
         if self.scale == "reverse_log" and not (self.low >= 0 and self.high < 1):
             raise SpaceError(f"{where}: a reverse_log scale lies in 0 <= x < 1")
+
+    def _as_typed(self) -> str:
+        """What the user wrote to make it."""
+        if not self.integer:
+            return f"{self.scale}({self.low!r}, {self.high!r})"
+        scale = "" if self.scale == "linear" else f', scale="{self.scale}"'
+        return f"integer({self.low!r}, {self.high!r}{scale})"
 
     def coordinate(self, x: float) -> float:
         """Where x lies on the scale (see the table above)."""

@@ -146,10 +146,16 @@ def test_an_interval_holds_its_bounds_and_no_booleans() -> None:
         (lambda: log(-1.0, 1.0), ["log(-1.0, 1.0)", "above 0"]),
         (lambda: reverse_log(0.9, 1.0), ["reverse_log(0.9, 1.0)", "0 <= x < 1"]),
         (lambda: reverse_log(-0.1, 0.9), ["reverse_log(-0.1, 0.9)", "0 <= x < 1"]),
-        (lambda: integer(1, 2.5), ["integer linear(1, 2.5)", "whole"]),  # type: ignore[arg-type]
-        (lambda: integer(0, 8, scale="log"), ["integer log(0, 8)", "above 0"]),
-        (lambda: integer(0, 1, scale="reverse_log"), ["integer reverse_log(0, 1)", "linear or log"]),
-        (lambda: integer(1, 2, scale="cubic"), ["integer cubic(1, 2)", "linear, log, reverse_log"]),  # type: ignore[arg-type]
+        (lambda: integer(1, 2.5), ["integer(1, 2.5): ", "whole"]),  # type: ignore[arg-type]
+        (lambda: integer(0, 8, scale="log"), ['integer(0, 8, scale="log"): ', "above 0"]),
+        (
+            lambda: integer(0, 1, scale="reverse_log"),
+            ['integer(0, 1, scale="reverse_log"): ', "linear or log"],
+        ),
+        (
+            lambda: integer(1, 2, scale="cubic"),  # type: ignore[arg-type]
+            ['integer(1, 2, scale="cubic"): ', "linear, log, reverse_log"],
+        ),
     ],
 )
 def test_a_range_that_cannot_be_is_refused_by_its_name(make: Callable[[], Any], words: list[str]) -> None:

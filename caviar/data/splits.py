@@ -7,6 +7,7 @@ Shape legend: N rows, D features.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,9 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from caviar.data.features import Columns, finite, listed, row_place
 from caviar.errors import DataError
 
 Preprocess = Literal["standardize", "scale", "none"]
+_MANY = 10
+"""More numbers than so, most of them rare, are hardly names of classes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +61,8 @@ class Dataset:
     labels: npt.NDArray[Any]
     """The same as they stood in the data: numbers, booleans or strings."""
     preprocessing: Preprocessing
+    feature_names: tuple[str, ...] | None = None
+    """What the columns of a table are called; None where the data were arrays."""
     fingerprint: str
     """SHA-256 over all rows, classes and splits: two data sets with the same one are the same."""
 
@@ -74,6 +80,7 @@ def split(
     name: str,
     x: npt.NDArray[np.generic],
     y: npt.NDArray[np.generic],
+    columns: Columns | None = None,
     *,
     shares: Sequence[float] = (0.6, 0.2, 0.2),
     seed: int = 0,
@@ -85,6 +92,7 @@ def split(
         name: for messages and `study.json`.
         x: features (N, D), finite numbers; images of any shape (N, ...) are flattened.
         y: classes (N,), of any type that sorts.
+        columns: of the table that both are from.
         shares: of train, dev and test; they sum to one.
         seed: of the split alone, so that studies with other seeds see the same splits.
         preprocess: "standardize" (mean 0, deviation 1), "scale" (into -1..1 or 0..1 by the largest
@@ -94,10 +102,14 @@ def split(
         DataError: shapes that do not fit, values that are not finite, classes that are missing or of
             several kinds, one class only, a class too rare.
     """
-    x_ND, y_N, labels = _checked(name, x, y)
+    x_ND, y_N, labels = _checked(name, x, y, columns)
     if len(shares) != 3 or not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):  # NaN is neither
         raise DataError(f"{name}: split={tuple(shares)} must be three shares above 0 that sum to 1")
-    train, dev, test = _stratified(name, y_N, shares, seed)
+    try:
+        train, dev, test = _stratified(y_N, shares, seed)
+    except ValueError as error:
+        subject = (columns and columns.target) or "y"
+        raise DataError(f"{name}: {_why_too_few(subject, labels, y_N, shares)}") from error
     preprocessing = _preprocessing(name, x_ND[train], preprocess)
     parts = {
         part: Split(preprocessing.apply(x_ND[rows]), np.ascontiguousarray(y_N[rows]))
@@ -112,13 +124,14 @@ def split(
         classes=classes,
         labels=labels,
         preprocessing=preprocessing,
+        feature_names=columns.features if columns else None,
         fingerprint=digest.hexdigest(),
         **parts,
     )
 
 
 def _checked(
-    name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]
+    name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic], columns: Columns | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[Any]]:
     import pandas as pd
 
@@ -129,21 +142,15 @@ def _checked(
         )
     if x[:1].size == 0:
         raise DataError(f"{name}: there are no rows or no features: {x.shape}")
-    try:
-        with np.errstate(over="ignore"):  # what is too large for float32 is found below
-            x_ND = x.reshape(len(x), -1).astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: the features must be numbers ({error})") from error
-    bad = np.argwhere(~np.isfinite(x_ND))
-    if len(bad):
-        row, column = bad[0]
-        raise DataError(
-            f"{name}: {len(bad)} values are missing or not finite, the first in row {row}, column {column}; "
-            "fill or drop them first"
-        )
+    x_ND = finite(name, x, columns)
     missing = np.flatnonzero(pd.isna(y))
     if len(missing):
-        raise DataError(f"{name}: {len(missing)} classes are missing, the first in row {missing[0]}")
+        place = row_place(missing[0], columns)
+        raise DataError(
+            f"{name}: 1 class is missing, in {place}; drop the row"
+            if len(missing) == 1
+            else f"{name}: {len(missing)} classes are missing, the first in {place}; drop the rows"
+        )
     try:
         names, y_N = np.unique(y, return_inverse=True)
     except TypeError as error:
@@ -155,19 +162,39 @@ def _checked(
 
 
 def _stratified(
-    name: str, y_N: npt.NDArray[np.int64], shares: Sequence[float], seed: int
+    y_N: npt.NDArray[np.int64], shares: Sequence[float], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Train, dev and test rows; a ValueError where there are too few."""
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(y_N))
-    try:
-        train, rest = train_test_split(rows, train_size=shares[0], stratify=y_N, random_state=seed)
-        dev, test = train_test_split(
-            rest, train_size=shares[1] / (shares[1] + shares[2]), stratify=y_N[rest], random_state=seed
-        )
-    except ValueError as error:
-        raise DataError(f"{name}: cannot split {len(y_N)} rows: {error}") from error
+    train, rest = train_test_split(rows, train_size=shares[0], stratify=y_N, random_state=seed)
+    dev, test = train_test_split(
+        rest, train_size=shares[1] / (shares[1] + shares[2]), stratify=y_N[rest], random_state=seed
+    )
     return np.sort(train), np.sort(dev), np.sort(test)
+
+
+def _why_too_few(
+    subject: str, labels: npt.NDArray[Any], y_N: npt.NDArray[np.int64], shares: Sequence[float]
+) -> str:
+    """What keeps rows from being split, in words."""
+    needed = [1 / share for share in shares] + [2 / (shares[1] + shares[2])]
+    least = math.ceil(max(needed) - 1e-9)  # each part gets a row of a class, and dev and test together two
+    counts = np.bincount(y_N)
+    rare = np.flatnonzero(counts < least)
+    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(rare) > len(labels) / 2:
+        return (
+            f"{subject} looks like a number to predict, not a class: "
+            f"it has {len(labels)} different values in {len(y_N)} rows"
+        )
+    split = f"each class needs at least {least} to be split by split={tuple(shares)}"
+    if len(rare) == 1:
+        (count,) = counts[rare]
+        return f"class {listed(labels[rare])} has only {count} row{'s' if count > 1 else ''}; {split}"
+    if len(rare):
+        return f"{len(rare)} classes have too few rows: {listed(labels[rare], most=3)}; {split}"
+    return f"{len(y_N)} rows of {len(labels)} classes are too few to be split by split={tuple(shares)}"
 
 
 def _preprocessing(name: str, x_ND: npt.NDArray[np.float32], kind: Preprocess) -> Preprocessing:

@@ -1,6 +1,6 @@
 """The network that a study hands over: `best/` in its run directory.
 
-best.json     which trial, its params, how it was confirmed, its test score
+best.json     which trial, its params, how it was confirmed, its test score, the names of the features
 network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
 inputs.npz    shift and scale of the features, and the names of the classes
 """
@@ -9,12 +9,13 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from caviar.data.features import Columns, as_table, columns_by_name, finite, listed, table_values
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
 from caviar.records.files import read_json, understood, write_json
@@ -22,6 +23,8 @@ from caviar.records.location import Location
 from caviar.trial import Value
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from caviar.training.engine import State
     from caviar.training.reference import Network
 
@@ -36,6 +39,7 @@ _BEST = {
     "test_accuracy": _NUMBER | None,
     "test_interval": list | None,
     "test_rows": int | None,
+    "feature_names": list | None,
 }
 """What `best.json` says."""
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -61,6 +65,8 @@ class Best:
     """95 % confidence interval of it, for so many test rows."""
     test_rows: int | None = None
     fixed: Mapping[str, Value] = field(default_factory=dict)
+    feature_names: tuple[str, ...] | None = None
+    """What the columns of the table were called; None where the data were arrays."""
     location: Location | None = None
     """Its folder."""
 
@@ -87,39 +93,57 @@ class Best:
             ) from error
         return network.eval()
 
-    def predict(self, x: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+    def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
         """The class of each row, as it stood in the data.
 
         Args:
-            x: features as they were in the data, (N, D) or images (N, ...), not preprocessed.
+            x: features as they were in the data, not preprocessed. Of a DataFrame the columns are taken by name, in
+                whatever order they stand; others, such as the class, are left out. An array (N, D), or images
+                (N, ...), has its columns in the order of the data; so has a DataFrame where the data were arrays.
 
         Returns:
             Classes (N,).
 
         Raises:
-            DataError: rows of another shape than those in the data.
+            DataError: a column that is missing or not numbers, rows of another shape than those in the data, or
+                values that are missing or not finite.
         """
         import torch
 
         inputs = self._inputs()
-        x = np.asarray(x)
-        features = len(inputs["shift"])
-        if x.ndim < 2 or (len(x) and x[0].size != features):
-            raise DataError(f"predict: rows must have {features} features, (N, {features}), not {x.shape}")
-        x_ND = Preprocessing(inputs["shift"], inputs["scale"]).apply(x.reshape(len(x), features))
+        preprocessing = Preprocessing(inputs["shift"], inputs["scale"])
+        x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
         with torch.no_grad():
             z_NC = self.network()(torch.from_numpy(x_ND))
         return np.asarray(inputs["classes"][z_NC.argmax(dim=1).numpy()])
+
+    def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float32]:
+        """As they were in the data."""
+        table, names = as_table(x), self.feature_names
+        if table is not None and names is not None:
+            table = columns_by_name("predict", table, names)
+        x = np.asarray(x) if table is None else table_values("predict", table)
+        if x.ndim < 2 or (len(x) and x[0].size != n_features):
+            which = f" ({listed(names)})" if names else ""
+            raise DataError(
+                f"predict: rows must have {n_features} features{which}, (N, {n_features}), not {x.shape}"
+            )
+        return finite("predict", x.reshape(len(x), n_features), Columns(names) if names else None)
 
     def _inputs(self) -> Arrays:
         content = self._read("inputs.npz")
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in ("shift", "scale", "classes")}
+                inputs = {name: arrays[name] for name in ("shift", "scale", "classes")}
         except (ValueError, TypeError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise DamagedError(
                 f"{self._file('inputs.npz')} is damaged: it does not say how features are scaled"
             ) from error
+        if self.feature_names is not None and len(self.feature_names) != len(inputs["shift"]):
+            raise DamagedError(
+                f"{self._file('inputs.npz')} is damaged: it does not scale the features that best.json names"
+            )
+        return inputs
 
     def _file(self, name: str) -> Location:
         if self.location is None or not (self.location / name).is_file():
@@ -141,6 +165,7 @@ def write_best(folder: Location, best: Best, state: "State | None", dataset: Dat
         from caviar.training.recipe import recipe_from
         from caviar.training.reference import trained_network
 
+        best = replace(best, feature_names=dataset.feature_names)
         network = trained_network(recipe_from({**best.fixed, **best.params}), state)
         weights, inputs = io.BytesIO(), io.BytesIO()
         torch.save(network.state_dict(), weights)
@@ -163,4 +188,7 @@ def read_best(folder: Location) -> Best | None:
             if plain[name] is not None:
                 low, high = plain[name]
                 plain[name] = float(low), float(high)
-        return Best(location=folder, **plain)
+        names = plain.pop("feature_names")
+        if names is not None and not all(isinstance(name, str) for name in names):
+            raise ValueError(f"feature_names is {names!r}")
+        return Best(location=folder, feature_names=None if names is None else tuple(names), **plain)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from caviar.errors import RunError
 from caviar.records import schema
@@ -29,10 +30,26 @@ _ROUND = {
 }
 """What `rounds.json` says of each round, at least."""
 
-_ROUND_COLUMNS = [
-    *("round", "trials", "epochs", "width", "parameter", "low", "high", "options", "action", "before"),
-    *("after", "elite", "elite_low", "elite_high", "counts", "best", "reason"),
-]
+_ROUND_COLUMNS = {
+    "round": pa.int64(),
+    "trials": pa.int64(),
+    "epochs": pa.int64(),
+    "width": pa.float64(),
+    "parameter": pa.string(),
+    "low": pa.float64(),
+    "high": pa.float64(),
+    "options": None,
+    "action": pa.string(),
+    "before": pa.string(),
+    "after": pa.string(),
+    "elite": pa.int64(),
+    "elite_low": pa.float64(),
+    "elite_high": pa.float64(),
+    "counts": None,
+    "best": None,
+    "reason": pa.string(),
+}
+"""The types of the columns of `Run.rounds`; None for objects: lists, and values of several kinds."""
 
 
 class Run:
@@ -105,13 +122,16 @@ class Run:
         """One row a round and parameter: where it is drawn, what was done to it, and why.
 
         `width` is the length of the stretch around a value of the elite, as a share of the whole range; `counts` says
-        how the elite is spread, such as how many took each of a choice's `options`.
+        how the elite is spread, such as how many took each of a choice's `options`. Columns of one kind have Arrow
+        types, as those of `trials` do; `options`, `counts` and `best` hold objects.
         """
         file = self.location / "rounds.json"
         rounds = read_json(file, [_ROUND]) if file.is_file() else []
         with understood(file):
             rows = [row for entry in rounds for row in _round_rows(entry)]
-            return pd.DataFrame(rows, columns=_ROUND_COLUMNS)
+            return pd.DataFrame(
+                {name: _cells([row[name] for row in rows], kind) for name, kind in _ROUND_COLUMNS.items()}
+            )
 
     @property
     def best(self) -> Best | None:
@@ -172,6 +192,13 @@ def _round_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _cells(values: list[Any], kind: pa.DataType | None) -> pd.Series:
+    """A column of `rounds`."""
+    if kind is None:
+        return pd.Series(values, dtype=object)
+    return pd.Series(pd.array(pa.array(values, kind), dtype=pd.ArrowDtype(kind)))
 
 
 def _text(domain: dict[str, Any] | None) -> str:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from caviar.data import sources
 from caviar.data.splits import Dataset, Preprocess, split
 from caviar.errors import StudyError
@@ -27,7 +25,7 @@ class Classifier(Objective):
 
     Args:
         data: "sklearn:digits" (or iris, wine, breast_cancer), a path to a .csv, .parquet or .npz file,
-            or a pair of arrays (x, y).
+            or a pair of arrays (x, y); x may be a DataFrame.
         target: the class column of a table.
         split: shares of train, dev and test.
         split_seed: of the split alone.
@@ -82,11 +80,13 @@ class Classifier(Objective):
         return adapt(space, self.fixed)
 
     def load(self) -> Dataset:
-        arrays = self.data if isinstance(self.data, tuple) else sources.read(self.data, self.target)
+        if isinstance(self.data, tuple):
+            rows = sources.given(self.data[0], self.data[1])
+        else:
+            rows = sources.read(self.data, self.target)
         return split(
             self._data_name,
-            np.asarray(arrays[0]),
-            np.asarray(arrays[1]),
+            *rows,
             shares=self.split,
             seed=self.split_seed,
             preprocess=self.preprocess,

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from caviar.data.sources import SKLEARN, read
+from caviar.data.sources import SKLEARN, given, read
 from caviar.data.splits import split
 from caviar.errors import DataError, StudyError
 
@@ -32,7 +32,7 @@ def refused(source: str | Path, target: str | None = None) -> str:
     ],
 )
 def test_the_data_sets_inside_scikit_learn(name: str, shape: tuple[int, int], classes: int) -> None:
-    x, y = read(f"sklearn:{name}")
+    x, y, _ = read(f"sklearn:{name}")
     assert x.shape == shape
     assert y.shape == shape[:1]
     assert len(np.unique(y)) == classes
@@ -58,14 +58,14 @@ def test_a_table_gives_its_class_column_and_the_others_in_order(
 ) -> None:
     path = write(tmp_path / f"animals{kind}", TABLE.rename(columns={"label": column}))
     for source in (path, str(path)):
-        x, y = read(source)
+        x, y, _ = read(source)
         assert x.tolist() == [[1.5, 1.0], [2.5, 2.0], [3.5, 3.0], [4.5, 4.0]]
         assert list(y) == ["cat", "dog", "cat", "dog"]
 
 
 def test_the_class_column_can_be_named_and_may_be_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "animals.csv", TABLE.drop(columns="label"))
-    x, y = read(path, target="count")
+    x, y, _ = read(path, target="count")
     assert x.tolist() == [[1.5], [2.5], [3.5], [4.5]]
     assert y.tolist() == [1, 2, 3, 4]
 
@@ -79,16 +79,65 @@ def test_a_table_can_be_split(tmp_path: Path) -> None:
 def test_an_npz_file_holds_x_and_y(tmp_path: Path) -> None:
     images, y = np.arange(24.0).reshape(6, 2, 2), np.arange(6) % 2
     np.savez(tmp_path / "images.npz", x=images, y=y, more=[1])
-    read_x, read_y = read(tmp_path / "images.npz")
+    read_x, read_y, columns = read(tmp_path / "images.npz")
     assert np.array_equal(read_x, images)
     assert np.array_equal(read_y, y)
+    assert columns is None
 
 
-def test_a_file_keeps_missing_values_for_the_split_to_refuse(tmp_path: Path) -> None:
-    path = tmp_path / "holes.csv"
-    path.write_text("a,label\n1,x\n,y\n3,x\n4,y\n")
-    with pytest.raises(DataError, match="row 1, column 0"):
+def why_not_split(path: Path) -> str:
+    """What is wrong with the rows of this file."""
+    with pytest.raises(DataError) as error:
         split("holes", *read(path))
+    return str(error.value)
+
+
+def test_a_missing_value_of_a_table_is_found_by_the_name_of_its_column_and_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "holes.csv"
+    path.write_text("a,label,b\n1,x,1\n2,y,\n3,x,3\n4,y,4\n")
+    assert why_not_split(path) == (
+        "holes: 1 value is missing or not finite, in row 1 (line 3 of the file), column b; "
+        "fill it or drop its row first"
+    )
+    path.write_text("a,label,b\n1,x,1\n2,y,2\n3,x,inf\n,y,4\n")
+    assert "2 values are missing or not finite, the first in row 2 (line 4 of the file), column b" in (
+        why_not_split(path)
+    )
+    pd.read_csv(path).to_parquet(tmp_path / "holes.parquet")
+    assert "the first in row 2, column b" in why_not_split(tmp_path / "holes.parquet")
+
+
+def test_no_line_is_named_where_a_row_is_not_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "holes.csv"
+    path.write_text("a,label\n1,x\n\n2,y\n3,x\n,y\n")
+    assert "in row 3, column a" in why_not_split(path)
+    path.write_text('a,label\n1,"x\nx"\n2,y\n3,x\n,y\n')
+    assert "in row 3, column a" in why_not_split(path)
+
+
+@pytest.mark.parametrize("kind", ["Int64", "double[pyarrow]"])
+def test_a_missing_number_of_any_type_is_a_missing_value(tmp_path: Path, kind: Any) -> None:
+    table = TABLE.assign(count=pd.array([1, None, 3, 4], dtype=kind))
+    assert "in row 1, column count" in why_not_split(write(tmp_path / "holes.parquet", table))
+
+
+def test_features_keep_the_names_that_a_source_gives_them(tmp_path: Path) -> None:
+    for kind in (".csv", ".parquet"):
+        path = write(tmp_path / f"animals{kind}", pd.concat([TABLE] * 10))
+        assert split("animals", *read(path)).feature_names == ("width", "count")
+    x, y = TABLE[["count", "width"]], TABLE["label"]
+    assert split("animals", *given(pd.concat([x] * 10), [*y] * 10)).feature_names == ("count", "width")
+    assert split("animals", *given([[1], [2]] * 10, ["a", "b"] * 10)).feature_names is None
+    iris = split("iris", *read("sklearn:iris")).feature_names
+    assert iris is not None
+    assert iris[0] == "sepal length (cm)"
+
+
+def test_a_frame_that_a_program_holds_is_refused_like_a_table() -> None:
+    with pytest.raises(DataError, match="columns that are not numbers: label; encode or drop them"):
+        given(TABLE, TABLE["label"])
+    with pytest.raises(DataError, match="several columns are called a"):
+        given(pd.DataFrame(np.zeros((4, 3)), columns=["a", "b", "a"]), TABLE["label"])
 
 
 @pytest.mark.parametrize("source", ["digits", "rows.xlsx", "sklearn", "", "rows.csv.gz", "openml:61"])
@@ -131,9 +180,8 @@ def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [".csv", ".parquet"])
 def test_the_class_column_must_be_there_and_clear(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"animals{kind}", TABLE)
-    message = refused(path, target="species")
-    assert "target=" in message
-    assert "width, label, count" in message
+    assert "there is no column 'species' (there are width, label, count)" in refused(path, target="species")
+    assert "no column 'lable': did you mean 'label'? (there are width," in refused(path, target="lable")
     unclear = write(tmp_path / f"unclear{kind}", TABLE.assign(target=1))
     assert "say which column is the class" in refused(unclear)
     nameless = write(tmp_path / f"nameless{kind}", TABLE.rename(columns={"label": "kind"}))
@@ -158,7 +206,7 @@ def test_row_numbers_that_pandas_wrote_are_no_feature(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [".csv", ".parquet"])
 def test_booleans_are_zero_and_one(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"animals{kind}", TABLE.assign(tame=[True, False, False, True]))
-    x, _ = read(path)
+    x, _, _ = read(path)
     assert x[:, 2].tolist() == [1.0, 0.0, 0.0, 1.0]
 
 
@@ -168,10 +216,30 @@ def test_what_names_no_source_is_refused_with_what_to_write() -> None:
         read(arrays)
 
 
-@pytest.mark.parametrize("kind", [".csv", ".parquet"])
-def test_missing_classes_are_refused(kind: str, tmp_path: Path) -> None:
+def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
+    table = pd.DataFrame({f"c{number}": [1] for number in range(500)})
+    message = refused(write(tmp_path / "wide.csv", table))
+    assert message.endswith("there are c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 490 more")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [(".csv", r"row 1 \(line 3 of the file\)"), (".parquet", "row 1")]
+)
+def test_missing_classes_are_refused(kind: str, place: str, tmp_path: Path) -> None:
     table = TABLE.assign(label=pd.Series(["cat", None, "cat", "dog"]))
-    assert "the class column label has missing values" in refused(write(tmp_path / f"holes{kind}", table))
+    with pytest.raises(DataError, match=f"1 class is missing, in {place}; drop the row"):
+        split("holes", *read(write(tmp_path / f"holes{kind}", table)))
+
+
+def test_a_class_column_of_numbers_to_predict_is_refused_by_its_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"rooms": random.integers(1, 9, 400), "price": random.normal(size=400)})
+    path = write(tmp_path / "houses.csv", table)
+    with pytest.raises(DataError) as error:
+        split("houses.csv", *read(path, target="price"))
+    assert str(error.value) == (
+        "houses.csv: price looks like a number to predict, not a class: it has 400 different values in 400 rows"
+    )
 
 
 def test_an_npz_file_with_other_names_is_refused(tmp_path: Path) -> None:

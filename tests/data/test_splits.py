@@ -205,8 +205,37 @@ def test_the_fingerprint_is_that_of_rows_classes_and_splits() -> None:
         (np.array([["a", "b"]] * 6), np.arange(6) % 2, "the features must be numbers"),
         (np.array([[{}, 1]] * 6, dtype=object), np.arange(6) % 2, "the features must be numbers"),
         (np.zeros((6, 2)), np.full(6, 7), "there is only one class (7)"),
-        (np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1]), "cannot split 6 rows: "),
-        (np.zeros((4, 2)), np.arange(4) % 2, "cannot split 4 rows: "),
+        (
+            np.zeros((6, 2)),
+            np.array([0, 0, 0, 0, 0, 1]),
+            "class 1 has only 1 row; each class needs at least 5 to be split by split=(0.6,",
+        ),
+        (
+            np.zeros((4, 2)),
+            np.arange(4) % 2,
+            "2 classes have too few rows: 0, 1; each class needs at least 5",
+        ),
+        (np.zeros((12, 2)), np.array([0] * 8 + [1] * 2 + [2] * 2), "2 classes have too few rows: 1, 2; each"),
+        (
+            np.zeros((60, 2)),
+            np.arange(60) % 40,
+            "y looks like a number to predict, not a class: it has 40 different",
+        ),
+        (
+            np.zeros((60, 2)),
+            np.arange(60).astype(str),
+            "60 classes have too few rows: 0, 1, 10 and 57 more; each",
+        ),
+        (
+            np.zeros((20, 2)),
+            np.array(["a", "b"] * 9 + ["a", "word " * 99]),
+            "class word word word word word word word wo... has only 1 row",
+        ),
+        (
+            np.zeros((20, 2)),
+            np.array([0.0, np.nan] + [1.0] * 18),
+            "1 class is missing, in row 1; drop the row",
+        ),
         (
             np.zeros((20, 2)),
             np.array([0.0, 1.0, np.nan, 1.0] * 5),
@@ -227,11 +256,30 @@ def test_rows_that_cannot_be_learned_from_are_refused(x: Array, y: Array, senten
     assert sentence in str(refused.value)
 
 
+@given(st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20)), st.integers(2, 30), st.data())
+def test_as_many_rows_of_each_class_as_are_asked_for_are_enough(
+    parts: tuple[int, int, int], classes: int, data: st.DataObject
+) -> None:
+    shares = tuple(part / sum(parts) for part in parts)
+    with pytest.raises(DataError, match="each class needs at least") as refused:
+        numbered(np.arange(2) % 2, shares=shares)
+    found = re.search(r"at least (\d+) ", str(refused.value))
+    assert found is not None
+    sizes = data.draw(st.lists(st.integers(int(found[1]), 60), min_size=classes, max_size=classes))
+    numbered(np.repeat(np.arange(classes), sizes), shares=shares)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
 def test_a_missing_value_is_found_by_row_and_column(bad: float) -> None:
     """1e300 is finite, but not for a network in float32."""
     x, y = rows()
-    x[17, 2] = x[40, 0] = bad
+    x[17, 2] = bad
+    with pytest.raises(
+        DataError,
+        match="mine: 1 value is missing or not finite, in row 17, column 2; fill it or drop its row",
+    ):
+        split("mine", x, y)
+    x[40, 0] = bad
     with pytest.raises(
         DataError, match="mine: 2 values are missing or not finite, the first in row 17, column 2"
     ):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -99,6 +100,31 @@ def test_columns_keep_their_types_beside_empty_cells(run: Run) -> None:
     assert types["trial"] == types["confirms"] == "int64[pyarrow]"
     assert types["value"] == types["params_beta"] == "double[pyarrow]"
     assert types["outcome"] == types["params_method"] == "string[pyarrow]"
+
+
+def test_the_columns_of_rounds_have_the_types_of_those_of_trials_but_for_what_is_of_several_kinds(
+    run: Run, tmp_path: Path
+) -> None:
+    ledger(tmp_path)
+    for rounds in (run.rounds, load(tmp_path / "run").rounds):
+        types = rounds.dtypes.astype(str)
+        assert set(types[["round", "trials", "epochs", "elite"]]) == {"int64[pyarrow]"}
+        assert set(types[["width", "low", "high", "elite_low", "elite_high"]]) == {"double[pyarrow]"}
+        assert set(types[["parameter", "action", "before", "after", "reason"]]) == {"string[pyarrow]"}
+        assert set(types[["options", "counts", "best"]]) == {"object"}
+    declared = run.rounds[run.rounds["action"] == "declared"]
+    assert set(declared["elite"]) == set(declared["before"]) == {pd.NA}
+
+
+@pytest.mark.parametrize("hostile", [[], {}, [[[]]], "3", 1e308, 2**70])
+def test_rounds_that_hold_something_else_are_damaged(run: Run, hostile: Any) -> None:
+    file = run.path / "rounds.json"
+    written = json.loads(file.read_text())
+    decision = next(d for entry in written for d in entry["decisions"])
+    decision["elite"] = hostile
+    file.write_text(json.dumps(written))
+    with pytest.raises(DamagedError, match=r"rounds\.json is damaged"):
+        load(run.path).rounds  # noqa: B018
 
 
 def test_the_frames_of_a_run_that_never_began_are_empty_but_have_their_columns(tmp_path: Path) -> None:

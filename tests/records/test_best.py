@@ -1,0 +1,132 @@
+"""The network handed over takes rows as they were in the data, and refuses those that it would get wrong."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import caviar as cv
+from caviar.errors import DamagedError, DataError
+from caviar.records.best import Best
+from caviar.records.frames import load
+from tests.runs import run_inline
+
+COLUMNS = ["a", "b", "c", "d"]
+
+
+def table() -> pd.DataFrame:
+    """Rows whose class hangs on the first and the last column, on different scales."""
+    x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 2, 3, 4] + [5, 0, 0, -9]
+    right = x[:, 0] - x[:, 3] / 4 > 5 + 9 / 4
+    return pd.DataFrame(x, columns=COLUMNS).assign(label=np.where(right, "right", "left"))
+
+
+def trained(data: Any, runs: Path) -> Best:
+    study = cv.Study(
+        name="table",
+        objective=cv.Classifier(data=data),
+        space=cv.Space(learning_rate=cv.log(1e-2, 1.0)),
+        rounds=[cv.Round(4, 4), cv.Confirmation(1, 1)],
+    )
+    best = run_inline(study, runs).best
+    assert best is not None
+    return best
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a CSV file."""
+    folder = tmp_path_factory.mktemp("best")
+    table().to_csv(folder / "my.csv", index=False)
+    trained(folder / "my.csv", folder)
+    return folder / "table"
+
+
+@pytest.fixture
+def best(folder: Path) -> Best:
+    best = load(folder).best
+    assert best is not None
+    return best
+
+
+def test_the_columns_of_a_frame_are_taken_by_name(best: Best) -> None:
+    rows = table()
+    right = best.predict(rows[COLUMNS].to_numpy())
+    assert (right == rows["label"]).mean() > 0.8
+    for frame in (
+        rows[COLUMNS],
+        rows[COLUMNS[::-1]],
+        rows,
+        rows.assign(more="?")[["more", *"dabc", "label"]],
+    ):
+        assert best.predict(frame).tolist() == right.tolist()
+    assert best.predict(pa.Table.from_pandas(rows[COLUMNS[::-1]])).tolist() == right.tolist()
+
+
+def test_a_frame_without_a_column_is_refused_with_its_name(best: Best) -> None:
+    rows = table()
+    with pytest.raises(DataError, match="predict: there is no column b, d; there are a, c, label"):
+        best.predict(rows.drop(columns=["b", "d"]))
+    with pytest.raises(DataError, match=r"no column a, b, c, d; there are 0, 1, 2, 3 .*give an array"):
+        best.predict(pd.DataFrame(rows[COLUMNS].to_numpy()))
+    with pytest.raises(DataError, match="predict: several columns are called a"):
+        best.predict(pd.concat([rows, rows[["a"]]], axis=1))
+    twice = pd.concat([rows, rows[["label"]]], axis=1)
+    assert best.predict(twice).tolist() == best.predict(rows).tolist()
+
+
+def test_values_that_no_network_can_take_are_refused_with_their_place(best: Best) -> None:
+    rows = table()[COLUMNS[::-1]]
+    rows.loc[3, "b"] = np.nan
+    with pytest.raises(DataError, match="predict: 1 value is missing or not finite, in row 3, column b"):
+        best.predict(rows)
+    rows.loc[[3, 7], "b"] = np.inf
+    with pytest.raises(DataError, match="2 values are missing or not finite, the first in row 3, column b"):
+        best.predict(rows[COLUMNS].to_numpy())
+    with pytest.raises(DataError, match="predict: columns that are not numbers: c"):
+        best.predict(rows.assign(c="red"))
+    with pytest.raises(DataError, match="predict: the features must be numbers"):
+        best.predict(np.array([["1", "2", "3", "red"]]))
+
+
+def test_an_array_of_another_shape_is_refused_with_the_features_there_are(best: Best) -> None:
+    with pytest.raises(DataError, match=r"4 features \(a, b, c, d\), \(N, 4\), not \(2, 5\)"):
+        best.predict(np.zeros((2, 5)))
+    assert best.predict(np.zeros((0, 4))).shape == best.predict(table().head(0)).shape == (0,)
+
+
+def test_a_frame_given_as_data_keeps_its_names_and_arrays_have_none(tmp_path: Path) -> None:
+    rows = table()
+    x, y = rows[COLUMNS], rows["label"]
+    by_name = trained((x, y), tmp_path / "frame")
+    by_place = trained((x.to_numpy(), y.to_numpy()), tmp_path / "arrays")
+    right = by_name.predict(x).tolist()
+    assert by_name.feature_names == tuple(COLUMNS)
+    assert by_name.predict(x[COLUMNS[::-1]]).tolist() == right
+    assert by_place.feature_names is None
+    assert by_place.predict(x).tolist() == by_place.predict(x.to_numpy()).tolist() == right
+    with pytest.raises(DataError, match="in row 0, column 2"):
+        by_place.predict(x.head(1).assign(c=np.nan))
+
+
+def test_names_are_kept_in_the_description_and_read_strictly(folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "table"))
+    file = run / "best" / "best.json"
+    written = json.loads(file.read_text())
+    assert written["feature_names"] == COLUMNS
+    hostile: Any
+    for hostile in ("abcd", 3, {}, [1, 2, 3, 4], ["a", "b", "c", None]):
+        file.write_text(json.dumps({**written, "feature_names": hostile}))
+        with pytest.raises(DamagedError, match=r"best\.json is damaged"):
+            load(run).best  # noqa: B018
+    file.write_text(json.dumps({name: value for name, value in written.items() if name != "feature_names"}))
+    with pytest.raises(DamagedError, match=r"best\.json is damaged"):
+        load(run).best  # noqa: B018
+    file.write_text(json.dumps({**written, "feature_names": ["a", "b", "c"]}))
+    with pytest.raises(DamagedError, match=r"inputs\.npz is damaged: it does not scale the features that"):
+        load(run).best.predict(table())  # type: ignore[union-attr]

@@ -65,7 +65,7 @@ class Found:
     interval: tuple[float, float] | None
     evaluations: int
     deciding_s: float
-    """Time that drawing, narrowing and confirming took: everything but training."""
+    """Processor time that drawing, narrowing and confirming took: everything but training."""
 
     def holds(self, table: Table) -> bool | None:
         """Whether the mean of all trainings of the configuration lies in the interval; None where there is none."""
@@ -92,11 +92,11 @@ def coarse_to_fine(
     region: Region | None = None
     deciding_s, last = 0.0, stage_count(study)
     for number in range(1, last + 1):
-        began = time.perf_counter()
+        began = time.process_time()
         recorded = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         plan = open_stage(study, number, recorded, region)
         trials = list(plan.trials)
-        deciding_s += time.perf_counter() - began
+        deciding_s += time.process_time() - began
         region = plan.region or region
         if trials and number < last:
             frames.append(_trained(table, trials, noise))

@@ -78,7 +78,7 @@ def _markdown(frame: pd.DataFrame) -> str:
         "The six that only judge it": frame[~developed],
     }
     blocks = [f"**{title}**\n\n{_block(part)}" for title, part in parts.items()]
-    blocks.append(f"**Seconds that deciding took in a search** (not training)\n\n{_seconds(frame)}")
+    blocks.append(f"**Processor seconds that deciding took in a search** (not training)\n\n{_seconds(frame)}")
     return "\n\n".join(blocks) + "\n"
 
 

@@ -107,9 +107,8 @@ class Wanted:
                 f"{self.workers} workers with {_text(needs)} each asked for, but only {room} fit: use --workers {room}"
             )
         if not self.on(machines):
-            raise ClusterError(
-                f"{self._asked}no workers: ask for at least one, and for the GPUs that it needs"
-            )
+            least = "one" if resources.gpus == 0 else f"one, and for {resources.gpus:g} GPU"
+            raise ClusterError(f"{self._asked}no workers: ask for at least {least}")
 
     @property
     def _asked(self) -> str:

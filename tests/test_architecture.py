@@ -31,6 +31,7 @@ BORDERS = {
         "scheduling/joining.py",
         "scheduling/orders.py",
         "scheduling/actor.py",
+        "scheduling/taming.py",
         "submission/client.py",
     },
     "optuna": {"search/sampling.py"},

@@ -4,17 +4,24 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 from sklearn.datasets import load_iris
 
 from caviar.cli import _parser, main
 from caviar.records.frames import load
+from caviar.records.ledger import Ledger
 from caviar.records.locate import locate, within
 from caviar.scheduling.start import run_study
 from caviar.scripts import load_study
@@ -178,6 +185,47 @@ def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
 
+@pytest.fixture
+def no_ray_ever(no_ray_yet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray must not be asked, for it takes long to refuse."""
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda **asked: pytest.fail("Ray is started or joined"))
+
+
+@pytest.mark.usefixtures("no_ray_ever")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--workers", "0"), "caviar: --workers 0: no workers"),
+        (("--workers", "0", "--gpus", "0"), "caviar: --workers 0 --gpus 0: no workers"),
+        (("--gpus", "1"), "1 GPU workers asked for, but the cluster has 0 GPUs"),
+    ],
+)
+def test_workers_that_this_machine_cannot_have_are_refused_before_ray_starts(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    sentence: str,
+) -> None:
+    for name in ("CUDA", "HIP"):
+        monkeypatch.setenv(f"{name}_VISIBLE_DEVICES", "")  # as on a machine without GPUs
+    assert sentence in refusal(capsys, "run", script(tmp_path), "--runs", tmp_path / "runs", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("no_ray_ever")
+@pytest.mark.parametrize("runs", ["my.csv", "my.csv/runs"])
+def test_runs_in_a_file_are_refused_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, runs: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text("1,2\n")
+    sentence = refusal(capsys, "run", script(tmp_path), "--runs", runs)
+    assert "my.csv is a file, not a folder: choose another folder with --runs" in sentence
+
+
 @pytest.mark.usefixtures("no_ray_yet")
 def test_an_address_where_nothing_answers_is_refused_before_ray_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -190,6 +238,40 @@ def test_an_address_where_nothing_answers_is_refused_before_ray_is_asked(
     monkeypatch.setattr(ray, "init", lambda **asked: pytest.fail("Ray tries for half a minute"))
     sentence = refusal(capsys, "run", script(tmp_path), "--runs", tmp_path / "runs", "--address", address)
     assert f"no Ray cluster answers at {address}" in sentence
+
+
+class Foreign(socketserver.BaseRequestHandler):
+    """Speaks, but not as Ray does."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+
+
+@pytest.fixture(params=["another program", "another service of Ray's kind"])
+def no_head(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of what is not the head of a Ray cluster."""
+    if request.param == "another program":
+        with socketserver.TCPServer(("127.0.0.1", 0), Foreign) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"127.0.0.1:{server.server_address[1]}"
+            server.shutdown()
+    else:
+        service = grpc.server(ThreadPoolExecutor(1))
+        port = service.add_insecure_port("127.0.0.1:0")
+        service.start()
+        yield f"127.0.0.1:{port}"
+        service.stop(None).wait()
+
+
+@pytest.mark.usefixtures("no_ray_ever")
+def test_what_is_no_head_of_a_cluster_is_refused_before_ray_is_asked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], no_head: str
+) -> None:
+    words = ["run", str(script(tmp_path)), "--runs", str(tmp_path / "runs"), "--address", no_head]
+    assert main(words) == 1
+    said = capfd.readouterr().err
+    assert f"caviar: what answers at {no_head} is not the head of a Ray cluster (UN" in said
+    assert "gcs" not in said
 
 
 @pytest.mark.usefixtures("no_ray_yet")
@@ -270,6 +352,19 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sorted((project / run.path / table).iterdir())[-1].unlink()
     monkeypatch.chdir(elsewhere)
     return project / run.path
+
+
+def test_a_run_whose_driver_is_at_work_is_shown_as_running(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load(begun)
+    with closing(Ledger.reopen(run.location, run.space, run.metrics)):
+        assert main(["show", str(begun)]) == 0
+    output = capsys.readouterr().out
+    assert f"running (process {os.getpid()}): 6 of 6 search trials" in output
+    assert "caviar resume" not in output
+    assert main(["show", str(begun)]) == 0
+    assert "unfinished: 6 of 6 search trials; go on with" in capsys.readouterr().out
 
 
 @pytest.mark.ray

@@ -62,11 +62,9 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
 
 def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
     trials = run.trials
-    planned = sum(r["trials"] for r in run.study["rounds"])
     yield Text.assemble("\n", (run.study["name"], "bold"), f"  {len(trials):,} trials recorded")
     if not run.finished:
-        yield f"unfinished: {(trials['stage'] == Stage.SEARCH).sum():,} of {planned:,} search trials; go on with"
-        yield Text(f"  caviar resume {run.location.typed}")
+        yield from _so_far(run)
     if not trials.empty:
         yield _rounds_table(run)
         yield from _failures(trials)
@@ -79,6 +77,17 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
         f"\nframes: {run.location / 'trials'}, {run.location / 'curves'}   "
         f"in Python: caviar.load({str(run.location)!r}).trials"
     )
+
+
+def _so_far(run: Run) -> Iterator[RenderableType]:
+    """How far an unfinished run has come, and what there is to do about it."""
+    planned = sum(r["trials"] for r in run.study["rounds"])
+    searched = f"{(run.trials['stage'] == Stage.SEARCH).sum():,} of {planned:,} search trials"
+    if driver := run.location.driver():
+        yield f"running ({driver}): {searched}"
+        return
+    yield f"unfinished: {searched}; go on with"
+    yield Text(f"  caviar resume {run.location.typed}")
 
 
 def _rounds_table(run: Run) -> Table:

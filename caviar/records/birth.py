@@ -92,6 +92,17 @@ def locked(path: Path) -> IO[str]:
     return lock
 
 
+def holder_of(path: Path) -> str | None:
+    """The process that holds the lock of a run directory; None where none does, or where it cannot be told."""
+    with contextlib.suppress(OSError), (path / ".lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once
+        except OSError as error:
+            if error.errno in _HELD:
+                return lock.read().strip() or "unknown"
+    return None
+
+
 @contextmanager
 def _alone(runs: Path) -> Iterator[None]:
     """While inside, no other driver makes a folder aside; what killed ones left there has been removed."""

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import IO, Self
 
 from caviar.errors import DamagedError, RefusedError, RunError
-from caviar.records.birth import locked, made_aside, put_in_place
+from caviar.records.birth import holder_of, locked, made_aside, put_in_place
 from caviar.records.location import Fill, Location, Lock, Say, names_to_try, way_on
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,23 @@ class Disk(Location):
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def parent(self) -> Self:
+        return type(self)(self.path.parent)
+
     def require_reachable(self) -> None:
         """A folder is made when it is needed, and that is when it shows."""
+
+    def require_writable(self) -> None:
+        there = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
+        if not os.path.isdir(there):
+            raise RunError(f"{there} is a file, not a folder: choose another folder with --runs")
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {there}: {_way_out(error, there)}; or choose another folder with --runs"
+            ) from error
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -72,9 +90,7 @@ class Disk(Location):
         except OSError as error:
             with contextlib.suppress(OSError):  # a read-only disk: there is nothing to remove either
                 aside.unlink(missing_ok=True)
-            raise RefusedError(
-                f"cannot write {self.path}: {error.strerror or error}; make room or make it writable"
-            ) from error
+            raise RefusedError(f"cannot write {self.path}: {_way_out(error, self.path.parent)}") from error
 
     def remove(self, names: Iterable[str]) -> None:
         with self._writing():
@@ -104,6 +120,10 @@ class Disk(Location):
             _sync(self.path)
             return type(self)(path), _Flock(lock)
 
+    def driver(self) -> str | None:
+        holder = holder_of(self.path)
+        return None if holder is None else f"process {holder}"
+
     def lock(self, say: Say) -> Lock:
         del say  # whether it is held is known at once
         with self._writing():
@@ -124,12 +144,7 @@ class Disk(Location):
         try:
             yield
         except OSError as error:
-            free = ""
-            if self.path.is_dir():
-                free = f" ({shutil.disk_usage(self.path).free / 2**20:,.0f} MiB free)"
-            raise RefusedError(
-                f"cannot write to {self.path}: {error.strerror or error}{free}; make it writable"
-            ) from error
+            raise RefusedError(f"cannot write to {self.path}: {_way_out(error, self.path)}") from error
 
 
 class _Flock(Lock):
@@ -144,6 +159,17 @@ class _Flock(Lock):
 
     def release(self) -> None:
         self._file.close()
+
+
+def _way_out(error: OSError, folder: Path) -> str:
+    """What the disk says, and what can be done about it."""
+    said = error.strerror or str(error)
+    if error.errno not in _FULL:
+        return f"{said}; make it writable"
+    free = ""
+    with contextlib.suppress(OSError):  # it is not there
+        free = f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
+    return f"{said}; make room{free}"
 
 
 def _is_aside(name: str) -> bool:

@@ -72,6 +72,11 @@ class Location(ABC):
     def name(self) -> str:
         """The last part of it."""
 
+    @property
+    @abstractmethod
+    def parent(self) -> Self:
+        """The folder that it is in."""
+
     @abstractmethod
     def require_reachable(self) -> None:
         """Find out early whether there is such a disk or store, and whether it lets us in.
@@ -79,6 +84,21 @@ class Location(ABC):
         Raises:
             RunError: no such bucket, no access, no answer.
         """
+
+    def require_writable(self) -> None:
+        """Find out early, as far as it shows without making it, whether run directories can be made in this folder.
+
+        Raises:
+            RunError: they cannot.
+        """
+        self.require_reachable()
+
+    def driver(self) -> str | None:
+        """Who is at work on this run directory, in words; None where nobody is, or where it cannot be told at once.
+
+        In a store it cannot: the lease that is there may be that of a dead driver.
+        """
+        return None
 
     @abstractmethod
     def exists(self) -> bool:

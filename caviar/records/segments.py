@@ -118,7 +118,7 @@ class Segments:
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DamagedError(
                 f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}); all else is intact: "
-                "`caviar resume RUN --repair` sets it aside and trains its trials again"
+                f"`caviar resume {self.folder.parent.typed} --repair` sets it aside and trains its trials again"
             ) from error
 
     def _write(self, name: str, table: pa.Table) -> None:

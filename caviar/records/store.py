@@ -54,6 +54,10 @@ class Store(Location):
     def name(self) -> str:
         return self.key.rpartition("/")[2] or self.bucket.name
 
+    @property
+    def parent(self) -> Self:
+        return type(self)(self.bucket, self.key.rpartition("/")[0])
+
     def require_reachable(self) -> None:
         with self._asking("use"):
             if self._files.get_file_info(self.bucket.name).type == fs.FileType.NotFound:

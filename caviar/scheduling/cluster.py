@@ -1,6 +1,5 @@
 """Starting a Ray cluster or joining one, noticing that it has died, and clear words when it cannot be."""
 
-import contextlib
 import logging
 import os
 import secrets
@@ -23,6 +22,8 @@ from caviar.scheduling.joining import (
     require_node,
     running_cluster,
 )
+from caviar.scheduling.shapes import Wanted
+from caviar.scheduling.taming import offer_of, on_loopback, reread_access, silenced
 
 _log = logging.getLogger(__name__)
 LOG_BYTES = 16 * 2**20
@@ -77,19 +78,18 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def connected(address: str, workers: int | None, gpus: int | None, data_bytes: int) -> Iterator["Session"]:
+def connected(address: str, wanted: Wanted, data_bytes: int) -> Iterator["Session"]:
     """While inside, this process is connected to a local cluster of its own, or to the one at the address.
 
     A Ray that this process is connected to already is used, and left as it is.
 
     Args:
         address: "local", "auto" or HOST:PORT.
-        workers: CPU workers that a local cluster must have room for; None for one a core.
-        gpus: GPUs of a local cluster; None for all.
+        wanted: the workers that a local cluster must have room for.
         data_bytes: of the rows that its object store must hold.
 
     Raises:
-        ClusterError: no Ray, no such cluster, no access, or not enough cores.
+        ClusterError: no Ray, no such cluster, no access, or not enough room.
     """
     with ExitStack() as settings:
         settings.enter_context(environment(address))
@@ -97,14 +97,15 @@ def connected(address: str, workers: int | None, gpus: int | None, data_bytes: i
         if ray.is_initialized():
             yield _joined(ray)
             return
-        session = _connect(ray, address, workers, gpus, data_bytes)
+        settings.enter_context(silenced(ray))
+        session = _connect(ray, address, wanted, data_bytes)
         try:
             yield session
         finally:
             ray.shutdown(wait_for_processes=True)
             session.clear()
             settings.close()
-            _reread_access()
+            reread_access()
 
 
 @dataclass
@@ -186,26 +187,15 @@ class Session:
             self.mark.close()
 
 
-def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data_bytes: int) -> Session:
+def _connect(ray: Any, address: str, wanted: Wanted, data_bytes: int) -> Session:
     """Start or join a cluster."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        cores = _cores()
-        if workers is not None and workers > cores:
-            raise ClusterError(
-                f"{workers} workers asked for, but this machine has {cores} cores: use --workers {cores}"
-            )
-        _reread_access()
-        with _on_loopback():
+        asked = _asked_of_this_machine(wanted, data_bytes)
+        reread_access()
+        with on_loopback():
             try:
-                context = ray.init(
-                    address="local",
-                    num_cpus=cores if workers is None else max(workers, 1),
-                    num_gpus=0 if gpus == 0 else None,  # as many as Ray finds: one cannot ask for more
-                    include_dashboard=False,
-                    object_store_memory=100 * 2**20 + 2 * data_bytes,
-                    **quiet,
-                )
+                context = ray.init(address="local", include_dashboard=False, **asked, **quiet)
             except Exception as error:
                 ray.shutdown()
                 raise ClusterError(f"cannot start a Ray cluster on this machine: {reason(error)}") from error
@@ -216,13 +206,32 @@ def _connect(ray: Any, address: str, workers: int | None, gpus: int | None, data
         address = running_cluster()
     require_answer(address)
     require_access(address)
-    _reread_access()
+    reread_access()
     require_node(address)
     try:
         ray.init(address=address, **quiet)
     except Exception as error:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {reason(error)}") from error
     return _joined(ray)
+
+
+def _asked_of_this_machine(wanted: Wanted, data_bytes: int) -> dict[str, Any]:
+    """What a cluster of our own is started with, if the workers will have room in it: starting it takes seconds."""
+    cores = _cores()
+    workers = wanted.workers if wanted.resources is None else None  # else as many as they take
+    if workers is not None and workers > cores:
+        raise ClusterError(
+            f"{workers} workers asked for, but this machine has {cores} cores: use --workers {cores}"
+        )
+    asked = {
+        "num_cpus": cores if workers is None else max(workers, 1),
+        "num_gpus": 0 if wanted.gpus == 0 else None,  # as many as Ray finds: one cannot ask for more
+        "object_store_memory": 100 * 2**20 + 2 * data_bytes,
+    }
+    offer = offer_of(**asked)
+    if offer is not None:
+        wanted.require([offer])
+    return asked
 
 
 def _joined(ray: Any) -> Session:
@@ -242,33 +251,6 @@ def _answers(address: tuple[str, int]) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """While inside, a cluster that starts listens on the loopback interface alone, as Ray does by itself on macOS."""
-    from ray._private import ray_constants
-
-    usual = ray_constants.ENABLE_RAY_CLUSTER
-    asked = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for its processes
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = usual
-        os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
-        if asked is not None:
-            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = asked
-
-
-def _reread_access() -> None:
-    """Let Ray read mode and token from the environment again: it has kept those of the cluster before."""
-    with contextlib.suppress(ImportError):  # a Ray that has moved these: its second cluster must do without
-        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _cores() -> int:

@@ -105,13 +105,12 @@ class RayBackend(Backend):
         packed = pack(objective)
         self._open = ExitStack()
         try:
-            cores = workers if objective.resources is None else None  # else as many as they take
-            connection = cluster.connected(address, cores, gpus, _size(dataset) + packed.size)
+            self._wanted = Wanted(objective.resources, workers, gpus)
+            connection = cluster.connected(address, self._wanted, _size(dataset) + packed.size)
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
             self._watch = self._open.enter_context(Watch())
             self._orders = Orders(self._ray)
-            self._wanted = Wanted(objective.resources, workers, gpus)
             machines = self._room()
             self._wanted.require(machines)
             planned = self._wanted.on(machines)

@@ -90,7 +90,8 @@ class Wanted:
             )
         if not self.on(machines):
             raise ClusterError(
-                "no workers: the cluster has no CPU and no GPU for them, or none were asked for"
+                f"{self._asked}no workers, for the cluster has {cores} cores and {gpus} GPUs: "
+                "ask for at least one with --workers or --gpus"
             )
 
     def _require_room(self, resources: Resources, machines: Sequence[Amounts]) -> None:
@@ -106,7 +107,15 @@ class Wanted:
                 f"{self.workers} workers with {_text(needs)} each asked for, but only {room} fit: use --workers {room}"
             )
         if not self.on(machines):
-            raise ClusterError("no workers: none were asked for, or no GPUs for them")
+            least = "one" if resources.gpus == 0 else f"one, and for {resources.gpus:g} GPU"
+            raise ClusterError(f"{self._asked}no workers: ask for at least {least}")
+
+    @property
+    def _asked(self) -> str:
+        """What was asked for, as the command line has it."""
+        asked = {"--workers": self.workers, "--gpus": self.gpus}
+        words = [f"{option} {count}" for option, count in asked.items() if count is not None]
+        return f"{' '.join(words)}: " if words else ""
 
     def _room(self, resources: Resources, machines: Sequence[Amounts]) -> int:
         """How many workers fit on the machines, and into the GPUs that they may take."""

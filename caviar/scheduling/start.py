@@ -58,7 +58,7 @@ def run_study(
     _check_counts(workers, gpus)
     require_sampler(study.sampler)
     folder = locate(runs)
-    folder.require_reachable()
+    folder.require_writable()
     dataset = study.objective.load()
 
     def create() -> Ledger:  # once the workers are there: what is refused before leaves no run directory
@@ -236,7 +236,8 @@ def _require_same_study(location: Location, recorded: dict[str, Any], asked: dic
     differing = [key for key in asked if asked[key] != recorded.get(key)]
     if differing:
         raise RunError(
-            f"{location} holds another study: it differs in {', '.join(differing)}; run this one under another --name"
+            f"{location} holds another study: it differs in {', '.join(differing)}; run this one under another name, "
+            "by `caviar run EXPERIMENT.py --name NAME` or study.run(name=...)"
         )
 
 
@@ -269,3 +270,5 @@ def _check_counts(workers: int | None, gpus: int | None) -> None:
     for name, count in (("workers", workers), ("gpus", gpus)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
             raise RunError(f"--{name} {count!r}: must be a whole number from 0")
+    if workers == 0 and gpus == 0:
+        raise RunError("--workers 0 --gpus 0: no workers: ask for at least one")

@@ -20,7 +20,9 @@ from caviar.records import disk
 from caviar.records.disk import Disk
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger, read_header
+from caviar.records.location import silent
 from caviar.scheduling import loop
+from caviar.scheduling.start import run_study
 from caviar.search import controller
 from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
@@ -143,6 +145,14 @@ def test_a_second_driver_is_refused_while_the_first_is_at_work(tmp_path: Path) -
     Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS).close()
 
 
+def test_the_driver_that_is_at_work_is_known_until_its_end(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    assert book.location.driver() == f"process {os.getpid()}"
+    book.close()
+    assert book.location.driver() is None
+    assert Disk(tmp_path / "nothing").driver() is None
+
+
 def test_the_lock_of_a_killed_driver_is_not_in_the_way(tmp_path: Path) -> None:
     ledger(tmp_path).close()
     code = f"import fcntl, os; fcntl.flock(open({str(tmp_path / 'run' / '.lock')!r}, 'a'), 2); os.kill(os.getpid(), 9)"
@@ -200,7 +210,7 @@ def test_a_truncated_segment_is_named_and_its_trials_are_trained_again_on_reques
     assert len(whole.curves) > 0
     path = segments(run)[0]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DamagedError, match=rf"{path.name} is damaged.*--repair"):
+    with pytest.raises(DamagedError, match=rf"{path.name} is damaged.*`caviar resume {run.path} --repair`"):
         load(run.path).trials  # noqa: B018
     with pytest.raises(DamagedError, match=path.name):
         resume_inline(STUDY, run.path)
@@ -253,7 +263,9 @@ def test_a_run_of_another_version_is_refused(run: Run) -> None:
 
 
 def test_a_run_of_another_study_is_refused_and_says_what_differs(run: Run) -> None:
-    with pytest.raises(RunError, match="holds another study: it differs in seed; run"):
+    with pytest.raises(
+        RunError, match=r"differs in seed; run this one under .* by `caviar run EXPERIMENT\.py --name"
+    ):
         resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
 
 
@@ -274,8 +286,21 @@ def test_a_full_disk_stops_the_study_and_what_was_recorded_is_safe(small_disk: P
 
 def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(RunError, match=r"cannot write to .*Read-only file system.*--runs"):
-        run_inline(STUDY, small_disk / "runs")
+    with pytest.raises(
+        RunError, match=r"cannot write to .*Read-only file system; make it writable; .*--runs"
+    ):
+        run_study(STUDY, runs=small_disk / "runs", backend=lambda data: pytest.fail("workers were started"))
+
+
+def test_room_is_spoken_of_only_where_a_disk_is_full(small_disk: Path) -> None:
+    with pytest.raises(RunError, match=r"No space left on device; make room \(\d+ MiB free\)$"):
+        (Disk(small_disk) / "file").write(bytes(2**20))
+    book = ledger(small_disk)
+    book.close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for attempt in (lambda: book.location.lock(silent), lambda: (book.location / "file").write(b"")):
+        with pytest.raises(RunError, match=r"Read-only file system; make it writable$"):
+            attempt()
 
 
 def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:

@@ -37,6 +37,11 @@ def test_what_is_not_there_is_said_to_be_missing(place: Location) -> None:
     (place / "none").remove(["neither"])
 
 
+def test_what_is_in_a_folder_has_it_as_its_parent(place: Location) -> None:
+    assert (place / "runs").parent == place
+    assert (place / "runs" / "digits").parent == place / "runs"
+
+
 def test_files_and_folders_are_listed_by_their_names(place: Location) -> None:
     (place / "b" / "c").make_folder()
     for name in ("b/two", "b/one", "b/c/three"):

@@ -92,7 +92,9 @@ def table(request: pytest.FixtureRequest) -> pa.Table:
 
 
 def assert_damaged(segments: Segments) -> None:
-    with pytest.raises(DamagedError, match=r"part-00000000\.parquet is damaged .*--repair"):
+    with pytest.raises(
+        DamagedError, match=r"part-00000000\.parquet is damaged .*`caviar resume /.* --repair`"
+    ):
         segments.read()
 
 

@@ -263,7 +263,7 @@ def test_a_damaged_object_is_named_and_its_trials_are_trained_again_on_request(
     content = bytearray(store.get(path))
     content[60] ^= 1
     store.put(path, bytes(content) if harm == "flipped" else bytes(content[:-100]))
-    with pytest.raises(DamagedError, match=rf"s3://{path} is damaged.*--repair"):
+    with pytest.raises(DamagedError, match=rf"s3://{path} is damaged.*`caviar resume .*/bowl.* --repair`"):
         resume_inline(STUDY, f"{runs}/bowl")
     repaired = resume_inline(STUDY, f"{runs}/bowl", repair=True)
     name = path.rpartition("/")[2]

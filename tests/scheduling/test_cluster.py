@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from caviar.scheduling.cluster import Session, environment
+from caviar.scheduling.taming import offer_of, silenced
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,52 @@ def test_the_logs_of_a_troubled_session_stay_and_it_is_said_where(
     assert caplog.messages == [f"Ray's logs of what went wrong are in {tmp_path / 'logs'}"]
 
 
+CRASHING = """
+import os
+import caviar as cv
+
+def train(params):
+    os._exit(3)
+
+study = cv.Study(
+    name="mine", objective=cv.Function(train), space=cv.Space(x=cv.linear(0, 1)), rounds=[cv.Round(3, 1)]
+)
+"""
+
+
+def test_of_trials_that_crash_only_caviar_tells(tmp_path: Path) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    ended = subprocess.run(
+        [sys.executable, "-m", "caviar", "run", "crashing.py", "--workers", "2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "its worker died 2 times" in ended.stderr
+    for ray in ("(raylet)", "Lease ID", "\x1b["):
+        assert ray not in ended.stderr
+
+
+def test_ray_says_of_the_users_own_cluster_what_it_did() -> None:
+    import ray
+
+    worker: Any = ray._private.worker
+    before = worker._worker_logs_enabled
+    with silenced(ray):
+        assert not worker._worker_logs_enabled
+    assert worker._worker_logs_enabled is before is True
+
+
+def test_what_a_cluster_here_will_have_is_known_before_it_starts() -> None:
+    offer = offer_of(num_cpus=3, num_gpus=0, object_store_memory=2**27)
+    assert offer is not None
+    assert (offer["CPU"], offer.get("GPU", 0)) == (3, 0)
+
+
 TWICE = """
 import os
 from pathlib import Path
@@ -102,7 +150,7 @@ def test_one_process_runs_one_local_cluster_after_another(tmp_path: Path) -> Non
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    *_, first, second = ended.stdout.splitlines()  # after what Ray says of the dead worker
+    first, second = ended.stdout.splitlines()
     assert first == "True True"
     assert "Ray's logs of what went wrong are in /tmp/ray/session_" in ended.stderr
     assert second == "True False"

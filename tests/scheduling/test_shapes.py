@@ -72,6 +72,17 @@ def test_a_request_that_can_never_be_met_is_refused_with_what_there_is() -> None
         count(Resources(gpus=1), SERVER, gpus=0)
 
 
+def test_no_workers_are_refused_in_the_words_of_the_command_line() -> None:
+    with pytest.raises(ClusterError, match=r"^--workers 0: no workers, for .* 4 cores and 0 GPUs: ask for"):
+        Wanted(None, workers=0, gpus=None).require([LAPTOP])
+    with pytest.raises(ClusterError, match=r"^--workers 0: no workers: ask for at least one$"):
+        Wanted(Resources(), workers=0, gpus=None).require([LAPTOP])
+    with pytest.raises(ClusterError, match=r"^--gpus 0: no workers: ask for at least one, and for 0\.5 GPU$"):
+        Wanted(Resources(gpus=0.5), workers=None, gpus=0).require([SERVER])
+    for gpus in (1, None):
+        Wanted(None, workers=0, gpus=gpus).require([SERVER])
+
+
 @pytest.mark.parametrize("resources", [None, Resources()])
 def test_of_what_was_asked_for_as_many_are_there_as_still_fit(resources: Resources | None) -> None:
     wanted = Wanted(resources, workers=3, gpus=None)

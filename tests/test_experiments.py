@@ -45,6 +45,7 @@ def python(*arguments: str | Path, folder: Path, typed: str | None = None) -> st
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_a_function_of_a_notebook_which_has_no_file_is_searched_over(tmp_path: Path) -> None:
     said = python("-", folder=tmp_path, typed=CELL)
     assert said.split() == ["41", "0.3"]

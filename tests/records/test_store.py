@@ -230,6 +230,7 @@ run_inline(bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.2)), sys.argv[1
 """
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
     store: ObjectStore, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

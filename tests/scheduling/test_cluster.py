@@ -84,6 +84,7 @@ study = cv.Study(
 """
 
 
+@pytest.mark.slow
 def test_of_trials_that_crash_only_caviar_tells(tmp_path: Path) -> None:
     (tmp_path / "crashing.py").write_text(CRASHING)
     ended = subprocess.run(

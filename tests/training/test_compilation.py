@@ -60,6 +60,7 @@ def start() -> Iterator[Start]:
         yield start
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_once_compile_once_and_agree_without_torch(
     tmp_path: Path, start: Start
 ) -> None:

@@ -68,5 +68,5 @@ def offer_of(**asked: Any) -> Amounts | None:
 
         offered = ResourceAndLabelSpec(**asked).resolve(is_head=True, node_ip_address="127.0.0.1")
         return dict(offered.to_resource_dict())  # type: ignore[no-untyped-call]
-    except Exception:
+    except Exception:  # a Ray that has moved these
         return None

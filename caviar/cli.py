@@ -189,7 +189,7 @@ def _begun(runs: str, name: str) -> str | None:
         StudyError: the name cannot be that of one.
         RunError: the disk or store of the runs cannot be reached.
     """
-    from caviar.records.locate import locate, within
+    from caviar.storage.uri import locate, within
     from caviar.study import check_name
 
     run = within(runs, check_name(name))
@@ -199,8 +199,8 @@ def _begun(runs: str, name: str) -> str | None:
 def _resume(options: argparse.Namespace) -> None:
     from caviar.analysis.summary import show
     from caviar.records.ledger import read_header
-    from caviar.records.locate import is_uri, locate
     from caviar.scheduling.start import resume_study
+    from caviar.storage.uri import is_uri, locate
 
     path = options.run if is_uri(options.run) else Path(options.run).resolve()
     location = locate(options.run)

@@ -22,9 +22,9 @@ from sklearn.datasets import load_iris
 from caviar.cli import _parser, main
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
-from caviar.records.locate import locate, within
 from caviar.scheduling.start import run_study
 from caviar.scripts import load_study
+from caviar.storage.uri import locate, within
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, inline, run_inline

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from caviar.data.features import Columns, as_table, columns_by_name, finite, listed, table_values
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
-from caviar.records.files import read_json, understood, write_json
-from caviar.records.location import Location
+from caviar.storage.json_files import read_json, understood, write_json
+from caviar.storage.location import Location
 from caviar.trial import Value
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
-from caviar.records.disk import Disk
 from caviar.records.frames import Run
-from caviar.records.lease import NAME as LOCK
 from caviar.records.ledger import read_header
-from caviar.records.locate import locate
-from caviar.records.location import Location, advised
 from caviar.records.segments import Segment, Segments
 from caviar.space import space_from_json
+from caviar.storage.lease import NAME as LOCK
+from caviar.storage.local import Disk
+from caviar.storage.location import Location, advised
+from caviar.storage.uri import locate
 
 TABLES = ("trials", "curves")
 HEADS = ("study.json", "rounds.json")

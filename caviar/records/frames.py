@@ -10,13 +10,13 @@ import pyarrow as pa
 from caviar.errors import RunError
 from caviar.records import schema
 from caviar.records.best import Best, read_best
-from caviar.records.disk import Disk
-from caviar.records.files import read_json, understood
 from caviar.records.ledger import read_header, to_frame
-from caviar.records.locate import locate
-from caviar.records.location import Location
 from caviar.records.segments import Segments
 from caviar.space import Space, space_from_json
+from caviar.storage.json_files import read_json, understood
+from caviar.storage.local import Disk
+from caviar.storage.location import Location
+from caviar.storage.uri import locate
 from caviar.trial import Stage
 
 _DECISION = {"parameter": str, "action": str, "before": str, "after": str, "reason": str}

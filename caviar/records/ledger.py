@@ -24,10 +24,10 @@ from caviar.data.splits import Dataset
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
 from caviar.records.best import Best, write_best
-from caviar.records.files import read_json, understood, write_json
-from caviar.records.location import Location, Lock, Say, advised, silent
 from caviar.records.segments import Segment, Segments
 from caviar.space import Space, space_from_json
+from caviar.storage.json_files import read_json, understood, write_json
+from caviar.storage.location import Location, Lock, Say, advised, silent
 from caviar.trial import Measurement, Result
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from caviar.errors import DamagedError, RunError
-from caviar.records.location import Location
+from caviar.storage.location import Location
 
 LARGE = 2**20
 """Bytes of a file that is merged with no other: this limits what a merge takes of memory, and what damage costs."""

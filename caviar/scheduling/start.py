@@ -17,12 +17,12 @@ from caviar.data.splits import Dataset
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger, read_header
-from caviar.records.locate import locate
-from caviar.records.location import Location, silent
 from caviar.scheduling.backend import Backend
 from caviar.scheduling.loop import Loop
 from caviar.scheduling.progress import Display, Silence
 from caviar.search.sampling import require_sampler
+from caviar.storage.location import Location, silent
+from caviar.storage.uri import locate
 from caviar.study import Study, check_name
 
 BackendFactory = Callable[[Dataset | None], Backend]

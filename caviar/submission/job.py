@@ -11,7 +11,7 @@ from typing import Any
 
 import caviar
 from caviar.errors import RunError, SubmissionError
-from caviar.records.locate import checked_uri, is_uri, within
+from caviar.storage.uri import checked_uri, is_uri, within
 from caviar.study import check_name
 
 STOP_S = 60

@@ -8,12 +8,12 @@ import pytest
 
 from caviar.data.splits import Dataset
 from caviar.errors import ClusterError
-from caviar.records import disk
 from caviar.records.frames import load
 from caviar.scheduling import loop
 from caviar.scheduling.backend import Backend
 from caviar.scheduling.start import resume_study, run_study
 from caviar.search import controller
+from caviar.storage import local
 from caviar.study import Halving
 from tests.objectives import bowl_study
 from tests.runs import Failing, assert_same_frames, resume_inline, run_inline
@@ -37,7 +37,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         if touched == step:
             raise Killed
 
-    sync, rename, remove = disk._sync, os.replace, Path.unlink
+    sync, rename, remove = local._sync, os.replace, Path.unlink
 
     def killable_sync(path: Path) -> None:
         touch()
@@ -51,7 +51,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         touch()
         remove(path, missing_ok)
 
-    monkeypatch.setattr(disk, "_sync", killable_sync)
+    monkeypatch.setattr(local, "_sync", killable_sync)
     monkeypatch.setattr(os, "replace", killable_rename)
     monkeypatch.setattr(Path, "unlink", killable_remove)
     return lambda: touched

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 
 from caviar.errors import DamagedError, RunError
-from caviar.records import disk
-from caviar.records.disk import Disk
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger, read_header
-from caviar.records.location import silent
 from caviar.scheduling import loop
 from caviar.scheduling.start import run_study
 from caviar.search import controller
+from caviar.storage import local
+from caviar.storage.local import Disk
+from caviar.storage.location import silent
 from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
 from tests.objectives import METRICS, Slow, bowl_study
@@ -326,13 +326,13 @@ def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pyte
 
 
 def test_a_slow_disk_is_written_to_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, sync = bowl_study(rounds=(150,), objective=Slow(pause_s=0.01)), disk._sync
+    study, sync = bowl_study(rounds=(150,), objective=Slow(pause_s=0.01)), local._sync
 
     def slow_sync(path: Path) -> None:
         time.sleep(0.02)
         sync(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "_sync", slow_sync)
+        patch.setattr(local, "_sync", slow_sync)
         run = assert_recorded_less_often(study, tmp_path / "slow", monkeypatch)
     assert_same_frames(run_inline(study, tmp_path / "quick"), run)

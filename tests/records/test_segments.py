@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from caviar.errors import DamagedError
 from caviar.records import schema
-from caviar.records.disk import Disk
 from caviar.records.segments import Segments
+from caviar.storage.local import Disk
 from tests.objectives import METRICS
 from tests.records.test_ledger import STUDY, result
 

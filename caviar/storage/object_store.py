@@ -14,9 +14,9 @@ from urllib.parse import quote
 from pyarrow import fs
 
 from caviar.errors import RefusedError, RunError
-from caviar.records.lease import NAME as LOCK
-from caviar.records.lease import Lease
-from caviar.records.location import Fill, Location, Lock, Say, names_to_try, way_on
+from caviar.storage.lease import NAME as LOCK
+from caviar.storage.lease import Lease
+from caviar.storage.location import Fill, Location, Lock, Say, names_to_try, way_on
 
 AT_ONCE: Final = 16
 """Requests under way at a time, where there are many objects: most of a request is waiting."""

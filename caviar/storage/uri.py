@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from urllib.request import url2pathname
 
 from caviar.errors import RunError
-from caviar.records.disk import Disk
-from caviar.records.location import Location
+from caviar.storage.local import Disk
+from caviar.storage.location import Location
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -103,7 +103,7 @@ def _require_bucket(uri: SplitResult) -> None:
 
 
 def _in_store(uri: SplitResult) -> Location:
-    from caviar.records.store import Bucket, Store
+    from caviar.storage.object_store import Bucket, Store
 
     name = _bucket(uri)
     try:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from caviar.errors import RefusedError, RunError
-from caviar.records.disk import Disk
-from caviar.records.locate import locate
-from caviar.records.location import Location
-from caviar.records.store import Store
+from caviar.storage.local import Disk
+from caviar.storage.location import Location
+from caviar.storage.object_store import Store
+from caviar.storage.uri import locate
 from tests.object_store import ObjectStore
 
 
@@ -146,7 +146,7 @@ def test_a_store_that_refuses_is_understood(store: ObjectStore, error: str, mean
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_store_that_does_not_answer_is_given_up_soon(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caviar.records.locate.PATIENCE_S", 1)
+    monkeypatch.setattr("caviar.storage.uri.PATIENCE_S", 1)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     user = "anonymous@" if scheme == "gs" else "KEY:HIDDEN@"
     runs = locate(f"{scheme}://{user}bucket/runs?endpoint_override=127.0.0.1:1&scheme=http")

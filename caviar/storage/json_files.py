@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from caviar.errors import CaviarError, DamagedError, RunError
-from caviar.records.location import Location
+from caviar.storage.location import Location
 
 
 def write_json(file: Location, content: Any) -> None:

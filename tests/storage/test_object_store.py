@@ -16,15 +16,16 @@ import pytest
 import caviar as cv
 from caviar.cli import main
 from caviar.errors import DamagedError, RunError
-from caviar.records import lease, ledger
+from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
-from caviar.records.locate import locate
 from caviar.scheduling import loop
 from caviar.scheduling.backend import Backend
 from caviar.scheduling.progress import Silence
 from caviar.scheduling.ray_backend import RayBackend
 from caviar.scheduling.start import run_study
+from caviar.storage import lease
+from caviar.storage.uri import locate
 from caviar.study import Halving, Study
 from tests.object_store import ROOT, ObjectStore
 from tests.objectives import METRICS, Slow, bowl_study
@@ -120,7 +121,7 @@ def test_the_command_line_shows_and_resumes_it_and_repeats_no_secret(
     script = tmp_path / "experiment.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from tests.records.test_store import STUDY\nstudy = STUDY\n"
+        "from tests.storage.test_object_store import STUDY\nstudy = STUDY\n"
     )
     assert main(["show", secret]) == 0
     assert f"caviar.load('{run}')" in capsys.readouterr().out.replace("\n", "")

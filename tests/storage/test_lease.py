@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from caviar.errors import RunError
-from caviar.records import lease
-from caviar.records.disk import Disk
-from caviar.records.lease import Lease
-from caviar.records.locate import locate
-from caviar.records.location import Location
+from caviar.storage import lease
+from caviar.storage.lease import Lease
+from caviar.storage.local import Disk
+from caviar.storage.location import Location
+from caviar.storage.uri import locate
 from tests.object_store import ObjectStore
 
 

@@ -17,7 +17,7 @@ import time
 from typing import Final
 
 from caviar.errors import RunError
-from caviar.records.location import Location, Lock, Say
+from caviar.storage.location import Location, Lock, Say
 
 LEASE_S = 60.0
 """A lease that does not change for this long is that of a dead driver. Twice as long as a request may take (`locate`):

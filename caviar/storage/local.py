@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from caviar.errors import DamagedError, RefusedError, RunError
-from caviar.records.birth import holder_of, locked, made_aside, put_in_place
-from caviar.records.location import Fill, Location, Lock, Say, names_to_try, way_on
+from caviar.storage.atomic_dir import holder_of, locked, made_aside, put_in_place
+from caviar.storage.location import Fill, Location, Lock, Say, names_to_try, way_on
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -1,0 +1,1 @@
+"""Ray workers: the only package besides `caviar.submission` that imports Ray."""

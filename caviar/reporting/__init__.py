@@ -1,0 +1,1 @@
+"""What people look at: live progress and the summary of a run."""

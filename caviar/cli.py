@@ -169,8 +169,8 @@ def _add_machines(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from caviar.analysis.summary import show
-    from caviar.scheduling.start import resume_study, run_study
+    from caviar.reporting.summary import show
+    from caviar.runner import resume_study, run_study
 
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
@@ -197,9 +197,9 @@ def _begun(runs: str, name: str) -> str | None:
 
 
 def _resume(options: argparse.Namespace) -> None:
-    from caviar.analysis.summary import show
     from caviar.records.ledger import read_header
-    from caviar.scheduling.start import resume_study
+    from caviar.reporting.summary import show
+    from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
     path = options.run if is_uri(options.run) else Path(options.run).resolve()
@@ -243,8 +243,8 @@ def _where_it_began(
 
 
 def _show(options: argparse.Namespace) -> None:
-    from caviar.analysis.summary import show
     from caviar.records.frames import load
+    from caviar.reporting.summary import show
 
     show(load(options.run), every_round=options.rounds)
 

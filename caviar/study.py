@@ -233,8 +233,8 @@ class Study:
             CaviarError: what cannot be done, in a sentence; what was recorded stays intact.
         """
         # This method and the next are the one door upward: see tests/test_architecture.py.
-        from caviar.analysis.summary import show
-        from caviar.scheduling.start import run_study
+        from caviar.reporting.summary import show
+        from caviar.runner import run_study
 
         main = sys.modules["__main__"]
         if getattr(sys.modules.get(SCRIPT_MODULE), "__loading__", False):
@@ -278,8 +278,8 @@ class Study:
         Raises:
             RunError: not a run directory, one of another study or version, or in use.
         """
-        from caviar.analysis.summary import show
-        from caviar.scheduling.start import resume_study
+        from caviar.reporting.summary import show
+        from caviar.runner import resume_study
 
         resumed = resume_study(self, run, workers=workers, gpus=gpus, address=address, progress=progress)
         if progress:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset
+from caviar.driver.backend import Backend, Happening
 from caviar.errors import ClusterError
 from caviar.records.frames import Run, reproducible
-from caviar.scheduling.backend import Backend, Happening
-from caviar.scheduling.inline import InlineBackend
-from caviar.scheduling.start import resume_study, run_study
+from caviar.runner import resume_study, run_study
 from caviar.study import Study
 
 Factory = Callable[[Dataset | None], Backend]

@@ -30,26 +30,28 @@ COMPILED = {f"training/{name}.py" for name in ("compilation", "memory", "product
 
 BORDERS = {
     "ray": {
-        "scheduling/cluster.py",
-        "scheduling/joining.py",
-        "scheduling/orders.py",
-        "scheduling/actor.py",
-        "scheduling/taming.py",
+        "backends/ray/session.py",
+        "backends/ray/join.py",
+        "backends/ray/autoscaler.py",
+        "backends/ray/actor.py",
+        "backends/ray/private_api.py",
         "submission/client.py",
     },
     "optuna": {"search/sampling.py"},
     "numba": COMPILED,
     "llvmlite": COMPILED,
-    "cloudpickle": {"scheduling/shipping.py", "training/handle.py"},
+    "cloudpickle": {"backends/ray/objective_pickle.py", "training/handle.py"},
     "torch": {"training/reference.py", "records/best.py"},
 }
 """The only files that may import a heavy library."""
 
 DOORS = {
-    ("study.py", "scheduling"),
-    ("study.py", "analysis"),
+    ("study.py", "runner"),
+    ("study.py", "reporting"),
     ("study.py", "records"),
     ("study.py", "training"),
+    ("driver/loop.py", "backends"),
+    ("driver/backend.py", "backends"),
 }
 """`Study.run` and `Study.resume` lead upward, inside the functions; and study.py names types of upper floors."""
 

@@ -22,7 +22,7 @@ from sklearn.datasets import load_iris
 from caviar.cli import _parser, main
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
-from caviar.scheduling.start import run_study
+from caviar.runner import run_study
 from caviar.scripts import load_study
 from caviar.storage.uri import locate, within
 from tests.object_store import ObjectStore

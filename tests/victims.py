@@ -11,9 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from caviar.driver import controller, loop
 from caviar.records import ledger
-from caviar.scheduling import loop
-from caviar.search import controller
 from caviar.study import Halving, Study
 from tests.objectives import bowl_study
 from tests.runs import run_inline

@@ -4,9 +4,9 @@ The rule, read aloud: take the best few of all trials so far, the *elite*. The n
 number from a stretch around the value that one of them has, each choice mostly as one of them has it. A tenth
 of the draws stay near one member (but for choices that stray); the others take each parameter from another
 member, so that what is good in one meets what is good in another. From round to round the stretch gets narrower:
-coarse to fine. A draw costs next to nothing, so there are several for each trial, and the one whose nearest trials
-so far did best is trained (`caviar.search.neighbours`). A few trials still come from the whole space, no option is
-ever ruled out, and no range is closed for good: a stretch around a value at its end reaches beyond it. A parameter
+coarse to fine. A draw costs next to nothing, so there are several for each trial, and the one whose nearest trials so
+far did best is trained (`caviar.search.candidate_ranking`). A few trials still come from the whole space, no option
+is ever ruled out, and no range is closed for good: a stretch around a value at its end reaches beyond it. A parameter
 that exists only in some trials is judged by those alone.
 """
 

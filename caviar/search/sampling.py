@@ -22,7 +22,7 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.errors import StudyError
 from caviar.rounds import Narrowing
-from caviar.search.neighbours import Neighbours
+from caviar.search.candidate_ranking import Neighbours
 from caviar.search.region import Cell, Region, Stretch, everywhere
 from caviar.space import Choice, Domain, Interval, Space
 from caviar.study import SamplerFactory

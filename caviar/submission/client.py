@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from caviar.backends.ray.auth import HOW_TO_PASS_A_TOKEN, token
+from caviar.backends.ray.session import environment, import_ray
 from caviar.errors import ClusterError, NoAnswer
-from caviar.scheduling.access import HOW_TO_PASS_A_TOKEN, token
-from caviar.scheduling.cluster import environment, import_ray
 from caviar.submission.job import Job, KnownJob, known_job
 
 DEFAULT_URL = "http://127.0.0.1:8265"

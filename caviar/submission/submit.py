@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 import caviar
+from caviar.backends.ray.auth import token
 from caviar.errors import ClusterError, SubmissionError
-from caviar.scheduling.access import token
 from caviar.submission.client import Cluster
 from caviar.submission.following import follow, write
 from caviar.submission.job import STOP_S, STOPPED, Job, KnownJob, checked_packages, choose_id

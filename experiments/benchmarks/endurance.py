@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 import caviar as cv
-from caviar.analysis.summary import show
+from caviar import runner
 from caviar.errors import InterruptedStudy
-from caviar.scheduling import start
-from caviar.scheduling.progress import Silence
+from caviar.reporting.progress import Silence
+from caviar.reporting.summary import show
 from caviar.trial import Result
 
 EVERY = 500
@@ -84,7 +84,7 @@ def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[st
     )
     halves = [Watcher(runs, interrupt_at=trials // 2), Watcher(runs, interrupt_at=-1)]
     watchers = iter(halves)
-    start.Silence = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
+    runner.Silence = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
     with contextlib.suppress(InterruptedStudy):
         study.run(workers=workers, runs=runs, progress=False)
     path = runs / "endurance"

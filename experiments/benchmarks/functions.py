@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import caviar as cv
-from caviar.scheduling.worker import Task, Worker
+from caviar.backends.worker import Task, Worker
 from caviar.trial import Trial
 
 

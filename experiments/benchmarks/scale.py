@@ -3,7 +3,7 @@
     python experiments/benchmarks/scale.py OUT [--quick]
 
 writes OUT/scale.csv and OUT/scale.md. Every row is one study of a single round on a simulated cluster
-(`caviar.scheduling.simulated`): workers, messages and deaths are simulated, the trials' seconds are made up; the
+(`caviar.backends.simulated`): workers, messages and deaths are simulated, the trials' seconds are made up; the
 driver's own time is the time that it really took here, on one core.
 
 - ideal: no schedule is quicker: the workers' start, and the work shared evenly or the longest trial, whichever is more.
@@ -25,10 +25,10 @@ from pathlib import Path
 import pandas as pd
 
 import caviar as cv
+from caviar.backends.simulated import Cluster, SimulatedBackend, heavy_tailed
 from caviar.data.splits import Dataset
-from caviar.scheduling.backend import Arrived, Happening
-from caviar.scheduling.simulated import Cluster, SimulatedBackend, heavy_tailed
-from caviar.scheduling.start import run_study
+from caviar.driver.backend import Arrived, Happening
+from caviar.runner import run_study
 from caviar.training.function import Function
 from caviar.trial import Stage, Trial, Value
 

@@ -18,8 +18,8 @@ import report
 from sklearn.datasets import make_classification
 
 import caviar as cv
-from caviar.scheduling.inline import InlineBackend
-from caviar.scheduling.start import run_study
+from caviar.backends.inline import InlineBackend
+from caviar.runner import run_study
 
 BUDGETS = (30, 90, 270)
 """Trainings to the end, about: a method that stops trials early draws more of them."""

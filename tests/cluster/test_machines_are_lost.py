@@ -23,9 +23,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 import caviar as cv
-from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.worker import Task
-from caviar.search.messages import Joined, Lost
+from caviar.backends.ray.backend import RayBackend
+from caviar.backends.worker import Task
+from caviar.driver.messages import Joined, Lost
 from caviar.trial import Trial
 
 

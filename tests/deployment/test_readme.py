@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from caviar.scheduling import access, orders, shapes
+from caviar.backends.ray import auth, autoscaler, placement
 from tests.deployment.files import CLUSTER, DOCKER, ROOT
 
 README = (CLUSTER / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_troubles_are_named_as_caviar_names_them() -> None:
-    source = "".join(inspect.getsource(module) for module in (access, orders, shapes))
+    source = "".join(inspect.getsource(module) for module in (auth, autoscaler, placement))
     for words in ("asks for a token", "does not accept our token", "no workers, for the cluster has"):
         assert words in source
         assert words in README

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from caviar import runner
+from caviar.backends.inline import InlineBackend
+from caviar.backends.ray.backend import RayBackend
+from caviar.driver import controller
+from caviar.driver.backend import Happening
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import load
-from caviar.scheduling import start
-from caviar.scheduling.backend import Happening
-from caviar.scheduling.inline import InlineBackend
-from caviar.scheduling.ray_backend import RayBackend
-from caviar.search import controller
 from caviar.space import Space, choice, integer, log
 from caviar.study import Confirmation, Halving, Round, Study
 from caviar.training.classifier import Classifier
@@ -91,7 +91,7 @@ def test_an_interrupted_and_resumed_study_leaves_the_same_frames(
 ) -> None:
     study = bowl_study(epochs=9, halving=halving)
     with pytest.raises(InterruptedStudy, match="caviar resume"):
-        start.run_study(
+        runner.run_study(
             study,
             runs=tmp_path,
             name="cut",
@@ -113,7 +113,7 @@ def test_functions_that_take_their_randomness_from_the_trial_leave_the_same_fram
     here = run_inline(study, tmp_path)
     assert_same_frames(here, run_inline(study, tmp_path, workers=3))
     with pytest.raises(InterruptedStudy):
-        start.run_study(
+        runner.run_study(
             study,
             runs=tmp_path,
             name="cut",
@@ -137,7 +137,7 @@ def test_functions_run_on_ray_by_two_workers_equal_those_run_here_by_one(
     tmp_path: Path, halving: Halving | None
 ) -> None:
     study = function_study(rounds=(60, 30), halving=halving)
-    there = start.run_study(
+    there = runner.run_study(
         study,
         runs=tmp_path,
         progress=False,
@@ -161,7 +161,7 @@ def test_networks_trained_on_ray_by_two_workers_equal_those_trained_here_by_one(
 ) -> None:
     study = digits_study(engine, epochs, halving)
     here = run_inline(study, tmp_path)
-    there = start.run_study(
+    there = runner.run_study(
         study,
         runs=tmp_path,
         progress=False,

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from caviar.data.splits import Dataset
+from caviar.driver import controller, loop
+from caviar.driver.backend import Backend
 from caviar.errors import ClusterError
 from caviar.records.frames import load
-from caviar.scheduling import loop
-from caviar.scheduling.backend import Backend
-from caviar.scheduling.start import resume_study, run_study
-from caviar.search import controller
+from caviar.runner import resume_study, run_study
 from caviar.storage import local
 from caviar.study import Halving
 from tests.objectives import bowl_study

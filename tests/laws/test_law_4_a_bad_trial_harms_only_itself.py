@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import caviar as cv
+from caviar.backends.ray.backend import RayBackend
 from caviar.records.frames import Run, load, reproducible
-from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.start import run_study
+from caviar.runner import run_study
 from caviar.space import Space, choice, integer, linear, log
 from caviar.study import Confirmation, Round, Study
 from caviar.training.classifier import Classifier

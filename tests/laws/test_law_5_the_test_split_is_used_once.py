@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_wine
 
+from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset, Split
 from caviar.errors import DataError, StudyError
 from caviar.records.frames import load, reproducible
-from caviar.scheduling.inline import InlineBackend
-from caviar.scheduling.start import run_study
+from caviar.runner import run_study
 from caviar.space import Space, integer, log
 from caviar.study import Confirmation, Round, Study
 from caviar.training.classifier import Classifier

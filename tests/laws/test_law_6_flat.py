@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from caviar.analysis.summary import show
+from caviar.driver import controller, loop
+from caviar.driver.controller import State
+from caviar.driver.loop import Loop
+from caviar.driver.messages import Command, Event
 from caviar.records.frames import load
-from caviar.scheduling import loop
-from caviar.scheduling.loop import Loop
-from caviar.scheduling.progress import Silence
-from caviar.scheduling.start import run_study
-from caviar.search import controller
-from caviar.search.controller import State
-from caviar.search.messages import Command, Event
+from caviar.reporting.progress import Silence
+from caviar.reporting.summary import show
+from caviar.runner import run_study
 from caviar.study import Study
 from caviar.trial import Result
 from tests.objectives import bowl_study
@@ -43,7 +42,7 @@ class Clock(Silence):
 
 def run_watched(study: Study, runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, int]]:
     clock = Clock()
-    monkeypatch.setattr("caviar.scheduling.start.Silence", lambda: clock)
+    monkeypatch.setattr("caviar.runner.Silence", lambda: clock)
     gc.collect()
     run_study(study, runs=runs, progress=False, backend=inline(study, workers=2))
     return clock.marks
@@ -142,7 +141,7 @@ def test_a_long_study_on_ray_stays_as_small_and_as_quick_as_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Resident()
-    monkeypatch.setattr("caviar.scheduling.start.Silence", lambda: watcher)
+    monkeypatch.setattr("caviar.runner.Silence", lambda: watcher)
     run = run_study(bowl_study(rounds=(20_000,), epochs=1), runs=tmp_path, workers=2, progress=False)
 
     def between(low: int, high: int) -> tuple[float, float]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from caviar.analysis.summary import worker_time
+from caviar.backends.ray.backend import RayBackend
+from caviar.backends.worker import Task, Worker
 from caviar.records.schema import TIMES
-from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.start import run_study
-from caviar.scheduling.worker import Task, Worker
+from caviar.reporting.summary import worker_time
+from caviar.runner import run_study
 from caviar.trial import Trial
 from tests.objectives import Bowl, Slow, bowl_study
 from tests.runs import run_inline

@@ -15,12 +15,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from caviar.driver import controller, loop
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger, read_header
-from caviar.scheduling import loop
-from caviar.scheduling.start import run_study
-from caviar.search import controller
+from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
 from caviar.storage.location import silent

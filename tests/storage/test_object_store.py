@@ -14,16 +14,16 @@ import pandas as pd
 import pytest
 
 import caviar as cv
+from caviar.backends.ray.backend import RayBackend
 from caviar.cli import main
+from caviar.driver import loop
+from caviar.driver.backend import Backend
 from caviar.errors import DamagedError, RunError
 from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
-from caviar.scheduling import loop
-from caviar.scheduling.backend import Backend
-from caviar.scheduling.progress import Silence
-from caviar.scheduling.ray_backend import RayBackend
-from caviar.scheduling.start import run_study
+from caviar.reporting.progress import Silence
+from caviar.runner import run_study
 from caviar.storage import lease
 from caviar.storage.uri import locate
 from caviar.study import Halving, Study

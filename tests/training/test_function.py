@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import caviar as cv
+from caviar.backends.worker import Task, Worker
 from caviar.errors import StudyError
 from caviar.records.schema import RESERVED, trials_schema
-from caviar.scheduling.worker import Task, Worker
 from caviar.training.calls import FunctionEngine
 from caviar.training.engine import Job, Progress, Trained
 from caviar.training.function import Function
@@ -420,7 +420,7 @@ def test_a_study_of_a_function_leaves_frames_a_winner_and_words_that_make_sense(
     assert abs(float(run.best.params["x"] or 0) - 0.3) < 0.1
     assert run.best.test_accuracy is None
     assert [path.name for path in (run.path / "best").iterdir()] == ["best.json"]
-    from caviar.analysis.summary import show
+    from caviar.reporting.summary import show
 
     show(run)
     said = capsys.readouterr().out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import caviar as cv
-from caviar.scheduling.worker import Task, Worker
+from caviar.backends.worker import Task, Worker
 from caviar.training.surroundings import Surroundings
 from caviar.trial import Outcome, Result, Trial
 from tests import functions

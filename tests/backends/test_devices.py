@@ -1,0 +1,167 @@
+"""CPU and GPU workers in one study: each trial goes where it is done best, and nobody waits for long."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from caviar.backends.simulated import Cluster
+from caviar.backends.worker import Task, Worker
+from caviar.data.splits import Dataset
+from caviar.records.frames import Run, load
+from caviar.rounds import Confirmation, Halving, Round
+from caviar.study import Study
+from caviar.training.classifier import Classifier
+from caviar.training.engine import Engine
+from caviar.trial import Trial, Value
+from tests.backends.test_simulated import simulate
+from tests.objectives import Bowl, SlowEngine, bowl_study
+from tests.runs import assert_same_frames, run_inline
+from tests.training.networks import blobs
+
+ROOT = Path(__file__).parents[2]
+START_S = 1.0
+
+
+def on_cpu(params: Mapping[str, Value]) -> float:
+    """From a tenth of a second to a quarter of an hour: some trials are a thousand times larger than others."""
+    return 100.0 * float(params["rate"]) + 0.1  # type: ignore[arg-type]
+
+
+def on_gpu(params: Mapping[str, Value]) -> float:
+    """Half a second at least, which is slower than a core; large trials forty times faster."""
+    return on_cpu(params) / 40 + 0.5
+
+
+@dataclass(frozen=True)
+class Sized(Bowl):
+    """Trials of very different sizes; predictions are wrong by a factor that the search has to find out."""
+
+    gpu_error: float = 1.0
+    pause_s: float = 0.0
+    """What each really takes, where the clock is a real one."""
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        del dataset, device
+        return SlowEngine(self.harm, self.harmed, self.pause_s, None)
+
+    def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
+        del epochs, dataset
+        return {"cpu": on_cpu(params), "cuda": on_gpu(params) * self.gpu_error}
+
+
+def sized_study(trials: int = 400, gpu_error: float = 1.0, halving: Halving | None = None) -> Study:
+    study = bowl_study(epochs=9, objective=Sized(gpu_error=gpu_error))
+    return replace(study, rounds=(Round(trials, 9, halving), Confirmation(1, 1)))
+
+
+def cluster(workers: int, gpus: int) -> Cluster:
+    return Cluster(
+        workers=workers,
+        cost_s=lambda trial: on_cpu(trial.params),
+        gpus=gpus,
+        gpu_cost_s=lambda trial: on_gpu(trial.params),
+        start_s=START_S,
+        driver_s=1e-4,
+    )
+
+
+def ideal_s(trials: list[Trial], workers: int, gpus: int) -> float:
+    """No schedule is quicker: trials could be divided, those that gain most are on the GPUs (a linear programme)."""
+    if not gpus or not workers:
+        one = on_cpu if workers else on_gpu
+        return sum(one(t.params) for t in trials) / (workers or gpus)
+    ordered = sorted(trials, key=lambda t: on_gpu(t.params) / on_cpu(t.params))
+    gpu_s = [0.0, *accumulate(on_gpu(t.params) for t in ordered)]
+    cpu_s = [0.0, *accumulate(on_cpu(t.params) for t in reversed(ordered))][::-1]
+    return min(max(g / gpus, c / workers) for g, c in zip(gpu_s, cpu_s, strict=True))
+
+
+def trials_of(run: Run) -> list[Trial]:
+    rows = run.trials[run.trials["round"] == 1]
+    return [
+        Trial(number=int(n), round=1, params={"rate": float(rate)}, epochs=9, seed=0)
+        for n, rate in zip(rows["trial"], rows["params_rate"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "gpu_error"),
+    [(4, 0, 1.0), (0, 2, 1.0), (4, 1, 1.0), (4, 1, 0.2), (4, 1, 5.0), (32, 1, 1.0), (2, 8, 1.0)],
+)
+def test_a_round_is_about_as_quick_as_it_can_be(
+    tmp_path: Path, workers: int, gpus: int, gpu_error: float
+) -> None:
+    run, took_s = simulate(sized_study(gpu_error=gpu_error), tmp_path, cluster(workers, gpus))
+    confirmation = run.trials[run.trials["round"] != 1]
+    search_s = took_s - START_S - confirmation["train_s"].sum()
+    assert search_s < 1.25 * ideal_s(trials_of(run), workers, gpus) + 1.0
+
+
+def test_small_trials_go_to_cores_and_large_ones_to_the_gpu(tmp_path: Path) -> None:
+    run, _ = simulate(sized_study(), tmp_path, cluster(8, 1))
+    sizes = run.trials[run.trials["round"] == 1].groupby("device")["params_rate"].median()
+    assert sizes["cuda"] > 10 * sizes["cpu"]
+    assert set(run.trials["device"]) == {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize("halving", [None, Halving(cohort=9)])
+def test_where_it_runs_changes_nothing_else(tmp_path: Path, halving: Halving | None) -> None:
+    """The bowl gives the same numbers on any device, so the frames are those of one core."""
+    study = sized_study(200, halving=halving)
+    dying = replace(cluster(3, 2), deaths_per_hour=150.0, preemptions=1.0)
+    run, _ = simulate(study, tmp_path, dying)
+    assert (run.trials["attempt"] > 1).any(), "no worker died: it was not disturbed"
+    assert_same_frames(run_inline(study, tmp_path), run)
+
+
+BOTH = """
+import json
+import ray
+from dataclasses import replace
+from caviar.runner import run_study
+from tests.laws.test_law_1_same_frames import BothAtOnce
+from tests.backends.test_devices import Sized, sized_study
+study = replace(sized_study(150), objective=Sized(pause_s=0.03))
+
+def both(dataset):
+    return BothAtOnce(study.objective, dataset)
+
+ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+run_study(study, runs="both", progress=False, backend=both)
+study.run(runs="gpu", workers=0, progress=False)
+study.run(runs="cpu", gpus=0, progress=False)
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_cluster_with_cores_or_gpus_or_both_runs_the_same_study(tmp_path: Path) -> None:
+    """Ray counts the GPUs that it is told of, and the bowl needs none, so this one need not be there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", BOTH], check=True, cwd=tmp_path, env=environment, timeout=900)
+    expected = run_inline(sized_study(150), tmp_path)
+    for place, devices in {"both": {"cpu", "cuda"}, "gpu": {"cuda"}, "cpu": {"cpu"}}.items():
+        run = load(tmp_path / place / "bowl")
+        assert set(run.trials["device"]) == devices
+        assert_same_frames(expected, run)
+
+
+def test_a_trial_that_goes_on_with_another_engine_begins_anew() -> None:
+    data = blobs()
+    trial = Trial(number=0, round=1, params={"learning_rate": 0.01}, epochs=4, seed=5)
+
+    def worker(engine: str) -> Worker:
+        return Worker(engine, "here", Classifier(data=(data.train.x, data.train.y), engine=engine), data)
+
+    (whole,) = worker("native").run([Task(trial=trial)])
+    (begun,) = worker("reference").run([Task(trial=trial, until=2)])
+    (ended,) = worker("native").run([Task(trial=trial, state=begun.state, engine="reference", replay=(2,))])
+    assert ended.result.measurements == whole.result.measurements
+    assert ended.result.after(begun.result).measurements == whole.result.measurements

@@ -1,0 +1,57 @@
+"""The queue behaves as a sorted list does, and what it was before stays as it was."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from caviar.driver.messages import Assignment
+from caviar.driver.trial_queue import Queue
+from caviar.trial import Trial
+
+
+def assignment(number: int, cost_s: float = 1.0, attempt: int = 1) -> Assignment:
+    trial = Trial(number=number, round=1, params={}, epochs=1, seed=number)
+    return Assignment(trial=trial, costs={"cpu": cost_s}, attempt=attempt)
+
+
+def numbers(queue: Queue) -> list[int]:
+    return [a.trial.number for a in queue]
+
+
+def test_what_was_begun_goes_first_then_the_longest_then_the_earliest() -> None:
+    queue = Queue().put([assignment(0, 1.0), assignment(1, 5.0), assignment(2, 1.0)])
+    queue = queue.put([assignment(3, 2.0), assignment(4, 0.5, attempt=2)])
+    assert numbers(queue) == [4, 1, 3, 0, 2]
+
+
+def test_where_trials_race_cohort_goes_by_cohort() -> None:
+    queue = Queue().put([assignment(n, cost_s=float(n)) for n in range(6)], place=lambda number: number // 3)
+    assert numbers(queue) == [2, 1, 0, 5, 4, 3]
+
+
+@given(st.lists(st.integers(0, 9) | st.lists(st.floats(0.01, 100.0), max_size=9), max_size=30))
+def test_taking_from_the_head_and_putting_into_it_in_any_order(
+    steps: list[int | list[float]],
+) -> None:
+    """A number is taken from the head; a list of costs is put in."""
+    queue, expected, drawn = Queue(), list[Assignment](), 0
+    for step in steps:
+        before, copy = queue, list(queue)
+        if isinstance(step, int):
+            queue, expected = queue.without(min(step, len(queue))), expected[step:]
+        else:
+            new = [assignment(drawn + n, cost_s) for n, cost_s in enumerate(step)]
+            drawn += len(new)
+            queue = queue.put(new)
+            expected = sorted((*expected, *new), key=lambda a: (-a.cost_s("cpu"), a.trial.number))
+        assert list(queue) == expected
+        assert len(queue) == len(expected)
+        assert queue.cost_s == pytest.approx(sum(a.cost_s("cpu") for a in expected), abs=1e-6)
+        assert list(before) == copy, "a value does not change"
+
+
+def test_what_was_taken_is_let_go() -> None:
+    queue = Queue().put([assignment(n) for n in range(1_000)])
+    for _ in range(990):
+        queue = queue.without(1)
+    assert len(queue._entries) <= 2 * len(queue)

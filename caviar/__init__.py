@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     from caviar.records.frames import Run as Run
     from caviar.records.frames import load as load
     from caviar.training.classifier import Classifier as Classifier
-    from caviar.training.function import Function as Function
-    from caviar.training.handle import Handle as Handle
+    from caviar.training.function.objective import Function as Function
+    from caviar.training.function.trial_context import Handle as Handle
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Classifier": "caviar.training.classifier",
-    "Function": "caviar.training.function",
-    "Handle": "caviar.training.handle",
+    "Function": "caviar.training.function.objective",
+    "Handle": "caviar.training.function.trial_context",
     "Run": "caviar.records.frames",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import caviar
+from caviar.control_chars import printable
 from caviar.errors import CaviarError, InterruptedStudy, RunError, StudyError
-from caviar.scripts import load_study, place_in_script
-from caviar.terminal import printable
+from caviar.experiment_script import load_study, place_in_script
 
 if TYPE_CHECKING:
-    from caviar.submission.parcel import Parcel
+    from caviar.submission.upload import Parcel
 
 RESUME = "go on with the run of that name, if it was begun already"
 """So that one line begins a study, and goes on with it as often as it is stopped."""
@@ -257,10 +257,10 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from caviar.submission import submit
+    from caviar.submission import commands
     from caviar.submission.client import reached
 
-    order = submit.Order(
+    order = commands.Order(
         script=options.experiment,
         folder=options.folder,
         runs=options.runs,
@@ -273,14 +273,14 @@ def _submit(options: argparse.Namespace) -> int:
         requirements=options.requirements,
         install=options.install,
     )
-    parcel = submit.parcel_of(order)
-    job = submit.job_of(order, parcel, options.name if options.no_check else _name_in(parcel, options))
+    parcel = commands.parcel_of(order)
+    job = commands.job_of(order, parcel, options.name if options.no_check else _name_in(parcel, options))
     if options.dry_run:
-        print(submit.describe(job, parcel))
+        print(commands.describe(job, parcel))
         return 0
-    with reached(options.address, submit.say) as cluster:
-        job_id = submit.send(cluster, job, parcel)
-        return submit.follow_to_its_end(cluster, job_id) if options.wait else 0
+    with reached(options.address, commands.say) as cluster:
+        job_id = commands.send(cluster, job, parcel)
+        return commands.follow_to_its_end(cluster, job_id) if options.wait else 0
 
 
 def _name_in(parcel: "Parcel", options: argparse.Namespace) -> str:
@@ -296,30 +296,30 @@ def _name_in(parcel: "Parcel", options: argparse.Namespace) -> str:
 
 
 def _jobs(options: argparse.Namespace) -> None:
-    from caviar.submission import submit
+    from caviar.submission import commands
     from caviar.submission.client import reached
 
-    with reached(options.address, submit.say) as cluster:
-        submit.show_jobs(cluster.jobs())
+    with reached(options.address, commands.say) as cluster:
+        commands.show_jobs(cluster.jobs())
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from caviar.submission import submit
+    from caviar.submission import commands
     from caviar.submission.client import reached
 
-    with reached(options.address, submit.say) as cluster:
+    with reached(options.address, commands.say) as cluster:
         if options.follow:
-            return submit.follow_to_its_end(cluster, options.job)
+            return commands.follow_to_its_end(cluster, options.job)
         print(cluster.output(cluster.job(options.job).id), end="")
         return 0
 
 
 def _stop(options: argparse.Namespace) -> None:
-    from caviar.submission import submit
+    from caviar.submission import commands
     from caviar.submission.client import reached
 
-    with reached(options.address, submit.say) as cluster:
-        submit.stop(cluster, options.job)
+    with reached(options.address, commands.say) as cluster:
+        commands.stop(cluster, options.job)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,21 @@ import caviar
 PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
-    {"errors", "control_chars", "terminal"},
+    {"errors", "control_chars"},
     {"trial"},
     {"space", "columns", "resources"},
     {"rounds", "retries", "storage", "data"},
     {"objective", "study"},
     {"search", "training", "records"},
     {"driver", "analysis"},
-    {"backends", "reporting", "scheduling"},
+    {"backends", "reporting"},
     {"runner"},
-    {"submission", "experiment_script", "scripts"},
+    {"submission", "experiment_script"},
     {"cli", "__main__"},
 ]
 """From the ground up: a room may import from its own floor and from those below."""
 
-COMPILED = {f"training/{name}.py" for name in ("compilation", "memory", "products", "shuffle", "vectors")}
+COMPILED = {f"training/native/{name}.py" for name in ("kernel_cache", "arrays", "matmul", "shuffle", "simd")}
 
 BORDERS = {
     "ray": {
@@ -40,8 +40,8 @@ BORDERS = {
     "optuna": {"search/sampling.py"},
     "numba": COMPILED,
     "llvmlite": COMPILED,
-    "cloudpickle": {"backends/ray/objective_pickle.py", "training/handle.py"},
-    "torch": {"training/reference.py", "records/best.py"},
+    "cloudpickle": {"backends/ray/objective_pickle.py", "training/function/trial_context.py"},
+    "torch": {"training/reference.py", "records/winner.py"},
 }
 """The only files that may import a heavy library."""
 

@@ -20,10 +20,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 from caviar.cli import _parser, main
+from caviar.experiment_script import load_study
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
 from caviar.runner import run_study
-from caviar.scripts import load_study
 from caviar.storage.uri import locate, within
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study

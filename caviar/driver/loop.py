@@ -29,8 +29,8 @@ from caviar.driver.messages import (
     Submit,
 )
 from caviar.errors import StudyError
-from caviar.records.best import Best
 from caviar.records.ledger import Ledger
+from caviar.records.winner import Best
 from caviar.search.confirmation import share_interval
 from caviar.search.halving import Race
 from caviar.search.stages import StagePlan, open_stage, stage_count

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from caviar.errors import RunError
 from caviar.records import schema
-from caviar.records.best import Best, read_best
 from caviar.records.ledger import read_header, to_frame
 from caviar.records.segments import Segments
+from caviar.records.winner import Best, read_best
 from caviar.space import Space, space_from_json
 from caviar.storage.json_files import read_json, understood
 from caviar.storage.local import Disk

@@ -23,8 +23,8 @@ from pyarrow import compute
 from caviar.data.splits import Dataset
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
-from caviar.records.best import Best, write_best
 from caviar.records.segments import Segment, Segments
+from caviar.records.winner import Best, write_best
 from caviar.space import Space, space_from_json
 from caviar.storage.json_files import read_json, understood, write_json
 from caviar.storage.location import Location, Lock, Say, advised, silent

@@ -10,9 +10,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from caviar.records.best import Best
+from caviar.control_chars import printable
 from caviar.records.frames import Run
-from caviar.terminal import printable
+from caviar.records.winner import Best
 from caviar.trial import Outcome, Stage
 
 WIDTH = 118

@@ -95,7 +95,7 @@ class Classifier(Objective):
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         assert dataset is not None, "a classifier learns from data"
         if self.engine == "native" or (self.engine == "auto" and device == "cpu"):
-            from caviar.training.native import NativeEngine
+            from caviar.training.native.engine import NativeEngine
 
             return NativeEngine(dataset, self.fixed)
         from caviar.training.reference import ReferenceEngine

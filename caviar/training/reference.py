@@ -14,10 +14,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, Split
 from caviar.errors import ClusterError
-from caviar.training import streams
+from caviar.training import random_streams
 from caviar.training.engine import Engine, Job, Progress, State, Trained
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.sequential import train_in_turn
+from caviar.training.train_loop import train_in_turn
 from caviar.trial import Trial, Value
 
 
@@ -35,7 +35,7 @@ class HiddenLayer(nn.Module):
         self.activation = nn.ReLU() if recipe.activation == "relu" else nn.Tanh()
         self.dropout = recipe.dropout
 
-    def forward(self, x_BD: Tensor, dropped: streams.DropoutStream | None = None) -> Tensor:
+    def forward(self, x_BD: Tensor, dropped: random_streams.DropoutStream | None = None) -> Tensor:
         """a_BH; units are dropped as the stream says, none without one."""
         a_BH: Tensor = self.activation(self.norm(self.linear(x_BD)))
         if dropped is None or self.dropout == 0:
@@ -53,7 +53,7 @@ class Network(nn.Module):
         self.hidden = nn.ModuleList(HiddenLayer(a, b, recipe) for a, b in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], n_classes)
 
-    def forward(self, x_BD: Tensor, dropped: streams.DropoutStream | None = None) -> Tensor:
+    def forward(self, x_BD: Tensor, dropped: random_streams.DropoutStream | None = None) -> Tensor:
         """z_BC; softmax of it gives the probabilities of the classes."""
         for layer in self.hidden:
             x_BD = layer(x_BD, dropped)
@@ -140,7 +140,7 @@ class ReferenceTraining:
         x_ND = train[0]
         sizes = [x_ND.shape[1], *recipe.hidden, classes]
         self.network = Network(sizes[0], sizes[-1], recipe).to(x_ND.device, x_ND.dtype)
-        weights = streams.initial_weights(seed, sizes, recipe.activation)
+        weights = random_streams.initial_weights(seed, sizes, recipe.activation)
         with torch.no_grad():
             for linear, w_DH in zip(_linears(self.network), weights, strict=True):
                 linear.weight.copy_(torch.from_numpy(w_DH.T))
@@ -154,8 +154,10 @@ class ReferenceTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         x_ND, y_N = self._train
-        order = torch.from_numpy(streams.epoch_order(self._seed, self.epoch, len(x_ND))).to(x_ND.device)
-        dropped = streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
+        order = torch.from_numpy(random_streams.epoch_order(self._seed, self.epoch, len(x_ND))).to(
+            x_ND.device
+        )
+        dropped = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
         summed, seen = torch.zeros((), dtype=torch.float64, device=x_ND.device), 0
         for start, stop in batches(len(x_ND), self.recipe):
             batch = order[start:stop]

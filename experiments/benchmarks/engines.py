@@ -32,12 +32,12 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, split
-from caviar.training import streams
+from caviar.training import random_streams
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine, Job, Progress
-from caviar.training.memory import aligned, kernel, padded, stride
-from caviar.training.native import NativeEngine
-from caviar.training.products import multiply
+from caviar.training.native.arrays import aligned, kernel, padded, stride
+from caviar.training.native.engine import NativeEngine
+from caviar.training.native.matmul import multiply
 from caviar.training.recipe import Recipe, recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value
@@ -156,7 +156,7 @@ def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], N
     update = torch.compile(optimizer.step)
 
     def epoch() -> None:
-        order = torch.from_numpy(streams.epoch_order(0, 0, len(x_ND)))
+        order = torch.from_numpy(random_streams.epoch_order(0, 0, len(x_ND)))
         for step in range(steps):
             batch = order[step * rows :][:rows]
             loss = loss_of(x_ND[batch], y_N[batch])

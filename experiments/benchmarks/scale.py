@@ -29,7 +29,7 @@ from caviar.backends.simulated import Cluster, SimulatedBackend, heavy_tailed
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Arrived, Happening
 from caviar.runner import run_study
-from caviar.training.function import Function
+from caviar.training.function.objective import Function
 from caviar.trial import Stage, Trial, Value
 
 

@@ -10,7 +10,7 @@ import torch
 from caviar.data.splits import Dataset
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine, Job, Progress
-from caviar.training.native import NativeEngine
+from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value
 

@@ -18,7 +18,7 @@ from caviar.space import Space, integer, log
 from caviar.study import Confirmation, Round, Study
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine, Job, Progress, State, Trained
-from caviar.training.native import NativeEngine
+from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome, Stage, Trial
 from tests.runs import resume_inline, run_inline

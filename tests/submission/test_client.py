@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from caviar.errors import ClusterError, NoAnswer
-from caviar.submission import following
+from caviar.submission import log_follower
 from caviar.submission.client import Cluster, dashboard_url, reached, unsuitable, warning
-from caviar.submission.following import follow
+from caviar.submission.log_follower import follow
 
 VERSION = {"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}
 
@@ -122,7 +122,7 @@ def test_what_fails_for_now_may_be_asked_again_whatever_it_says(url: str, status
 def test_a_job_that_is_followed_outlives_a_gateway_that_speaks_for_its_cluster(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "RETRY_S", 0.0)
+    monkeypatch.setattr(log_follower, "RETRY_S", 0.0)
     job: dict[str, Any] = {
         "type": "SUBMISSION",
         "submission_id": "a",

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import StudyError, SubmissionError
+from caviar.submission.commands import how_it_ended
 from caviar.submission.job import Job, KnownJob, checked_packages, choose_id, known_job
 from caviar.submission.requirements import lacking, to_install
-from caviar.submission.submit import how_it_ended
 
 
 def job(**changes: Any) -> Job:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from caviar.experiment_script import load_study
 from caviar.records.frames import load
-from caviar.scripts import load_study
 from tests.runs import assert_same_frames, run_inline
 from tests.submission.heads import TOKEN, Head, Wire, environment, started
 

@@ -7,7 +7,7 @@ import pytest
 
 from caviar.errors import StudyError
 from caviar.training.classifier import Classifier
-from caviar.training.native import NativeEngine
+from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from tests.training.networks import blobs
 

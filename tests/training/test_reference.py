@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Split
-from caviar.training import streams
+from caviar.training import random_streams
 from caviar.training.engine import EXPLODED, Job, State, divergence
 from caviar.training.recipe import (
     ACTIVATIONS,
@@ -148,10 +148,13 @@ def test_a_large_epsilon_does_feel_the_scale_of_the_weights() -> None:
 def test_dropped_units_are_those_of_the_stream_and_the_rest_makes_up_for_them() -> None:
     layer = hidden(random_network(Recipe(layers=1, units=6, dropout=0.25)))
     x, _ = rows(16)
-    keep = streams.DropoutStream(5, 2).keep(16, 6, 0.25)
+    keep = random_streams.DropoutStream(5, 2).keep(16, 6, 0.25)
     assert 0 < keep.sum() < keep.size
     torch.testing.assert_close(
-        layer(x, streams.DropoutStream(5, 2)), layer(x) * torch.from_numpy(keep) / 0.75, rtol=0, atol=1e-12
+        layer(x, random_streams.DropoutStream(5, 2)),
+        layer(x) * torch.from_numpy(keep) / 0.75,
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -164,7 +167,8 @@ def test_every_epoch_drops_by_a_stream_of_its_own_through_all_its_batches(exact:
     network = trained_network(recipe, end.state).double()
     (x, y), expected = rows(len(DATA.train.y)), []
     for epoch in range(3):
-        order, dropped, summed = streams.epoch_order(11, epoch, len(y)), streams.DropoutStream(11, epoch), 0.0
+        order = random_streams.epoch_order(11, epoch, len(y))
+        dropped, summed = random_streams.DropoutStream(11, epoch), 0.0
         for start, stop in batches(len(y), recipe):
             batch = order[start:stop]
             with torch.no_grad():
@@ -181,12 +185,12 @@ def by_hand(recipe: Recipe, seed: int, epochs: int) -> dict[str, Array]:
     """One hidden layer trained by gradient descent in numpy, with backward batch norm from the lecture's formulas."""
     x_ND, y_N = DATA.train.x.astype(float), DATA.train.y
     sizes = [DATA.features, *recipe.hidden, 3]
-    w1, w2 = (w.astype(float) for w in streams.initial_weights(seed, sizes, recipe.activation))
+    w1, w2 = (w.astype(float) for w in random_streams.initial_weights(seed, sizes, recipe.activation))
     gamma, beta, bias = np.ones(sizes[1]), np.zeros(sizes[1]), np.zeros(3)
     mean, var = np.zeros(sizes[1]), np.ones(sizes[1])
     momentum = recipe.batch_norm_momentum
     for epoch in range(epochs):
-        order = streams.epoch_order(seed, epoch, len(y_N))
+        order = random_streams.epoch_order(seed, epoch, len(y_N))
         rate = learning_rate_at(recipe, epoch, epochs)
         for start, stop in batches(len(y_N), recipe):
             x, y = x_ND[order[start:stop]], y_N[order[start:stop]]
@@ -246,7 +250,7 @@ def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, o
     state = state_of(exact, Job(trial=trial(epochs=5, **params), keep=True))
 
     x, y = DATA.train.x.astype(float), np.eye(3)[DATA.train.y]
-    (w32,) = streams.initial_weights(11, [DATA.features, 3], "relu")
+    (w32,) = random_streams.initial_weights(11, [DATA.features, 3], "relu")
     w = w32.astype(float)
     first, second = np.zeros_like(w), np.zeros_like(w)
     bias, bias_first, bias_second = np.zeros(3), np.zeros(3), np.zeros(3)

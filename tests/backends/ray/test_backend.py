@@ -25,8 +25,8 @@ from caviar.errors import ClusterError, DataError
 from caviar.resources import Resources
 from caviar.training.classifier import Classifier
 from caviar.training.engine import Engine
-from caviar.training.function import Function
-from caviar.training.handle import Handle
+from caviar.training.function.objective import Function
+from caviar.training.function.trial_context import Handle
 from caviar.trial import Cause, Outcome, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
@@ -375,7 +375,7 @@ def test_a_trial_that_is_long_in_coming_has_its_whole_time(monkeypatch: pytest.M
         assert home is not None
         os.kill(home.pid, signal.SIGSTOP)
         backend.submit("cpu-0", 0, tasks(0), None)
-        held_until = time.monotonic() + limit_s + 2 * backend.LAST_WORDS_S
+        held_until = time.monotonic() + limit_s + 2 * ray_backend.LAST_WORDS_S
         while time.monotonic() < held_until:
             assert backend.poll(0.5) == []
         os.kill(home.pid, signal.SIGCONT)

@@ -20,10 +20,10 @@ from caviar.backends.worker import Task
 from caviar.driver.backend import Arrived, Happening, Measured
 from caviar.driver.messages import Joined, Lost
 from caviar.errors import ClusterError, StudyError
+from caviar.experiment_script import load_study
 from caviar.records.frames import Run
 from caviar.runner import run_study
-from caviar.scripts import load_study
-from caviar.training.handle import Handle
+from caviar.training.function.trial_context import Handle
 from caviar.trial import Cause, Outcome, Trial
 from tests import functions
 from tests.functions import function_study

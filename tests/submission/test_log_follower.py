@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import ClusterError, NoAnswer
-from caviar.submission import following
-from caviar.submission.following import follow
+from caviar.submission import log_follower
 from caviar.submission.job import KnownJob
+from caviar.submission.log_follower import follow
 
 
 @pytest.fixture(autouse=True, scope="module")
 def impatient() -> None:
-    following.QUIET_S, following.RETRY_S = 0.02, 0.0
+    log_follower.QUIET_S, log_follower.RETRY_S = 0.02, 0.0
 
 
 class Scripted:
@@ -73,7 +73,7 @@ def test_why_a_job_waits_is_said_once() -> None:
 
 
 def test_a_cluster_that_stays_away_is_given_up_with_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "GIVE_UP_S", 0.05)
+    monkeypatch.setattr(log_follower, "GIVE_UP_S", 0.05)
     with pytest.raises(ClusterError, match="may well be at work: `caviar logs -f a` follows it again"):
         follow(Scripted("words", [0] * 10_000), "a", str, str)
 

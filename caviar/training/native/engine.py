@@ -24,14 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Dataset, Split
-from caviar.training import kernels, streams
-from caviar.training.compilation import compiled_once
+from caviar.training import random_streams
 from caviar.training.engine import Engine, Job, Progress, State, Trained
-from caviar.training.layout import AVERAGES, allocate, hyper_from, lay_out
-from caviar.training.memory import LANES, Array, aligned, padded, stride
+from caviar.training.native import kernels
+from caviar.training.native.arrays import LANES, Array, aligned, padded, stride
+from caviar.training.native.kernel_cache import compiled_once
+from caviar.training.native.layout import AVERAGES, allocate, hyper_from, lay_out
+from caviar.training.native.shuffle import shuffle
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.sequential import train_in_turn
-from caviar.training.shuffle import shuffle
+from caviar.training.train_loop import train_in_turn
 from caviar.trial import Trial, Value
 
 _DEV_ROWS = 128
@@ -43,7 +44,7 @@ _DROPOUT_WORDS = 1 << 17
 class NativeEngine(Engine):
     """Trains one network after the other in compiled kernels, on one core.
 
-    The first engine of a machine compiles the kernels; later ones load them (see `compilation`).
+    The first engine of a machine compiles the kernels; later ones load them (see `kernel_cache`).
 
     Args:
         dataset: what to learn from; its test split is not touched.
@@ -79,7 +80,7 @@ class NativeEngine(Engine):
         sizes = [self._features, *recipe.hidden, self._classes]
         training = Training(recipe, sizes, self._train, self._dev, job.trial.seed, self._dtype)
         if job.state is None:
-            training.initialise(streams.initial_weights(job.trial.seed, sizes, recipe.activation))
+            training.initialise(random_streams.initial_weights(job.trial.seed, sizes, recipe.activation))
         else:
             training.load(job.state)
         return training
@@ -157,7 +158,7 @@ class Training:
         train = self._train
         order = np.empty(train.rows, dtype=np.int64)
         shuffle(order, np.uint64(self._seed), self.epoch)
-        dropped = streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
+        dropped = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
         loss = 0.0
         for part in self._parts():
             bits = _NO_BITS if dropped is None else _with_room(dropped.words(self._words(part)).view("<u2"))

@@ -15,8 +15,8 @@ from typing import Any
 from caviar.data.splits import Split
 from caviar.errors import StudyError
 from caviar.training.engine import Engine, Job, Progress, State, Trained, in_a_line
-from caviar.training.handle import Handle
-from caviar.training.surroundings import Surroundings
+from caviar.training.function.process_state import Surroundings
+from caviar.training.function.trial_context import Handle
 from caviar.trial import Measurement, Outcome, Trial
 
 

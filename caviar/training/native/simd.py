@@ -21,7 +21,7 @@ from numba import literal_unroll, types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model, type_callable
 
-from caviar.training.memory import LANES, address
+from caviar.training.native.arrays import LANES, address
 
 
 class VectorType(types.Type):

@@ -12,11 +12,11 @@ import caviar
 from caviar.backends.ray.auth import token
 from caviar.errors import ClusterError, SubmissionError
 from caviar.submission.client import Cluster
-from caviar.submission.following import follow, write
 from caviar.submission.job import STOP_S, STOPPED, Job, KnownJob, checked_packages, choose_id
-from caviar.submission.parcel import MIB, Parcel, copy_caviar, pack
-from caviar.submission.parcel import write as write_archive
+from caviar.submission.log_follower import follow, write
 from caviar.submission.requirements import to_install
+from caviar.submission.upload import MIB, Parcel, copy_caviar, pack
+from caviar.submission.upload import write as write_archive
 
 LOOK_S = 0.5
 """Between two looks at a job that is being stopped."""

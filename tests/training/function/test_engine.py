@@ -19,11 +19,11 @@ import caviar as cv
 from caviar.backends.worker import Task, Worker
 from caviar.errors import StudyError
 from caviar.records.schema import RESERVED, trials_schema
-from caviar.training.calls import FunctionEngine
 from caviar.training.engine import Job, Progress, Trained
-from caviar.training.function import Function
-from caviar.training.handle import Handle
-from caviar.training.identity import identity
+from caviar.training.function.engine import FunctionEngine
+from caviar.training.function.fingerprint import identity
+from caviar.training.function.objective import Function
+from caviar.training.function.trial_context import Handle
 from caviar.trial import Outcome, Result, Trial
 from tests.runs import run_inline
 
@@ -380,7 +380,7 @@ def test_what_cannot_be_is_refused_when_it_is_declared(declared: Mapping[str, An
 def test_a_functions_identity_is_its_name_and_its_source_but_not_its_layout() -> None:
     spaced: dict[str, Any] = {}
     one = identity(with_default)
-    assert one["name"] == "tests.training.test_function.with_default"
+    assert one["name"] == "tests.training.function.test_engine.with_default"
     assert identity(functools.partial(with_default, scale=3.0)) == {**one, "bound": {"scale": 3.0}}
     exec("def f(p):\n    return 1\n", spaced)
     was = identity(spaced["f"])

@@ -12,9 +12,9 @@ from caviar.records.schema import RESERVED
 from caviar.resources import Resources
 from caviar.space import Space
 from caviar.study import Objective
-from caviar.training.calls import Convention, FunctionEngine
 from caviar.training.engine import Engine
-from caviar.training.identity import identity
+from caviar.training.function.engine import Convention, FunctionEngine
+from caviar.training.function.fingerprint import identity
 from caviar.trial import Value
 
 _A_CORE = Resources(cpus=1)

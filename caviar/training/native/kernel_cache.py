@@ -20,24 +20,24 @@ from typing import Any
 import numba
 from llvmlite import binding
 
-from caviar.training import memory
+from caviar.training.native import arrays
 
 _log = logging.getLogger(__name__)
 _SOURCES = (
     "kernels.py",
-    "formulas.py",
+    "layer_ops.py",
     "softmax.py",
     "shuffle.py",
     "layout.py",
-    "products.py",
-    "vectors.py",
-    "memory.py",
-    "compilation.py",
+    "matmul.py",
+    "simd.py",
+    "arrays.py",
+    "kernel_cache.py",
 )
 
 
 def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, under the rules of `memory.kernel`, and keep it on disk."""
+    """Compile a function that Python calls, under the rules of `arrays.kernel`, and keep it on disk."""
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder())  # read while decorating; the user's own functions keep their place
     try:
@@ -49,7 +49,7 @@ def entry(function: Callable[..., Any]) -> Any:
 @cache
 def folder() -> Path:
     """Where this version's kernels for this machine are kept."""
-    digest = hashlib.sha256(f"{binding.get_host_cpu_name()} {memory.cpu_features()}".encode())
+    digest = hashlib.sha256(f"{binding.get_host_cpu_name()} {arrays.cpu_features()}".encode())
     for package in ("numba", "llvmlite", "numpy"):
         digest.update(version(package).encode())
     for name in _SOURCES:

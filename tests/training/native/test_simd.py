@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.training import streams
-from caviar.training.memory import LANES, aligned
-from caviar.training.shuffle import shuffle
-from caviar.training.softmax import count_right, cross_entropy
-from caviar.training.vectors import exponential, load, store
+from caviar.training import random_streams
+from caviar.training.native.arrays import LANES, aligned
+from caviar.training.native.shuffle import shuffle
+from caviar.training.native.simd import exponential, load, store
+from caviar.training.native.softmax import count_right, cross_entropy
 
 
 @numba.njit
@@ -84,4 +84,4 @@ def test_the_largest_class_is_the_first_largest_or_the_first_nan(rows: list[list
 def test_the_compiled_order_of_rows_is_that_of_the_streams(seed: int, epoch: int, rows: int) -> None:
     order = np.empty(rows, dtype=np.int64)
     shuffle(order, np.uint64(seed), epoch)
-    assert np.array_equal(order, streams.epoch_order(seed, epoch, rows))
+    assert np.array_equal(order, random_streams.epoch_order(seed, epoch, rows))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from caviar.training.streams import (
+from caviar.training.random_streams import (
     DropoutStream,
     Purpose,
     dropout_threshold,

@@ -9,8 +9,8 @@ import pytest
 
 import caviar
 from caviar.errors import SubmissionError
-from caviar.submission import parcel as parcels
-from caviar.submission.parcel import copy_caviar, pack, write
+from caviar.submission import upload as parcels
+from caviar.submission.upload import copy_caviar, pack, write
 
 
 @pytest.fixture

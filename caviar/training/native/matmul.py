@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from caviar.training.memory import LANES, Array, address, cpu_features, kernel
+from caviar.training.native.arrays import LANES, Array, address, cpu_features, kernel
 
 _AVX512 = "+avx512f" in cpu_features()
 VECTOR_BYTES = 64 if _AVX512 else 32

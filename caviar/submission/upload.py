@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import caviar
 from caviar.errors import SubmissionError
-from caviar.submission.rules import (
+from caviar.submission.upload_filter import (
     Ignore,
     ignores_above,
     read_ignores,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caviar.training import streams
-from caviar.training.memory import Array, aligned, padded, stride
+from caviar.training import random_streams
+from caviar.training.native.arrays import Array, aligned, padded, stride
 from caviar.training.recipe import Recipe
 
 SGD, MOMENTUM, RMSPROP, ADAM = range(4)
@@ -155,7 +155,7 @@ def hyper_from(recipe: Recipe, dtype: npt.DTypeLike) -> Hyper:
         batch_norm_momentum=recipe.batch_norm_momentum,
         batch_norm_epsilon=real(recipe.batch_norm_epsilon),
         dropout=recipe.dropout > 0,
-        dropout_threshold=streams.dropout_threshold(recipe.dropout),
+        dropout_threshold=random_streams.dropout_threshold(recipe.dropout),
         kept=real(1 - recipe.dropout),
         optimizer=_OPTIMIZERS[recipe.optimizer],
         momentum=real(recipe.momentum),

@@ -10,8 +10,18 @@ in the nearest cache; likewise backward.
 import math
 from typing import Any
 
-from caviar.training.compilation import entry
-from caviar.training.formulas import (
+from caviar.training.native.arrays import (
+    LANES,
+    Array,
+    flush_denormals,
+    formula,
+    kernel,
+    matrix,
+    part,
+    restore_denormals,
+)
+from caviar.training.native.kernel_cache import entry
+from caviar.training.native.layer_ops import (
     BatchNorm,
     add_bias_and_activate,
     descend,
@@ -24,20 +34,10 @@ from caviar.training.formulas import (
     sum_scale_and_shift,
     through_normalisation,
 )
-from caviar.training.layout import Hyper, Network
-from caviar.training.memory import (
-    LANES,
-    Array,
-    flush_denormals,
-    formula,
-    kernel,
-    matrix,
-    part,
-    restore_denormals,
-)
-from caviar.training.products import multiply, multiply_columns, transpose
-from caviar.training.softmax import add_bias, count_right, cross_entropy, softmax_gradient
-from caviar.training.vectors import load, store
+from caviar.training.native.layout import Hyper, Network
+from caviar.training.native.matmul import multiply, multiply_columns, transpose
+from caviar.training.native.simd import load, store
+from caviar.training.native.softmax import add_bias, count_right, cross_entropy, softmax_gradient
 
 STRIP = 2 * LANES
 """Columns of a layer that go through all its formulas while they are in the nearest cache."""

@@ -10,9 +10,9 @@ it there may be zeros (see `memory`). Results go into arrays that exist already.
 import math
 from typing import Any, NamedTuple
 
-from caviar.training.layout import MOMENTUM, RMSPROP, SGD, Hyper
-from caviar.training.memory import LANES, Array, formula
-from caviar.training.vectors import exponential, load, load_as, store, where, zeros
+from caviar.training.native.arrays import LANES, Array, formula
+from caviar.training.native.layout import MOMENTUM, RMSPROP, SGD, Hyper
+from caviar.training.native.simd import exponential, load, load_as, store, where, zeros
 
 
 class BatchNorm(NamedTuple):

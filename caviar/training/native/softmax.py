@@ -9,8 +9,8 @@ Shape legend: B rows of a mini-batch, C classes.
 import math
 from typing import Any
 
-from caviar.training.memory import LANES, Array, kernel
-from caviar.training.vectors import exponential, lane, load, numbers, store, where, zeros
+from caviar.training.native.arrays import LANES, Array, kernel
+from caviar.training.native.simd import exponential, lane, load, numbers, store, where, zeros
 
 
 @kernel

@@ -10,7 +10,7 @@ import pytest
 
 import caviar as cv
 from caviar.backends.worker import Task, Worker
-from caviar.training.surroundings import Surroundings
+from caviar.training.function.process_state import Surroundings
 from caviar.trial import Outcome, Result, Trial
 from tests import functions
 
@@ -52,7 +52,7 @@ def test_the_next_trial_of_a_worker_notices_nothing(number: int) -> None:
 
 def test_the_next_trial_notices_nothing_of_one_that_closed_all_streams() -> None:
     code = (
-        "from tests.training.test_surroundings import CLOSES, functions, results\n"
+        "from tests.training.function.test_process_state import CLOSES, functions, results\n"
         "harmful, after = results(functions.harmful, CLOSES, 1)\n"
         "print(harmful.outcome, after.outcome, after.failure)"
     )

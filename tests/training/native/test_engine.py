@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.training import streams
+from caviar.training import random_streams
 from caviar.training.engine import Job, Progress, Trained
-from caviar.training.native import NativeEngine, Rows, Training
+from caviar.training.native.engine import NativeEngine, Rows, Training
 from caviar.training.recipe import OPTIMIZERS, recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome
@@ -253,7 +253,7 @@ def test_the_memory_of_a_trial_is_what_its_module_says(params: dict[str, Any]) -
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 100), seed=st.integers(0, 10))
 def test_random_bits_drawn_in_parts_are_those_drawn_at_once(count: int, seed: int) -> None:
-    one, two = streams.DropoutStream(seed, 0), streams.DropoutStream(seed, 0)
+    one, two = random_streams.DropoutStream(seed, 0), random_streams.DropoutStream(seed, 0)
     parts = np.concatenate([one.words(count), one.words(3)])
     assert np.array_equal(parts, two.words(count + 3))
 
@@ -263,5 +263,5 @@ def test_dropout_of_a_large_epoch_draws_its_bits_in_parts(
 ) -> None:
     what = trial(epochs=2, layers=2, units=33, batch_size=7, dropout=0.3)
     expected, _ = run(engine, what)
-    monkeypatch.setattr("caviar.training.native._DROPOUT_WORDS", 1)
+    monkeypatch.setattr("caviar.training.native.engine._DROPOUT_WORDS", 1)
     assert run(engine, what)[0] == expected

@@ -1,4 +1,4 @@
-"""The order of an epoch's rows, compiled: the very numbers of `streams.epoch_order`, in a tenth of its time.
+"""The order of an epoch's rows, compiled: the very numbers of `random_streams.epoch_order`, in a tenth of its time.
 
 For a small network, NumPy's permutation takes as long as several steps: it makes a generator, and calls it
 through a pointer for each number.
@@ -12,9 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from caviar.training.compilation import entry
-from caviar.training.memory import kernel
-from caviar.training.streams import Purpose
+from caviar.training.native.arrays import kernel
+from caviar.training.native.kernel_cache import entry
+from caviar.training.random_streams import Purpose
 
 _ORDER = int(Purpose.ORDER)
 _FACTORS = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)

@@ -12,8 +12,8 @@ import pytest
 
 import caviar as cv
 from caviar.errors import DamagedError, DataError
-from caviar.records.best import Best
 from caviar.records.frames import load
+from caviar.records.winner import Best
 from tests.runs import run_inline
 
 COLUMNS = ["a", "b", "c", "d"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from caviar.data.splits import Dataset
 from caviar.training.classifier import Classifier
-from caviar.training.native import NativeEngine
+from caviar.training.native.engine import NativeEngine
 from caviar.training.recipe import DECAYS, OPTIMIZERS
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome

@@ -169,17 +169,15 @@ def _add_machines(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from caviar.reporting.summary import show
     from caviar.runner import resume_study, run_study
 
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
     name = options.name or study.name if options.resume else options.name
     if options.resume and (begun := _begun(options.runs, name)):
-        run = resume_study(study, begun, **machines)
+        resume_study(study, begun, **machines)
     else:
-        run = run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
-    show(run, every_round=True)
+        run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
 
 
 def _begun(runs: str, name: str) -> str | None:
@@ -198,7 +196,6 @@ def _begun(runs: str, name: str) -> str | None:
 
 def _resume(options: argparse.Namespace) -> None:
     from caviar.records.ledger import read_header
-    from caviar.reporting.summary import show
     from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
@@ -207,7 +204,7 @@ def _resume(options: argparse.Namespace) -> None:
     header = read_header(location)
     with _where_it_began(options, str(location), header):
         study = load_study(options.experiment, header["study"]["name"])
-        run = resume_study(
+        resume_study(
             study,
             path,
             workers=options.workers,
@@ -215,7 +212,6 @@ def _resume(options: argparse.Namespace) -> None:
             address=options.address,
             repair=options.repair,
         )
-    show(run, every_round=True)
 
 
 def _where_it_began(

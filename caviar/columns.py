@@ -18,7 +18,36 @@ from caviar.trial import Value
 
 ColumnType = Literal["bool", "int64", "float64", "string"]
 
-
+TIMES = ("queue_s", "dispatch_s", "setup_s", "train_s", "record_s")
+"""Where the seconds of a trial went."""
+CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES)
+"""Where and how fast a trial was trained. All other columns are the same in every run of a study (law 1)."""
+BEFORE_PARAMS: Mapping[str, ColumnType] = {
+    "trial": "int64",
+    "round": "int64",
+    "stage": "string",
+    "outcome": "string",
+    "value": "float64",
+}
+"""The first columns of the trials; those of params and metrics follow."""
+AFTER_METRICS: Mapping[str, ColumnType] = {
+    "test_accuracy": "float64",
+    "test_loss": "float64",
+    "epochs": "int64",
+    "epochs_trained": "int64",
+    "seed": "int64",
+    "confirms": "int64",
+    "failure": "string",
+    "engine": "string",
+    "device": "string",
+    "worker": "string",
+    "node": "string",
+    "attempt": "int64",
+    **dict.fromkeys(TIMES, "float64"),
+}
+"""The last columns of the trials."""
+RESERVED = frozenset({"epoch", *BEFORE_PARAMS, *AFTER_METRICS}) - {"value"}
+"""Names that no metric can have. A metric may be called `value`: it is the number that ranks."""
 _PREFIX = "params_"
 
 

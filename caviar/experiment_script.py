@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 from caviar.errors import CaviarError, StudyError
-from caviar.study import SCRIPT_MODULE, Study
+from caviar.fingerprint import SCRIPT_MODULE
+from caviar.study import Study
 
 
 def load_study(script: Path, name: str | None = None) -> "Study":

@@ -16,10 +16,12 @@ from typing import Any, Self
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend
 from caviar.driver.loop import Loop
-from caviar.errors import InterruptedStudy, RunError
+from caviar.errors import InterruptedStudy, RunError, StudyError
+from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger, read_header
 from caviar.reporting.progress import Display, Silence
+from caviar.reporting.summary import show
 from caviar.search.sampling import require_sampler
 from caviar.storage.location import Location, silent
 from caviar.storage.uri import locate
@@ -54,6 +56,7 @@ def run_study(
         script: the experiment that declares the study, so that `caviar resume` finds it again.
         backend: other workers than Ray's.
     """
+    _require_script_is_loaded()
     check_name(study.name if name is None else name)
     _check_counts(workers, gpus)
     require_sampler(study.sampler)
@@ -66,7 +69,10 @@ def run_study(
         metrics = study.objective.metrics
         return Ledger.create(folder, name or study.name, header, study.space, metrics, name is None)
 
-    return _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
+    run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
+    if progress:
+        show(run, every_round=True)
+    return run
 
 
 def resume_study(
@@ -93,7 +99,27 @@ def resume_study(
         backend: other workers than Ray's.
     """
     _check_counts(workers, gpus)
-    location = locate(path)
+    run = _resumed(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
+    if progress:
+        show(run, every_round=True)
+    return run
+
+
+def calling_script() -> Path | None:
+    """Return the script that Python was started with, if any."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(file) if file and file.endswith(".py") else None
+
+
+def _require_script_is_loaded() -> None:
+    if getattr(sys.modules.get(SCRIPT_MODULE), "__loading__", False):
+        raise StudyError(
+            "study.run() is called while `caviar run` reads the script, which would run it twice: "
+            'put it under if __name__ == "__main__":'
+        )
+
+
+def _resumed(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:
     header = read_header(location)
     _require_same_study(location, header["study"], study.to_json())
     _require_same_version(location, header)
@@ -103,7 +129,6 @@ def resume_study(
         if run.finished and not ledger.was_repaired:  # else trials before the last may be missing
             return run
         dataset = _same_data(study, location, header)
-        factory = backend or _ray(study, address, workers, gpus)
         return _train(study, dataset, lambda: ledger, factory, progress)
 
 

@@ -1,16 +1,14 @@
 """What the user declares: a study is an objective, a space, rounds and a seed."""
 
-import hashlib
 import re
-import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.errors import StudyError
-from caviar.resources import Resources
+from caviar.fingerprint import identity
+from caviar.objective import Objective
 from caviar.retries import Retries
 from caviar.rounds import Confirmation as Confirmation
 from caviar.rounds import Halving as Halving
@@ -19,80 +17,12 @@ from caviar.rounds import Round as Round
 from caviar.rounds import Stages, confirmation_of
 from caviar.rounds import coarse_to_fine as coarse_to_fine
 from caviar.space import Space, plain_value
-from caviar.trial import Value, derive_seed
+from caviar.trial import derive_seed
 
 if TYPE_CHECKING:
-    from caviar.data.splits import Dataset
     from caviar.records.frames import Run
-    from caviar.training.engine import Engine
 
-SCRIPT_MODULE = "caviar_experiment"
-"""The module name of a script that `caviar run` has loaded, so that its main block is not run."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class Objective(ABC):
-    """What a trial trains and measures. Implementations are frozen values that can be pickled."""
-
-    @property
-    @abstractmethod
-    def metric(self) -> str:
-        """The metric whose last measurement is the trial's value; always of the dev split."""
-
-    @property
-    @abstractmethod
-    def maximize(self) -> bool:
-        """Whether more of the metric is better."""
-
-    @property
-    @abstractmethod
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics of each measurement, in the order of the curves' columns."""
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether a trial can train a few epochs, give back its state, and go on from there later."""
-        return False
-
-    @property
-    def resources(self) -> Resources | None:
-        """What each worker is given; None for a core, or a whole GPU."""
-        return None
-
-    @property
-    def time_limit_s(self) -> float | None:
-        """A trial that takes longer is killed."""
-        return None
-
-    @abstractmethod
-    def adapt(self, space: Space) -> Space:
-        """The space with the conditions that the objective knows of.
-
-        Raises:
-            StudyError: a parameter that the objective does not have, or a value outside its limits.
-        """
-
-    @abstractmethod
-    def load(self) -> "Dataset | None":
-        """Read and split the data; None where the objective brings its own."""
-
-    @abstractmethod
-    def make_engine(self, dataset: "Dataset | None", device: str) -> "Engine":
-        """What trains the trials on this device ("cpu" or "cuda"), in the worker's process."""
-
-    @abstractmethod
-    def costs(
-        self, params: Mapping[str, Value], epochs: int, dataset: "Dataset | None"
-    ) -> Mapping[str, float]:
-        """Predicted seconds of a trial on each device ("cpu" and "cuda").
-
-        Only ratios need to be right, between trials and, in the beginning, between devices: finished trials tell
-        how fast each really is.
-        """
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """A plain form for `study.json`, in which two different objectives differ."""
 
 
 SamplerFactory = Callable[[int], Any]
@@ -189,7 +119,7 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """What was asked, in a plain form: two studies are the same if and only if these are equal."""
-        sampler = self.sampler if isinstance(self.sampler, str) else f"function {_name_of(self.sampler)}"
+        sampler = self.sampler if isinstance(self.sampler, str) else _sampler_text(self.sampler)
         return {
             "name": self.name,
             "objective": _plain_form(self.objective.describe()),
@@ -232,18 +162,9 @@ class Study:
         Raises:
             CaviarError: what cannot be done, in a sentence; what was recorded stays intact.
         """
-        # This method and the next are the one door upward: see tests/test_architecture.py.
-        from caviar.reporting.summary import show
-        from caviar.runner import run_study
+        from caviar import runner
 
-        main = sys.modules["__main__"]
-        if getattr(sys.modules.get(SCRIPT_MODULE), "__loading__", False):
-            raise StudyError(
-                "study.run() is called while `caviar run` reads the script, which would run it twice: "
-                'put it under if __name__ == "__main__":'
-            )
-        file = getattr(main, "__file__", None)
-        run = run_study(
+        return runner.run_study(
             self,
             workers=workers,
             gpus=gpus,
@@ -251,11 +172,8 @@ class Study:
             runs=runs,
             name=name,
             progress=progress,
-            script=Path(file) if file and file.endswith(".py") else None,
+            script=runner.calling_script(),
         )
-        if progress:
-            show(run, every_round=True)
-        return run
 
     def resume(
         self,
@@ -278,13 +196,9 @@ class Study:
         Raises:
             RunError: not a run directory, one of another study or version, or in use.
         """
-        from caviar.reporting.summary import show
-        from caviar.runner import resume_study
+        from caviar import runner
 
-        resumed = resume_study(self, run, workers=workers, gpus=gpus, address=address, progress=progress)
-        if progress:
-            show(resumed, every_round=True)
-        return resumed
+        return runner.resume_study(self, run, workers=workers, gpus=gpus, address=address, progress=progress)
 
 
 def check_name(name: str) -> str:
@@ -354,9 +268,7 @@ def _round_to_json(this: Round) -> dict[str, Any]:
     return plain
 
 
-def _name_of(function: SamplerFactory) -> str:
-    """Its name, and what tells it from another of that name; not its module, which depends on who runs it."""
-    code = getattr(function, "__code__", None)
-    plain = [c for c in getattr(code, "co_consts", ()) if isinstance(c, bool | int | float | str | None)]
-    digest = hashlib.sha256(repr((getattr(code, "co_code", b""), plain)).encode()).hexdigest()[:8]
-    return f"{getattr(function, '__qualname__', type(function).__name__)} {digest}"
+def _sampler_text(function: SamplerFactory) -> str:
+    """Return a sampler function's name and the digest that tells it from others of that name."""
+    known = identity(function)
+    return f"function {known['name']} {known['source']}"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caviar.data.splits import Dataset
+from caviar.engine import Engine, Job, Progress, Trained
 from caviar.study import Study
-from caviar.training.engine import Engine, Job, Progress, Trained
 from tests.objectives import Slow, SlowEngine, bowl_study
 
 ROUNDS = (60, 20)

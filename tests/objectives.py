@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from caviar.data.splits import Dataset, Split
+from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.objective import Objective
 from caviar.space import Space, choice, linear, log, when
-from caviar.study import Confirmation, Halving, Objective, Round, Study
-from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.study import Confirmation, Halving, Round, Study
 from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
 
 METRICS = ("loss", "speed")

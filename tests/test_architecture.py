@@ -13,15 +13,18 @@ PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
     {"errors", "control_chars"},
-    {"trial"},
+    {"trial", "fingerprint"},
     {"space", "columns", "resources"},
     {"rounds", "retries", "storage", "data"},
-    {"objective", "study"},
-    {"search", "training", "records"},
+    {"engine"},
+    {"objective"},
+    {"study"},
+    {"search", "training"},
+    {"records"},
     {"driver", "analysis"},
     {"backends", "reporting"},
     {"runner"},
-    {"submission", "experiment_script"},
+    {"experiment_script", "submission"},
     {"cli", "__main__"},
 ]
 """From the ground up: a room may import from its own floor and from those below."""

@@ -7,7 +7,7 @@ from caviar.backends.worker import Task, Worker
 from caviar.data.splits import Dataset, Split
 from caviar.driver.backend import Arrived, Backend, Happening
 from caviar.driver.messages import Joined
-from caviar.study import Objective
+from caviar.objective import Objective
 
 
 class InlineBackend(Backend):

@@ -21,7 +21,7 @@ from caviar.backends.worker import Finished, Task, Worker
 from caviar.data.splits import Dataset, Split
 from caviar.driver.backend import Arrived, Backend, Happening
 from caviar.driver.messages import Joined, Lost
-from caviar.study import Objective
+from caviar.objective import Objective
 from caviar.trial import Cause, Times, Trial, derive_seed
 
 LATENCY_S = 1e-3

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from caviar.data.splits import Dataset, Split
-from caviar.study import Objective
-from caviar.training.engine import Job, Progress, Trained
+from caviar.engine import Job, Progress, Trained
+from caviar.objective import Objective
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times, Trial
 
 MOST_LETTERS = 1_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from caviar.backends.worker import Finished, Task
 from caviar.data.splits import Split
 from caviar.driver.messages import Joined, Lost
-from caviar.training.engine import Progress
+from caviar.engine import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from caviar.driver.messages import (
     Reported,
     Submit,
 )
+from caviar.engine import Progress
 from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.winner import Best
@@ -35,7 +36,6 @@ from caviar.search.confirmation import share_interval
 from caviar.search.halving import Race
 from caviar.search.stages import StagePlan, open_stage, stage_count
 from caviar.study import Study
-from caviar.training.engine import Progress
 from caviar.trial import Outcome, Result, Stage, Trial
 
 _log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from caviar.columns import CIRCUMSTANCES
 from caviar.errors import RunError
 from caviar.records import schema
 from caviar.records.ledger import read_header, to_frame
@@ -161,7 +162,7 @@ def load(path: str | Path) -> Run:
 
 def reproducible(trials: pd.DataFrame) -> pd.DataFrame:
     """The columns that are the same in every run of a study, whatever trained it, where and how fast (law 1)."""
-    return trials.drop(columns=list(schema.CIRCUMSTANCES))
+    return trials.drop(columns=list(CIRCUMSTANCES))
 
 
 def _round_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from caviar.storage.location import Location, Lock, Say, advised, silent
 from caviar.trial import Measurement, Result
 
 if TYPE_CHECKING:
-    from caviar.training.engine import State
+    from caviar.engine import State
 
 FORMAT: Final = 3
 """Of the run directory; it changes when an older caviar could not read it, or this one not what an older one wrote."""

@@ -4,49 +4,21 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from caviar.columns import column, column_type, to_column
+from caviar.columns import AFTER_METRICS, BEFORE_PARAMS, column, column_type, to_column
 from caviar.space import Space
 from caviar.trial import Result
 
 _ARROW = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
-TIMES = ("queue_s", "dispatch_s", "setup_s", "train_s", "record_s")
-CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES)
-"""Where and how fast a trial was trained. All other columns are the same in every run of a study (law 1)."""
-
-_FIRST = [
-    ("trial", pa.int64()),
-    ("round", pa.int64()),
-    ("stage", pa.string()),
-    ("outcome", pa.string()),
-    ("value", pa.float64()),
-]
-_LAST = [
-    ("test_accuracy", pa.float64()),
-    ("test_loss", pa.float64()),
-    ("epochs", pa.int64()),
-    ("epochs_trained", pa.int64()),
-    ("seed", pa.int64()),
-    ("confirms", pa.int64()),
-    ("failure", pa.string()),
-    ("engine", pa.string()),
-    ("device", pa.string()),
-    ("worker", pa.string()),
-    ("node", pa.string()),
-    ("attempt", pa.int64()),
-    *((time, pa.float64()) for time in TIMES),
-]
-RESERVED = frozenset({"epoch", *(name for name, _ in (*_FIRST, *_LAST))}) - {"value"}
-"""What no metric can be called. (`value` it may be: that ranks.)"""
 
 
 def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
     """One row a finished trial; of each metric the last measurement. A metric may be called `value` itself."""
     return pa.schema(
         [
-            *_FIRST,
+            *((name, _ARROW[kind]) for name, kind in BEFORE_PARAMS.items()),
             *((column(name), _ARROW[column_type(p.domain)]) for name, p in space.items()),
             *((metric, pa.float64()) for metric in metrics if metric != "value"),
-            *_LAST,
+            *((name, _ARROW[kind]) for name, kind in AFTER_METRICS.items()),
         ]
     )
 

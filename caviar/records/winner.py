@@ -25,7 +25,7 @@ from caviar.trial import Value
 if TYPE_CHECKING:
     import pandas as pd
 
-    from caviar.training.engine import State
+    from caviar.engine import State
     from caviar.training.reference import Network
 
 _NUMBER = int | float

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from caviar.engine import Progress
 from caviar.search.stages import StagePlan
 from caviar.study import Study
-from caviar.training.engine import Progress
 from caviar.trial import Outcome, Result, Stage
 
 _LOG = logging.getLogger("caviar")

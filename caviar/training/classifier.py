@@ -7,11 +7,11 @@ from typing import Any
 
 from caviar.data import sources
 from caviar.data.splits import Dataset, Preprocess, split
+from caviar.engine import Engine
 from caviar.errors import StudyError
+from caviar.objective import Objective
 from caviar.space import Space
-from caviar.study import Objective
 from caviar.training import cost
-from caviar.training.engine import Engine
 from caviar.training.recipe import adapt, check_value, recipe_from
 from caviar.trial import Value
 

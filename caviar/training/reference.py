@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, Split
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.errors import ClusterError
 from caviar.training import random_streams
-from caviar.training.engine import Engine, Job, Progress, State, Trained
 from caviar.training.recipe import Recipe, batches, recipe_from
 from caviar.training.train_loop import train_in_turn
 from caviar.trial import Trial, Value

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from caviar.training.engine import Job, Progress, State, Trained, divergence, in_a_line
+from caviar.engine import Job, Progress, State, Trained, divergence, in_a_line
 from caviar.training.recipe import Recipe, learning_rate_at
 from caviar.trial import Measurement, Outcome
 

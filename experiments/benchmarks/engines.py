@@ -32,9 +32,9 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, split
+from caviar.engine import Engine, Job, Progress
 from caviar.training import random_streams
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Engine, Job, Progress
 from caviar.training.native.arrays import aligned, kernel, padded, stride
 from caviar.training.native.engine import NativeEngine
 from caviar.training.native.matmul import multiply

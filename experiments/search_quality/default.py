@@ -13,10 +13,10 @@ from tables import Table
 import caviar as cv
 from caviar.columns import column, to_column
 from caviar.data.splits import Dataset
+from caviar.engine import Engine
+from caviar.objective import Objective
 from caviar.search.region import Region
 from caviar.search.stages import open_stage, stage_count
-from caviar.study import Objective
-from caviar.training.engine import Engine
 from caviar.trial import Outcome, Trial, Value
 
 

@@ -13,11 +13,11 @@ import pytest
 from caviar.backends.simulated import Cluster
 from caviar.backends.worker import Task, Worker
 from caviar.data.splits import Dataset
+from caviar.engine import Engine
 from caviar.records.frames import Run, load
 from caviar.rounds import Confirmation, Halving, Round
 from caviar.study import Study
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Engine
 from caviar.trial import Trial, Value
 from tests.backends.test_simulated import simulate
 from tests.objectives import Bowl, SlowEngine, bowl_study

@@ -9,7 +9,7 @@ import pytest
 
 from caviar.backends.worker import MOST_LETTERS, Task, Worker
 from caviar.data.splits import Split
-from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.training.function.objective import Function
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Trial
 from tests.functions import noisy_bowl

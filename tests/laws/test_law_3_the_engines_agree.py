@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from caviar.data.splits import Dataset
+from caviar.engine import Engine, Job, Progress
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Engine, Job, Progress
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value

@@ -11,13 +11,13 @@ from sklearn.datasets import load_wine
 
 from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset, Split
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.errors import DataError, StudyError
 from caviar.records.frames import load, reproducible
 from caviar.runner import run_study
 from caviar.space import Space, integer, log
 from caviar.study import Confirmation, Round, Study
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Engine, Job, Progress, State, Trained
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome, Stage, Trial

@@ -7,7 +7,7 @@ import pytest
 
 from caviar.backends.ray.backend import RayBackend
 from caviar.backends.worker import Task, Worker
-from caviar.records.schema import TIMES
+from caviar.columns import TIMES
 from caviar.reporting.summary import worker_time
 from caviar.runner import run_study
 from caviar.trial import Trial

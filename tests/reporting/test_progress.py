@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from caviar.engine import Progress
 from caviar.errors import ClusterError
 from caviar.records.frames import load
 from caviar.reporting import progress
@@ -18,7 +19,6 @@ from caviar.search.region import Region
 from caviar.search.stages import StagePlan
 from caviar.space import Space, choice
 from caviar.study import coarse_to_fine
-from caviar.training.engine import Progress
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
 from tests.objectives import Bowl, bowl_study
 from tests.runs import Failing, inline, run_inline

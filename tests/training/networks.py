@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caviar.data.splits import Dataset, split
-from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.trial import Trial, Value
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Dataset, split
-from caviar.training.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.trial import Measurement, Trial
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Split
+from caviar.engine import EXPLODED, Job, State, divergence
 from caviar.training import random_streams
-from caviar.training.engine import EXPLODED, Job, State, divergence
 from caviar.training.recipe import (
     ACTIVATIONS,
     DECAYS,

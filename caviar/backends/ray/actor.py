@@ -14,8 +14,8 @@ from caviar.backends.ray.objective_pickle import Packed, unpack
 from caviar.backends.ray.placement import Shape
 from caviar.backends.worker import Finished, Task, Worker
 from caviar.data.splits import Dataset, Split
+from caviar.engine import Progress
 from caviar.errors import ClusterError
-from caviar.training.engine import Progress
 from caviar.trial import Outcome
 
 STREAM_S = 0.5

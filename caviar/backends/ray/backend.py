@@ -27,9 +27,9 @@ from caviar.backends.worker import Task, overtime
 from caviar.data.splits import Dataset, Split
 from caviar.driver.backend import Arrived, Backend, Happening, Measured
 from caviar.driver.messages import Joined, Lost
+from caviar.engine import Progress
 from caviar.errors import ClusterError
-from caviar.study import Objective
-from caviar.training.engine import Progress
+from caviar.objective import Objective
 from caviar.trial import Cause
 
 _log = logging.getLogger(__name__)

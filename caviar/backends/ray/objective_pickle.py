@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import cloudpickle
 
 from caviar.errors import StudyError
-from caviar.study import SCRIPT_MODULE, Objective
+from caviar.fingerprint import SCRIPT_MODULE
+from caviar.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from caviar.data.splits import Split
+from caviar.engine import Engine, Job, Progress, State, Trained, in_a_line
 from caviar.errors import StudyError
-from caviar.training.engine import Engine, Job, Progress, State, Trained, in_a_line
 from caviar.training.function.process_state import Surroundings
 from caviar.training.function.trial_context import Handle
 from caviar.trial import Measurement, Outcome, Trial

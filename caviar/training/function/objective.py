@@ -5,16 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from caviar.columns import is_param
+from caviar.columns import RESERVED, is_param
 from caviar.data.splits import Dataset
+from caviar.engine import Engine
 from caviar.errors import StudyError
-from caviar.records.schema import RESERVED
+from caviar.fingerprint import identity
+from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Space
-from caviar.study import Objective
-from caviar.training.engine import Engine
 from caviar.training.function.engine import Convention, FunctionEngine
-from caviar.training.function.fingerprint import identity
 from caviar.trial import Value
 
 _A_CORE = Resources(cpus=1)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import cloudpickle
 import numpy as np
 
-from caviar.training.engine import Job, State
+from caviar.engine import Job, State
 from caviar.trial import Measurement, Value
 
 

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Dataset, Split
+from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.training import random_streams
-from caviar.training.engine import Engine, Job, Progress, State, Trained
 from caviar.training.native import kernels
 from caviar.training.native.arrays import LANES, Array, aligned, padded, stride
 from caviar.training.native.kernel_cache import compiled_once

@@ -21,10 +21,10 @@ from caviar.backends.worker import Finished, Task
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Arrived, Happening, Measured
 from caviar.driver.messages import Joined, Lost
+from caviar.engine import Engine
 from caviar.errors import ClusterError, DataError
 from caviar.resources import Resources
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Engine
 from caviar.training.function.objective import Function
 from caviar.training.function.trial_context import Handle
 from caviar.trial import Cause, Outcome, Trial

@@ -17,11 +17,12 @@ import pytest
 
 import caviar as cv
 from caviar.backends.worker import Task, Worker
+from caviar.columns import RESERVED
+from caviar.engine import Job, Progress, Trained
 from caviar.errors import StudyError
-from caviar.records.schema import RESERVED, trials_schema
-from caviar.training.engine import Job, Progress, Trained
+from caviar.fingerprint import identity
+from caviar.records.schema import trials_schema
 from caviar.training.function.engine import FunctionEngine
-from caviar.training.function.fingerprint import identity
 from caviar.training.function.objective import Function
 from caviar.training.function.trial_context import Handle
 from caviar.trial import Outcome, Result, Trial

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caviar.engine import Job, Progress, Trained
 from caviar.training import random_streams
-from caviar.training.engine import Job, Progress, Trained
 from caviar.training.native.engine import NativeEngine, Rows, Training
 from caviar.training.recipe import OPTIMIZERS, recipe_from
 from caviar.training.reference import ReferenceEngine

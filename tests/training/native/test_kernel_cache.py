@@ -21,7 +21,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 import numpy as np
 from caviar.data.splits import split
 from caviar.training.classifier import Classifier
-from caviar.training.engine import Job
+from caviar.engine import Job
 from caviar.trial import Trial
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((60, 4)), np.arange(60) % 3

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from caviar.study import SCRIPT_MODULE
-
+SCRIPT_MODULE = "caviar_experiment"
+"""The module name of a script that `caviar run` has loaded, so that its main block is not run."""
 _SCRIPTS = ("__main__", "__mp_main__", SCRIPT_MODULE)
 """One script is called differently by `python` and `caviar run`, and a notebook has no name at all."""
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from caviar.cli import main
+from caviar.cli.main import main
 
 sys.exit(main())

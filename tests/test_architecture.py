@@ -117,7 +117,7 @@ def test_only_a_disk_touches_the_disk_and_only_a_store_the_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import caviar, caviar.cli", "import caviar; caviar.Classifier, caviar.load"]
+    "statement", ["import caviar, caviar.cli.main", "import caviar; caviar.Classifier, caviar.load"]
 )
 def test_importing_caviar_loads_no_heavy_library(statement: str) -> None:
     code = f"import sys; {statement}; print(*sys.modules)"
@@ -128,7 +128,10 @@ def test_importing_caviar_loads_no_heavy_library(statement: str) -> None:
 
 
 def test_help_loads_no_more_than_the_standard_library() -> None:
-    code = "import sys, caviar.cli\ntry: caviar.cli.main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    code = (
+        "import sys\nfrom caviar.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -19,7 +19,7 @@ import grpc
 import pytest
 from sklearn.datasets import load_iris
 
-from caviar.cli import _parser, main
+from caviar.cli.main import main, parser
 from caviar.experiment_script import load_study
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
@@ -600,7 +600,7 @@ def test_a_job_that_cannot_be_is_refused_before_it_is_sent(
 def test_a_job_is_followed_unless_it_is_not_wanted(
     tmp_path: Path, words: tuple[str, ...], waits: bool
 ) -> None:
-    assert _parser().parse_args(submission(script(tmp_path), *words)).wait is waits
+    assert parser().parse_args(submission(script(tmp_path), *words)).wait is waits
 
 
 def test_a_script_that_fails_is_refused_before_it_is_sent_unless_only_the_cluster_can_read_it(

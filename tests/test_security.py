@@ -19,7 +19,7 @@ import torch
 from pyarrow import parquet
 
 import caviar as cv
-from caviar.cli import main
+from caviar.cli.main import main
 from caviar.records.frames import load
 from caviar.records.segments import sealed
 from tests.runs import run_inline

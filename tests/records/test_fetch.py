@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import caviar as cv
-from caviar.cli import main
+from caviar.cli.main import main
 from caviar.errors import DamagedError, RunError
 from caviar.records import fetch, ledger
 from caviar.records.frames import Run, load

@@ -15,7 +15,7 @@ import pytest
 
 import caviar as cv
 from caviar.backends.ray.backend import RayBackend
-from caviar.cli import main
+from caviar.cli.main import main
 from caviar.driver import loop
 from caviar.driver.backend import Backend
 from caviar.errors import DamagedError, RunError

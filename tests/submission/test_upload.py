@@ -44,7 +44,7 @@ def test_a_python_that_has_no_caviar_finds_it_and_what_it_requires(project: Path
     assert not [path for path in package.rglob("*") if path.suffix not in (".py", ".typed", "")]
     asked = "caviar.__file__, m.version('caviar'), m.requires('caviar')"
     told = subprocess.run(
-        [sys.executable, "-S", "-c", f"import caviar.cli, importlib.metadata as m; print({asked})"],
+        [sys.executable, "-S", "-c", f"import caviar.cli.main, importlib.metadata as m; print({asked})"],
         cwd=tmp_path / "there",
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from caviar.records.frames import load as load
     from caviar.training.classifier import Classifier as Classifier
     from caviar.training.function.objective import Function as Function
-    from caviar.training.function.trial_context import Handle as Handle
+    from caviar.training.function.trial_context import TrialContext as TrialContext
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Classifier": "caviar.training.classifier",
     "Function": "caviar.training.function.objective",
-    "Handle": "caviar.training.function.trial_context",
+    "TrialContext": "caviar.training.function.trial_context",
     "Run": "caviar.records.frames",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",

@@ -18,7 +18,7 @@ ROWS = 600
 x, y = load_digits(return_X_y=True)
 
 
-def cross_validated(params: dict[str, Any], trial: cv.Handle) -> dict[str, float]:
+def cross_validated(params: dict[str, Any], trial: cv.TrialContext) -> dict[str, float]:
     """Accuracy on rows left out and on rows learnt from, the mean over three folds, which the trial's seed draws."""
     model = make_pipeline(StandardScaler(), SVC(**params))
     folds = StratifiedKFold(3, shuffle=True, random_state=trial.seed)

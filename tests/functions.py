@@ -21,10 +21,10 @@ from caviar.trial import Outcome
 Params = dict[str, Any]
 CHILD = "6007"
 """So long the children sleep that trials leave behind."""
-Body = Callable[[Params, cv.Handle], float | None]
+Body = Callable[[Params, cv.TrialContext], float | None]
 
 
-def noisy_bowl(params: Params, trial: cv.Handle) -> None:
+def noisy_bowl(params: Params, trial: cv.TrialContext) -> None:
     """A few reports; noise from the trial's seed and from the global generators."""
     own = trial.restore() or np.random.default_rng(trial.seed)
     for epoch in trial.remaining():
@@ -72,7 +72,7 @@ class Rebellion(BaseException):
     """No `Exception`."""
 
 
-def careful_bowl(params: Params, trial: cv.Handle) -> float | None:
+def careful_bowl(params: Params, trial: cv.TrialContext) -> float | None:
     """The bowl, by somebody who minds what the trial before left behind."""
     assert "LEFT_BEHIND" not in os.environ
     assert os.path.isdir(os.getcwd())
@@ -89,17 +89,17 @@ def careful_bowl(params: Params, trial: cv.Handle) -> float | None:
 
 
 def _raise(error: BaseException) -> Body:
-    def raises(params: Params, trial: cv.Handle) -> float:
+    def raises(params: Params, trial: cv.TrialContext) -> float:
         raise error
 
     return raises
 
 
-def _raises_what_cannot_be_pickled(params: Params, trial: cv.Handle) -> float:
+def _raises_what_cannot_be_pickled(params: Params, trial: cv.TrialContext) -> float:
     raise Unpicklable
 
 
-def _raises_a_flood(params: Params, trial: cv.Handle) -> float:
+def _raises_a_flood(params: Params, trial: cv.TrialContext) -> float:
     raise ValueError("x" * 10**8)
 
 
@@ -107,22 +107,22 @@ def _return(value: Any) -> Body:
     return lambda params, trial: value
 
 
-def _returns_a_gigabyte(params: Params, trial: cv.Handle) -> Any:
+def _returns_a_gigabyte(params: Params, trial: cv.TrialContext) -> Any:
     return bytes(10**9)
 
 
-def _returns_many_names(params: Params, trial: cv.Handle) -> Any:
+def _returns_many_names(params: Params, trial: cv.TrialContext) -> Any:
     return {f"metric {number}": 0.0 for number in range(200_000)} | {"loss": 1.0}
 
 
-def _floods(params: Params, trial: cv.Handle) -> float:
+def _floods(params: Params, trial: cv.TrialContext) -> float:
     for _ in range(2_000):
         print("flood" * 2_000)  # noqa: T201
         print("flood" * 2_000, file=sys.stderr)  # noqa: T201
     return 1.0
 
 
-def _warns(params: Params, trial: cv.Handle) -> float:
+def _warns(params: Params, trial: cv.TrialContext) -> float:
     warnings.simplefilter("always")
     for number in range(5_000):
         warnings.warn(f"storm {number}", stacklevel=1)
@@ -130,26 +130,26 @@ def _warns(params: Params, trial: cv.Handle) -> float:
     return 1.0
 
 
-def _exits(params: Params, trial: cv.Handle) -> float:
+def _exits(params: Params, trial: cv.TrialContext) -> float:
     os._exit(3)
 
 
-def _segfaults(params: Params, trial: cv.Handle) -> float:
+def _segfaults(params: Params, trial: cv.TrialContext) -> float:
     return float(len(ctypes.string_at(0)))
 
 
-def _kills_itself(params: Params, trial: cv.Handle) -> float:
+def _kills_itself(params: Params, trial: cv.TrialContext) -> float:
     os.kill(os.getpid(), signal.SIGKILL)
     return 1.0
 
 
-def _takes_all_memory(params: Params, trial: cv.Handle) -> float:
+def _takes_all_memory(params: Params, trial: cv.TrialContext) -> float:
     blocks = []
     while True:
         blocks.append(bytearray(b"x") * 2**25)
 
 
-def _closes_everything(params: Params, trial: cv.Handle) -> float:
+def _closes_everything(params: Params, trial: cv.TrialContext) -> float:
     sys.stdout.close()
     sys.stderr = None
     for number in range(3):
@@ -157,7 +157,7 @@ def _closes_everything(params: Params, trial: cv.Handle) -> float:
     return 1.0
 
 
-def _changes_its_surroundings(params: Params, trial: cv.Handle) -> float:
+def _changes_its_surroundings(params: Params, trial: cv.TrialContext) -> float:
     os.chdir("/")
     os.environ["LEFT_BEHIND"] = "1"
     os.environ.pop("PATH")
@@ -171,27 +171,27 @@ def _changes_its_surroundings(params: Params, trial: cv.Handle) -> float:
     return 1.0
 
 
-def _raises_in_a_thread(params: Params, trial: cv.Handle) -> float:
+def _raises_in_a_thread(params: Params, trial: cv.TrialContext) -> float:
     thread = threading.Thread(target=lambda: 1 / 0)
     thread.start()
     thread.join()
     return 1.0
 
 
-def _leaves_children(params: Params, trial: cv.Handle) -> float:
+def _leaves_children(params: Params, trial: cv.TrialContext) -> float:
     subprocess.Popen(["sleep", CHILD])
     subprocess.Popen(["sleep", CHILD], start_new_session=True)
     subprocess.run(f"setsid sleep {CHILD} >/dev/null 2>&1 &", shell=True, check=True)
     return 1.0
 
 
-def _hangs(params: Params, trial: cv.Handle) -> float:
+def _hangs(params: Params, trial: cv.TrialContext) -> float:
     _leaves_children(params, trial)
     while True:
         time.sleep(1)
 
 
-def _hangs_in_c(params: Params, trial: cv.Handle) -> float:
+def _hangs_in_c(params: Params, trial: cv.TrialContext) -> float:
     return float(ctypes.PyDLL(None).sleep(1_000))  # keeps the GIL
 
 
@@ -225,13 +225,13 @@ LONGEST = frozenset({14, 15, 16})
 HANGS: dict[int, Body] = {3: _hangs, 7: _hangs_in_c}
 
 
-def harmful(params: Params, trial: cv.Handle) -> float | None:
+def harmful(params: Params, trial: cv.TrialContext) -> float | None:
     """The bowl; some trials do harm instead."""
     harm = HARMS.get(trial.number)
     return harm.do(params, trial) if harm else careful_bowl(params, trial)
 
 
-def harmful_for_a_moment(params: Params, trial: cv.Handle) -> float | None:
+def harmful_for_a_moment(params: Params, trial: cv.TrialContext) -> float | None:
     """The same, without the harms that take longest to get over."""
     return careful_bowl(params, trial) if trial.number in LONGEST else harmful(params, trial)
 
@@ -267,12 +267,12 @@ def harmful_in_main(params: Params) -> float:
     return do(params)
 
 
-def hanging(params: Params, trial: cv.Handle) -> float | None:
+def hanging(params: Params, trial: cv.TrialContext) -> float | None:
     """The bowl; some trials never end."""
     return HANGS.get(trial.number, noisy_bowl)(params, trial)
 
 
-def slow(params: Params, trial: cv.Handle) -> None:
+def slow(params: Params, trial: cv.TrialContext) -> None:
     """Measures often for a while."""
     for epoch in range(1, 200):
         time.sleep(0.01)
@@ -282,7 +282,7 @@ def slow(params: Params, trial: cv.Handle) -> None:
 GREEDY = frozenset({1, 5})
 
 
-def greedy(params: Params, trial: cv.Handle) -> None:
+def greedy(params: Params, trial: cv.TrialContext) -> None:
     """The bowl; some trials take memory without end."""
     blocks = []
     while trial.number in GREEDY:
@@ -291,7 +291,7 @@ def greedy(params: Params, trial: cv.Handle) -> None:
     noisy_bowl(params, trial)
 
 
-def spawns(params: Params, trial: cv.Handle) -> None:
+def spawns(params: Params, trial: cv.TrialContext) -> None:
     """The bowl, slowly, leaving processes behind that do not end."""
     subprocess.Popen(["sleep", "600"])
     subprocess.Popen(["sleep", "600"], start_new_session=True)

@@ -275,7 +275,7 @@ def test_a_function_that_cannot_go_on_is_not_halved() -> None:
     def whole(params: dict[str, float]) -> float:
         return params["x"]
 
-    def in_parts(trial: cv.Handle) -> None:
+    def in_parts(trial: cv.TrialContext) -> None:
         for epoch in trial.remaining():
             trial.report(epoch, value=float(epoch))
 

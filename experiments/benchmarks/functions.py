@@ -25,7 +25,7 @@ def bowl(params: dict[str, Any]) -> float:
     return float((params["x"] - 0.3) ** 2)
 
 
-def reporting(params: dict[str, Any], trial: cv.Handle) -> None:
+def reporting(params: dict[str, Any], trial: cv.TrialContext) -> None:
     """Five epochs of as little work."""
     for epoch in trial.remaining():
         trial.report(epoch, value=(params["x"] - 0.3) ** 2 + 1 / epoch)

@@ -29,7 +29,7 @@ class Flaky:
 
     folder: str
 
-    def __call__(self, params: dict[str, Any], trial: cv.Handle) -> None:
+    def __call__(self, params: dict[str, Any], trial: cv.TrialContext) -> None:
         mark = Path(self.folder, f"{trial.number}-{trial.until}")
         if trial.number % 3 == 0 and not mark.exists():
             mark.touch()

@@ -15,22 +15,22 @@ from typing import Any
 from caviar.data.splits import Split
 from caviar.engine import Engine, Job, Progress, State, Trained, in_a_line
 from caviar.errors import StudyError
-from caviar.training.function.process_state import Surroundings
-from caviar.training.function.trial_context import Handle
+from caviar.training.function.process_state import ProcessState
+from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Measurement, Outcome, Trial
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
+class CallSignature:
     """How a function wants to be called."""
 
     params: bool
     """With params as its first argument."""
     trial: bool
-    """With a handle as the argument named `trial`."""
+    """With a context as the argument named `trial`."""
 
     @classmethod
-    def of(cls, fn: Callable[..., Any]) -> "Convention":
+    def of(cls, fn: Callable[..., Any]) -> "CallSignature":
         """Read it off the function's signature; without one it is `fn(params)`.
 
         Raises:
@@ -58,10 +58,10 @@ class Convention:
             f"fit its parameters {signature}"
         )
 
-    def call(self, fn: Callable[..., Any], handle: Handle) -> Any:
+    def call(self, fn: Callable[..., Any], context: TrialContext) -> Any:
         """Call it."""
-        arguments = (handle.params,) if self.params else ()
-        return fn(*arguments, trial=handle) if self.trial else fn(*arguments)
+        arguments = (context.params,) if self.params else ()
+        return fn(*arguments, trial=context) if self.trial else fn(*arguments)
 
 
 class FunctionEngine(Engine):
@@ -75,8 +75,8 @@ class FunctionEngine(Engine):
 
     def __init__(self, fn: Callable[..., Any], metric: str, metrics: tuple[str, ...]) -> None:
         self._fn, self._metric, self._metrics = fn, metric, metrics
-        self._convention = Convention.of(fn)
-        self._surroundings = Surroundings()
+        self._call_signature = CallSignature.of(fn)
+        self._process_state = ProcessState()
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ class FunctionEngine(Engine):
 
     def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
         for job in jobs:
-            yield from self._live(job) if self._convention.trial else self._whole(job)
+            yield from self._live(job) if self._call_signature.trial else self._whole(job)
 
     def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
         raise NotImplementedError("a function has no test split")
@@ -92,15 +92,15 @@ class FunctionEngine(Engine):
     def _whole(self, job: Job) -> list[Progress | Trained]:
         """The call of a function that reports nothing."""
         events: list[Progress | Trained] = []
-        handle = self._handle(job, lambda m: events.append(Progress(job.trial.number, m)))
-        events.append(self._called(handle))
+        context = self._context(job, lambda m: events.append(Progress(job.trial.number, m)))
+        events.append(self._called(context))
         return events
 
     def _live(self, job: Job) -> Iterator[Progress | Trained]:
         """What a function does, as it does it."""
         events: SimpleQueue[Progress | Trained] = SimpleQueue()
-        handle = self._handle(job, lambda m: events.put(Progress(job.trial.number, m)))
-        thread = threading.Thread(target=lambda: events.put(self._called(handle)), daemon=True)
+        context = self._context(job, lambda m: events.put(Progress(job.trial.number, m)))
+        thread = threading.Thread(target=lambda: events.put(self._called(context)), daemon=True)
         thread.start()
         try:
             while True:
@@ -110,57 +110,57 @@ class FunctionEngine(Engine):
                     thread.join()
                     return
         finally:
-            handle.stop()  # nobody listens any more
+            context.stop()  # nobody listens any more
 
-    def _handle(self, job: Job, emit: Callable[[Measurement], object]) -> Handle:
-        return Handle(job, self._metric, self._metrics, emit)
+    def _context(self, job: Job, emit: Callable[[Measurement], object]) -> TrialContext:
+        return TrialContext(job, self._metric, self._metrics, emit)
 
-    def _called(self, handle: Handle) -> Trained:
+    def _called(self, context: TrialContext) -> Trained:
         started = time.perf_counter()
         failure = None
         try:
-            self._surroundings.prepare(handle.seed)
-            self._take(handle, self._convention.call(self._fn, handle))
+            self._process_state.prepare(context.seed)
+            self._take(context, self._call_signature.call(self._fn, context))
         except BaseException as error:  # SystemExit too
             if isinstance(error, KeyboardInterrupt) and self._may_be_the_users():
                 raise
             failure = cause(error, self._fn)
         finally:
-            self._surroundings.put_back()
+            self._process_state.put_back()
         return Trained(
-            trial=handle.number,
-            outcome=Outcome.COMPLETED if (failure or handle.refusal) is None else Outcome.FAILED,
-            failure=handle.refusal or failure,
-            state=handle.saved,
+            trial=context.number,
+            outcome=Outcome.COMPLETED if (failure or context.refusal) is None else Outcome.FAILED,
+            failure=context.refusal or failure,
+            state=context.saved,
             train_s=time.perf_counter() - started,
         )
 
     def _may_be_the_users(self) -> bool:
         """Whether Ctrl-C can reach the function: only in a main thread, and no worker of Ray listens to it."""
-        return not self._convention.trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        return not self._call_signature.trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
-    def _take(self, handle: Handle, returned: Any) -> None:
+    def _take(self, context: TrialContext, returned: Any) -> None:
         """Make a measurement of what was returned."""
-        reached = handle.last is not None and handle.last.epoch >= handle.until
-        if returned is None and handle.until < handle.epochs and handle.exhausted and not reached:
+        reached = context.last is not None and context.last.epoch >= context.until
+        if returned is None and context.until < context.epochs and context.exhausted and not reached:
             raise _WrongReturn(
-                f"it trained up to epoch {handle.until} and did not report it: where a round halves, report the last "
+                f"it trained up to epoch {context.until} and did not report it: where a round halves, report the last "
                 "epoch of each part, which is trial.until"
             )
-        if returned is None and handle.last is not None:
+        if returned is None and context.last is not None:
             return
         if returned is None:
             raise _WrongReturn(
                 "it returned None: return a number or a dict of metrics"
-                + (", or report with trial.report(epoch, ...)" if self._convention.trial else "")
+                + (", or report with trial.report(epoch, ...)" if self._call_signature.trial else "")
             )
         metrics = returned if isinstance(returned, Mapping) else {self._metric: returned}
-        if handle.last is None:
-            handle.measure(handle.until, metrics)
-        elif handle.until < handle.epochs and handle.exhausted and not reached:
-            handle.measure(handle.until, {**handle.last.metrics, **metrics})
+        if context.last is None:
+            context.measure(context.until, metrics)
+        elif context.until < context.epochs and context.exhausted and not reached:
+            context.measure(context.until, {**context.last.metrics, **metrics})
         else:
-            handle.measure(handle.last.epoch, {**handle.last.metrics, **metrics})
+            context.measure(context.last.epoch, {**context.last.metrics, **metrics})
 
 
 class _WrongReturn(Exception):

@@ -13,7 +13,7 @@ from caviar.fingerprint import identity
 from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Space
-from caviar.training.function.engine import Convention, FunctionEngine
+from caviar.training.function.engine import CallSignature, FunctionEngine
 from caviar.trial import Value
 
 _A_CORE = Resources(cpus=1)
@@ -24,7 +24,7 @@ class Function(Objective):
     """A trial is a call of a Python function, ranked by what it returns or reports.
 
     The function is called as `fn(params)`, with a dict of its own, and returns a number, or a dict of metrics.
-    Where it has a parameter named `trial`, that is given a `Handle`: `fn(params, trial)`, or `fn(trial)` with
+    Where it has a parameter named `trial`, that is given a `TrialContext`: `fn(params, trial)`, or `fn(trial)` with
     `trial.params`. Then it may report each epoch while it runs:
 
         def train(params, trial):
@@ -74,7 +74,7 @@ class Function(Objective):
     time_limit_s: float | None = None
 
     def __post_init__(self) -> None:
-        Convention.of(self.fn)
+        CallSignature.of(self.fn)
         object.__setattr__(self, "metrics", _checked_metrics(self.metric, self.metrics))
         if not isinstance(self.maximize, bool):
             raise StudyError(f"Function(maximize={self.maximize!r}): must be True or False")
@@ -86,7 +86,7 @@ class Function(Objective):
 
     @property
     def in_parts(self) -> bool:
-        return Convention.of(self.fn).trial
+        return CallSignature.of(self.fn).trial
 
     def adapt(self, space: Space) -> Space:
         return space

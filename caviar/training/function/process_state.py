@@ -22,7 +22,7 @@ STREAMS = ("stdin", "stdout", "stderr")
 CATCHABLE = [s for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
-class Surroundings:
+class ProcessState:
     """Those of this process: working directory and environment as they were when this was made, all else as it is.
 
     `prepare` and `put_back` belong together, around each trial and in its thread.

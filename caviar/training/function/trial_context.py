@@ -16,7 +16,7 @@ from caviar.engine import Job, State
 from caviar.trial import Measurement, Value
 
 
-class Handle:
+class TrialContext:
     """The trial that a function runs.
 
     A function that reports its epochs is seen while it runs, can be ended early, and can go on from what it

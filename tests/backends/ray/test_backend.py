@@ -26,7 +26,7 @@ from caviar.errors import ClusterError, DataError
 from caviar.resources import Resources
 from caviar.training.classifier import Classifier
 from caviar.training.function.objective import Function
-from caviar.training.function.trial_context import Handle
+from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Cause, Outcome, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
@@ -426,7 +426,7 @@ def test_a_trial_that_goes_on_reporting_is_overdue_all_the_same(monkeypatch: pyt
     assert lost == [Lost("cpu-0", Cause.TIME, "took longer than 600 s", frozenset({0}))]
 
 
-def talkative(params: dict[str, Any], trial: Handle) -> None:
+def talkative(params: dict[str, Any], trial: TrialContext) -> None:
     """Is heard of after each epoch."""
     for epoch in trial.remaining():
         time.sleep(1.2 * STREAM_S)

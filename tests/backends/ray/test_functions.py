@@ -23,7 +23,7 @@ from caviar.errors import ClusterError, StudyError
 from caviar.experiment_script import load_study
 from caviar.records.frames import Run
 from caviar.runner import run_study
-from caviar.training.function.trial_context import Handle
+from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Cause, Outcome, Trial
 from tests import functions
 from tests.functions import function_study
@@ -192,7 +192,7 @@ def test_a_trial_that_takes_too_long_is_killed_and_its_worker_replaced() -> None
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_workers_are_as_many_as_fit_and_have_what_was_asked_for(tmp_path: Path) -> None:
-    def given(params: dict[str, Any], trial: Handle) -> float:
+    def given(params: dict[str, Any], trial: TrialContext) -> float:
         import ray
 
         resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
@@ -274,7 +274,7 @@ def test_a_function_that_wants_what_no_machine_has_is_refused_and_leaves_no_run(
     assert not list(tmp_path.iterdir())
 
 
-def forgetful(params: dict[str, Any], trial: Handle) -> None:
+def forgetful(params: dict[str, Any], trial: TrialContext) -> None:
     """Saves nothing."""
     for epoch in trial.remaining():
         trial.report(epoch, loss=params["x"] / epoch, draws=float(trial.trained))

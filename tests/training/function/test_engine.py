@@ -24,7 +24,7 @@ from caviar.fingerprint import identity
 from caviar.records.schema import trials_schema
 from caviar.training.function.engine import FunctionEngine
 from caviar.training.function.objective import Function
-from caviar.training.function.trial_context import Handle
+from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Outcome, Result, Trial
 from tests.runs import run_inline
 
@@ -61,7 +61,7 @@ class Called:
     def __call__(self, params: Params) -> float:
         return float(params["x"])
 
-    def method(self, params: Params, trial: Handle) -> float:
+    def method(self, params: Params, trial: TrialContext) -> float:
         return float(params["x"]) + 0 * trial.epochs
 
 
@@ -164,7 +164,7 @@ def test_a_value_that_is_not_finite_has_diverged(value: float) -> None:
 
 
 def test_a_report_that_is_not_finite_asks_the_function_to_stop() -> None:
-    def explodes(params: Params, trial: Handle) -> None:
+    def explodes(params: Params, trial: TrialContext) -> None:
         for epoch in trial.remaining():
             trial.report(epoch, value=1.0 if epoch < 2 else math.nan)
 
@@ -174,7 +174,7 @@ def test_a_report_that_is_not_finite_asks_the_function_to_stop() -> None:
 
 
 def test_each_report_is_a_row_of_the_curve_and_the_last_ranks() -> None:
-    def descends(params: Params, trial: Handle) -> None:
+    def descends(params: Params, trial: TrialContext) -> None:
         for epoch in range(1, trial.epochs + 1):
             trial.report(epoch, loss=1 / epoch, speed=epoch)
 
@@ -185,7 +185,7 @@ def test_each_report_is_a_row_of_the_curve_and_the_last_ranks() -> None:
 
 
 def test_what_a_reporting_function_returns_belongs_to_its_last_epoch() -> None:
-    def early(params: Params, trial: Handle) -> dict[str, float]:
+    def early(params: Params, trial: TrialContext) -> dict[str, float]:
         trial.report(1, value=3.0)
         trial.report(2, value=2.0)
         return {"value": 1.5, "size": 8.0}
@@ -211,7 +211,7 @@ def test_what_a_reporting_function_returns_belongs_to_its_last_epoch() -> None:
 def test_a_report_that_cannot_be_fails_the_trial_even_where_the_function_swallows_the_error(
     reports: list[tuple[Any, dict[str, float]]], sentence: str
 ) -> None:
-    def swallows(params: Params, trial: Handle) -> float:
+    def swallows(params: Params, trial: TrialContext) -> float:
         for epoch, metrics in reports:
             with contextlib.suppress(ValueError):
                 trial.report(epoch, **metrics)
@@ -238,7 +238,7 @@ def test_an_exception_is_told_in_a_line_with_its_place() -> None:
     def divides(params: Params) -> float:
         return 1 / 0
 
-    def exits(params: Params, trial: Handle) -> float:
+    def exits(params: Params, trial: TrialContext) -> float:
         raise SystemExit(3)
 
     def unspeakable(params: Params) -> float:
@@ -248,7 +248,7 @@ def test_an_exception_is_told_in_a_line_with_its_place() -> None:
         raise ValueError("x" * 100_000 + "\n" + "y" * 100_000)
 
     assert str(result_of(divides).failure).startswith(
-        "ZeroDivisionError: division by zero (test_function.py, line "
+        "ZeroDivisionError: division by zero (test_engine.py, line "
     )
     assert "SystemExit: 3" in str(result_of(exits).failure)
     assert "Unspeakable: (its message cannot be shown)" in str(result_of(unspeakable).failure)
@@ -256,7 +256,7 @@ def test_an_exception_is_told_in_a_line_with_its_place() -> None:
 
 
 def test_a_trial_goes_on_from_what_it_saved_as_if_it_had_never_stopped() -> None:
-    def walks(params: Params, trial: Handle) -> None:
+    def walks(params: Params, trial: TrialContext) -> None:
         steps = trial.restore() or []
         for epoch in trial.remaining():
             steps.append(np.random.default_rng([trial.seed, epoch]).random())
@@ -273,7 +273,7 @@ def test_a_trial_goes_on_from_what_it_saved_as_if_it_had_never_stopped() -> None
 
 
 def test_nothing_is_pickled_where_no_later_part_can_follow() -> None:
-    def saves(params: Params, trial: Handle) -> float:
+    def saves(params: Params, trial: TrialContext) -> float:
         trial.save(threading.Lock())  # cannot be pickled
         return 1.0
 
@@ -284,7 +284,7 @@ def test_nothing_is_pickled_where_no_later_part_can_follow() -> None:
 def test_reports_are_seen_while_the_function_runs() -> None:
     seen = threading.Event()
 
-    def waits(params: Params, trial: Handle) -> None:
+    def waits(params: Params, trial: TrialContext) -> None:
         trial.report(1, value=2.0)
         assert seen.wait(10)
         trial.report(2, value=1.0)
@@ -300,7 +300,7 @@ def test_reports_are_seen_while_the_function_runs() -> None:
 def test_a_function_that_nobody_listens_to_any_more_is_asked_to_stop() -> None:
     stopped = threading.Event()
 
-    def goes_on(params: Params, trial: Handle) -> None:
+    def goes_on(params: Params, trial: TrialContext) -> None:
         for epoch in range(1, 1000):
             if trial.should_stop():
                 stopped.set()
@@ -332,7 +332,7 @@ def test_each_trial_begins_in_the_same_surroundings_with_its_own_randomness(tmp_
 
 
 def test_params_are_the_functions_own_copy_and_its_seed_fits_every_library() -> None:
-    def greedy(params: Params, trial: Handle) -> float:
+    def greedy(params: Params, trial: TrialContext) -> float:
         np.random.RandomState(trial.seed)
         params.clear()
         return 1.0
@@ -447,7 +447,7 @@ def test_the_time_that_earlier_parts_took_counts() -> None:
     assert finished.result.outcome is Outcome.FAILED
 
 
-def sparse(params: Params, trial: Handle) -> None:
+def sparse(params: Params, trial: TrialContext) -> None:
     """Reports every other epoch only."""
     for epoch in trial.remaining():
         if epoch % 2 == 0:
@@ -465,7 +465,7 @@ def test_a_part_whose_last_epoch_is_not_reported_fails_with_what_to_do(until: in
 
 
 def test_a_function_that_returns_early_has_completed_also_in_a_part() -> None:
-    def gives_up(params: Params, trial: Handle) -> None:
+    def gives_up(params: Params, trial: TrialContext) -> None:
         for epoch in trial.remaining():
             trial.report(epoch, value=1.0)
             if epoch == 2:
@@ -479,7 +479,7 @@ def test_a_function_that_returns_early_has_completed_also_in_a_part() -> None:
 def test_a_function_that_saves_and_returns_but_never_reports_trains_each_epoch_once() -> None:
     trained: list[int] = []
 
-    def returns(params: Params, trial: Handle) -> float:
+    def returns(params: Params, trial: TrialContext) -> float:
         done = trial.restore() or 0
         for epoch in trial.remaining():
             assert epoch == done + 1

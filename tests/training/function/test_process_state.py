@@ -10,11 +10,11 @@ import pytest
 
 import caviar as cv
 from caviar.backends.worker import Task, Worker
-from caviar.training.function.process_state import Surroundings
+from caviar.training.function.process_state import ProcessState
 from caviar.trial import Outcome, Result, Trial
 from tests import functions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEADLY = {
     number
     for number, harm in functions.HARMS.items()
@@ -65,7 +65,7 @@ def test_the_next_trial_notices_nothing_of_one_that_closed_all_streams() -> None
 def test_torchs_generator_is_seeded_with_each_trial_once_it_is_imported() -> None:
     import torch
 
-    def draws(params: functions.Params, trial: cv.Handle) -> float:
+    def draws(params: functions.Params, trial: cv.TrialContext) -> float:
         return float(torch.rand(()))
 
     one, other, again = results(draws, 1, 2, 1)
@@ -80,10 +80,10 @@ def test_signal_handlers_and_timers_that_were_there_before_stay() -> None:
     timer = signal.getitimer(signal.ITIMER_REAL)
     signal.setitimer(signal.ITIMER_REAL, 100.0)
     try:
-        surroundings = Surroundings()
-        surroundings.prepare(seed=1)
+        state = ProcessState()
+        state.prepare(seed=1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        surroundings.put_back()
+        state.put_back()
         assert signal.getsignal(signal.SIGUSR1) is ours
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 90
     finally:

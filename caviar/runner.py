@@ -1,13 +1,11 @@
 """From a study to a finished run: data, run directory, workers, loop."""
 
 import os
-import platform
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +17,8 @@ from caviar.driver.loop import Loop
 from caviar.errors import InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
-from caviar.records.ledger import Ledger, read_header
+from caviar.records.ledger import Ledger
+from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import Display, Silence
 from caviar.reporting.summary import show
 from caviar.search.sampling import require_sampler
@@ -65,9 +64,8 @@ def run_study(
     dataset = study.objective.load()
 
     def create() -> Ledger:  # once the workers are there: what is refused before leaves no run directory
-        header = _header(study, dataset, script)
-        metrics = study.objective.metrics
-        return Ledger.create(folder, name or study.name, header, study.space, metrics, name is None)
+        study_file = StudyFile.describe(study, dataset, script)
+        return Ledger.create(folder, name or study.name, study_file, numbered=name is None)
 
     run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
     if progress:
@@ -120,15 +118,15 @@ def _require_script_is_loaded() -> None:
 
 
 def _resumed(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:
-    header = read_header(location)
-    _require_same_study(location, header["study"], study.to_json())
-    _require_same_version(location, header)
+    begun = StudyFile.read(location)
+    _require_same_study(location, begun.study, study.to_json())
+    _require_same_version(location, begun.versions)
     say = _note if progress else silent
-    with closing(Ledger.reopen(location, study.space, study.objective.metrics, repair, say)) as ledger:
+    with closing(Ledger.reopen(location, begun, repair, say)) as ledger:
         run = Run(location)
         if run.finished and not ledger.was_repaired:  # else trials before the last may be missing
             return run
-        dataset = _same_data(study, location, header)
+        dataset = _same_data(study, location, begun)
         return _train(study, dataset, lambda: ledger, factory, progress)
 
 
@@ -227,32 +225,6 @@ def _end_script_quietly() -> None:
     sys.excepthook = show
 
 
-def _header(study: Study, dataset: Dataset | None, script: Path | None) -> dict[str, Any]:
-    """What `study.json` says besides its format."""
-    packages = ("caviar", "numpy", "torch", "optuna", "pandas", "ray")
-    data = None
-    if dataset is not None:
-        data = {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "features": dataset.features,
-            "classes": list(dataset.classes),
-            "train": len(dataset.train.y),
-            "dev": len(dataset.dev.y),
-            "test": len(dataset.test.y) if dataset.test is not None else 0,
-        }
-    return {
-        "study": study.to_json(),
-        "metrics": list(study.objective.metrics),
-        "maximize": study.objective.maximize,
-        "data": data,
-        "script": str(script.resolve()) if script is not None else None,
-        "folder": str(Path.cwd()),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
-    }
-
-
 def _require_same_study(location: Location, recorded: dict[str, Any], asked: dict[str, Any]) -> None:
     # JSON has no tuples: compare what both would be after a round trip.
     import json
@@ -266,22 +238,22 @@ def _require_same_study(location: Location, recorded: dict[str, Any], asked: dic
         )
 
 
-def _same_data(study: Study, location: Location, header: dict[str, Any]) -> Dataset | None:
+def _same_data(study: Study, location: Location, begun: StudyFile) -> Dataset | None:
     """The study's data, if they are still those that the run was begun with."""
     dataset = study.objective.load()
-    if dataset is not None and dataset.fingerprint != header["data"]["fingerprint"]:
+    if dataset is not None and dataset.fingerprint != (begun.data or {}).get("fingerprint"):
         raise RunError(
             f"{location} was trained on other data than {dataset.name} holds now: its rows or splits differ"
         )
     return dataset
 
 
-def _require_same_version(location: Location, header: dict[str, Any]) -> None:
+def _require_same_version(location: Location, recorded: dict[str, str]) -> None:
     """Numbers are promised to be the same within one version of what computes them."""
-    recorded = header["versions"]
-    changed = [p for p in ("caviar", "numpy", "torch", "optuna") if recorded[p] != metadata.version(p)]
+    packages = ("caviar", "numpy", "torch", "optuna")
+    changed = [p for p in packages if recorded.get(p) != metadata.version(p)]
     if changed:
-        was = ", ".join(f"{p} {recorded[p]} (now {metadata.version(p)})" for p in changed)
+        was = ", ".join(f"{p} {recorded.get(p)} (now {metadata.version(p)})" for p in changed)
         raise RunError(
             f"{location} was begun with {was}: its numbers would not fit together; install those to go on"
         )

@@ -358,7 +358,7 @@ def test_a_run_whose_driver_is_at_work_is_shown_as_running(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = load(begun)
-    with closing(Ledger.reopen(run.location, run.space, run.metrics)):
+    with closing(Ledger.reopen(run.location, run.study_file)):
         assert main(["show", str(begun)]) == 0
     output = capsys.readouterr().out
     assert f"running (process {os.getpid()}): 6 of 6 search trials" in output

@@ -4,10 +4,13 @@ import argparse
 import shlex
 from contextlib import AbstractContextManager, chdir, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caviar.errors import RunError
 from caviar.experiment_script import load_study
+
+if TYPE_CHECKING:
+    from caviar.records.run_files import StudyFile
 
 RESUME = "go on with the run of that name, if it was begun already"
 """So that one line begins a study, and goes on with it as often as it is stopped."""
@@ -78,23 +81,24 @@ def _begun(runs: str, name: str) -> str | None:
         StudyError: the name cannot be that of one.
         RunError: the disk or store of the runs cannot be reached.
     """
+    from caviar.records.run_files import is_run_directory
     from caviar.storage.uri import locate, within
     from caviar.study import check_name
 
     run = within(runs, check_name(name))
-    return run if (locate(run) / "study.json").is_file() else None
+    return run if is_run_directory(locate(run)) else None
 
 
 def _resume(options: argparse.Namespace) -> None:
-    from caviar.records.ledger import read_header
+    from caviar.records.run_files import StudyFile
     from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
     path = options.run if is_uri(options.run) else Path(options.run).resolve()
     location = locate(options.run)
-    header = read_header(location)
-    with _where_it_began(options, str(location), header):
-        study = load_study(options.experiment, header["study"]["name"])
+    begun = StudyFile.read(location)
+    with _where_it_began(options, str(location), begun):
+        study = load_study(options.experiment, begun.study["name"])
         resume_study(
             study,
             path,
@@ -106,7 +110,7 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _where_it_began(
-    options: argparse.Namespace, run: str, header: dict[str, Any]
+    options: argparse.Namespace, run: str, begun: "StudyFile"
 ) -> AbstractContextManager[None]:
     """The working directory of a run, in which relative paths of its script mean what they did.
 
@@ -114,16 +118,16 @@ def _where_it_began(
     """
     if options.experiment is not None:
         return nullcontext()
-    if header["script"] is None:
+    if begun.script is None:
         raise RunError(
             f"{run} was begun from Python, not by `caviar run`: "
             f"go on with study.resume({run!r}), or name the script that declares its study"
         )
-    options.experiment = Path(header["script"])
+    options.experiment = Path(begun.script)
     if not options.experiment.is_file():
         raise RunError(
             f"{options.experiment}, which declares the study of {run}, is no longer there: "
             f"name it where it is now, `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
         )
-    folder = Path(header.get("folder", "."))
+    folder = Path(begun.folder)
     return chdir(folder) if folder.is_dir() else nullcontext()

@@ -31,6 +31,7 @@ from caviar.driver.messages import (
 from caviar.engine import Progress
 from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
+from caviar.records.run_files import round_entry
 from caviar.records.winner import Best
 from caviar.search.confirmation import share_interval
 from caviar.search.halving import Race
@@ -186,7 +187,7 @@ class Loop:
         done = set(recorded.loc[recorded["round"] == number, "trial"])
         plan = open_stage(self._study, number, before, self._plan.region if self._plan else None, done)
         if plan.region is not None:
-            self._rounds.append(_round_entry(plan))
+            self._rounds.append(round_entry(plan))
             self._ledger.write_rounds(self._rounds)
         self._plan = plan
         self._trials = plan.trials
@@ -305,31 +306,3 @@ class Loop:
             else:
                 events.append(happening)
         return events or ([Idle()] if spare_time else [])
-
-
-def _round_entry(plan: StagePlan) -> dict[str, Any]:
-    """A round as it stands in `rounds.json`."""
-    assert plan.region is not None
-    return {
-        "round": plan.round,
-        "trials": plan.count,
-        "epochs": plan.epochs,
-        "width": plan.region.width,
-        "elite": list(plan.region.trials),
-        "space": plan.region.space.to_json(),
-        "decisions": [
-            {
-                "parameter": d.parameter,
-                "action": d.action,
-                "before": d.before,
-                "after": d.after,
-                "elite": d.elite,
-                "elite_low": d.elite_low,
-                "elite_high": d.elite_high,
-                "best": d.best,
-                "counts": list(d.counts),
-                "reason": d.reason,
-            }
-            for d in plan.decisions
-        ],
-    }

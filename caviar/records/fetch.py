@@ -5,9 +5,8 @@ from pathlib import Path
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
 from caviar.records.frames import Run
-from caviar.records.ledger import read_header
+from caviar.records.run_files import StudyFile
 from caviar.records.segments import Segment, Segments
-from caviar.space import space_from_json
 from caviar.storage.lease import NAME as LOCK
 from caviar.storage.local import Disk
 from caviar.storage.location import Location, advised
@@ -39,13 +38,13 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
     target = Disk(Path("runs", source.name)) if to is None else locate(to)
     if not isinstance(target, Disk):
         raise RunError(f"{target}: a run is fetched to a folder of this machine; name one")
-    read_header(source)
+    study_file = StudyFile.read(source)
     elsewhere = f"`caviar fetch {source.typed} DEST`"
     if target.is_file() or target.files() or target.folders():
         raise RunError(f"{target} exists already: name another folder, {elsewhere}")
 
     def fill(aside: Location) -> None:
-        _copy(source, aside, frames)
+        _copy(source, aside, study_file, frames)
         try:
             _read_all(aside)
         except DamagedError as error:
@@ -57,11 +56,11 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
     return Run(location)
 
 
-def _copy(source: Location, aside: Location, frames: bool) -> None:
+def _copy(source: Location, aside: Location, study_file: StudyFile, frames: bool) -> None:
     """Copy the rows first: all that they speak of is there already, whatever is recorded meanwhile."""
     for _ in range(5):
         try:
-            for table, segments in _recorded(source).items():
+            for table, segments in _recorded(source, study_file).items():
                 _copy_files(source / table, aside / table, [segment.name for segment in segments])
             break
         except FileNotFoundError:
@@ -76,15 +75,13 @@ def _copy(source: Location, aside: Location, frames: bool) -> None:
         _copy_tree(source, aside, without=(LOCK, *TABLES))
 
 
-def _recorded(source: Location) -> dict[str, list[Segment]]:
+def _recorded(source: Location, study_file: StudyFile) -> dict[str, list[Segment]]:
     """The segments of both tables, as they were at one moment.
 
     Raises:
         FileNotFoundError: there is no such moment yet: curves were merged meanwhile with those of later rows.
     """
-    header = read_header(source)
-    metrics = header["metrics"]
-    space = space_from_json(header["study"]["space"])
+    space, metrics = study_file.space(), study_file.metrics
     trials = Segments(source / "trials", schema.trials_schema(space, metrics)).list()
     curves = Segments(source / "curves", schema.curves_schema(metrics)).list()
     committed = max((segment.last for segment in trials), default=-1)

@@ -5,52 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from caviar.columns import CIRCUMSTANCES
 from caviar.errors import RunError
 from caviar.records import schema
-from caviar.records.ledger import read_header, to_frame
+from caviar.records.ledger import to_frame
+from caviar.records.run_files import StudyFile, read_rounds
 from caviar.records.segments import Segments
 from caviar.records.winner import Best, read_best
-from caviar.space import Space, space_from_json
-from caviar.storage.json_files import read_json, understood
+from caviar.space import Space
 from caviar.storage.local import Disk
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.trial import Stage
-
-_DECISION = {"parameter": str, "action": str, "before": str, "after": str, "reason": str}
-_ROUND = {
-    "round": int,
-    "trials": int,
-    "epochs": int,
-    "width": int | float,
-    "space": dict,
-    "decisions": [_DECISION],
-}
-"""What `rounds.json` says of each round, at least."""
-
-_ROUND_COLUMNS = {
-    "round": pa.int64(),
-    "trials": pa.int64(),
-    "epochs": pa.int64(),
-    "width": pa.float64(),
-    "parameter": pa.string(),
-    "low": pa.float64(),
-    "high": pa.float64(),
-    "options": None,
-    "action": pa.string(),
-    "before": pa.string(),
-    "after": pa.string(),
-    "elite": pa.int64(),
-    "elite_low": pa.float64(),
-    "elite_high": pa.float64(),
-    "counts": None,
-    "best": None,
-    "reason": pa.string(),
-}
-"""The types of the columns of `Run.rounds`; None for objects: lists, and values of several kinds."""
 
 
 class Run:
@@ -70,8 +37,8 @@ class Run:
     def __init__(self, location: Location) -> None:
         self.location = location
         """The run directory, on a disk or in a store."""
-        self.header: dict[str, Any] = read_header(location)
-        """`study.json`: what was asked, of which versions, on which data."""
+        self.study_file = StudyFile.read(location)
+        """The content of `study.json`."""
 
     def __repr__(self) -> str:
         return f"Run({str(self.location)!r}, {'finished' if self.finished else 'unfinished'})"
@@ -92,17 +59,17 @@ class Run:
     @property
     def study(self) -> dict[str, Any]:
         """What was asked: objective, space, rounds, seed."""
-        return dict(self.header["study"])
+        return self.study_file.study
 
     @property
     def space(self) -> Space:
         """The space that the study began with."""
-        return space_from_json(self.study["space"])
+        return self.study_file.space()
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the curves."""
-        return tuple(self.header["metrics"])
+        return self.study_file.metrics
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -126,13 +93,7 @@ class Run:
         how the elite is spread, such as how many took each of a choice's `options`. Columns of one kind have Arrow
         types, as those of `trials` do; `options`, `counts` and `best` hold objects.
         """
-        file = self.location / "rounds.json"
-        rounds = read_json(file, [_ROUND]) if file.is_file() else []
-        with understood(file):
-            rows = [row for entry in rounds for row in _round_rows(entry)]
-            return pd.DataFrame(
-                {name: _cells([row[name] for row in rows], kind) for name, kind in _ROUND_COLUMNS.items()}
-            )
+        return read_rounds(self.location)
 
     @property
     def best(self) -> Best | None:
@@ -163,47 +124,3 @@ def load(path: str | Path) -> Run:
 def reproducible(trials: pd.DataFrame) -> pd.DataFrame:
     """The columns that are the same in every run of a study, whatever trained it, where and how fast (law 1)."""
     return trials.drop(columns=list(CIRCUMSTANCES))
-
-
-def _round_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """A round's entry in `rounds.json`, as rows."""
-    decisions = {decision["parameter"]: decision for decision in entry["decisions"]}
-    rows = []
-    for name, domain in {**dict.fromkeys(decisions), **entry["space"]}.items():
-        decision = decisions.get(name, {})
-        rows.append(
-            {
-                "round": entry["round"],
-                "trials": entry["trials"],
-                "epochs": entry["epochs"],
-                "width": entry["width"],
-                "parameter": name,
-                "low": domain.get("low") if domain else None,
-                "high": domain.get("high") if domain else None,
-                "options": domain.get("choice") if domain else None,
-                "action": decision.get("action", "declared"),
-                "before": decision.get("before"),
-                "after": decision.get("after", _text(domain)),
-                "elite": decision.get("elite"),
-                "elite_low": decision.get("elite_low"),
-                "elite_high": decision.get("elite_high"),
-                "counts": decision.get("counts"),
-                "best": decision.get("best"),
-                "reason": decision.get("reason", "as the study declares it"),
-            }
-        )
-    return rows
-
-
-def _cells(values: list[Any], kind: pa.DataType | None) -> pd.Series:
-    """A column of `rounds`."""
-    if kind is None:
-        return pd.Series(values, dtype=object)
-    return pd.Series(pd.array(pa.array(values, kind), dtype=pd.ArrowDtype(kind)))
-
-
-def _text(domain: dict[str, Any] | None) -> str:
-    """A declared domain in words."""
-    if domain is None:
-        return ""
-    return str(space_from_json({"x": {**domain, "when": {}}})["x"].domain)

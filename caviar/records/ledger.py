@@ -21,38 +21,19 @@ import pyarrow as pa
 from pyarrow import compute
 
 from caviar.data.splits import Dataset
-from caviar.errors import DamagedError, RunError
+from caviar.errors import DamagedError
 from caviar.records import schema
+from caviar.records.run_files import StudyFile, write_rounds
 from caviar.records.segments import Segment, Segments
 from caviar.records.winner import Best, write_best
-from caviar.space import Space, space_from_json
-from caviar.storage.json_files import read_json, understood, write_json
 from caviar.storage.location import Location, Lock, Say, advised, silent
 from caviar.trial import Measurement, Result
 
 if TYPE_CHECKING:
     from caviar.engine import State
 
-FORMAT: Final = 3
-"""Of the run directory; it changes when an older caviar could not read it, or this one not what an older one wrote."""
 DAMAGED: Final = "damaged"
 """The folder of segments that were set aside."""
-_HEADER = {
-    "study": {
-        "name": str,
-        "objective": dict,
-        "space": dict,
-        "rounds": [{"trials": int, "epochs": int}],
-        "narrowing": {"draws": int},
-        "sampler": str,
-    },
-    "metrics": [str],
-    "maximize": bool,
-    "data": dict | None,
-    "script": str | None,
-    "folder": str,
-}
-"""What `study.json` says for certain."""
 MERGE_AT = 16
 """Single segments are merged when there are this many."""
 
@@ -60,24 +41,16 @@ MERGE_AT = 16
 class Ledger:
     """The run directory of a driver, which alone may write to it. Use `create` or `reopen`."""
 
-    def __init__(self, location: Location, space: Space, metrics: Sequence[str], lock: Lock) -> None:
-        self.location, self._space, self._lock = location, space, lock
-        self._trials = Segments(location / "trials", schema.trials_schema(space, metrics))
-        self._curves = Segments(location / "curves", schema.curves_schema(metrics))
+    def __init__(self, location: Location, study_file: StudyFile, lock: Lock) -> None:
+        self.location, self._space, self._lock = location, study_file.space(), lock
+        self._trials = Segments(location / "trials", schema.trials_schema(self._space, study_file.metrics))
+        self._curves = Segments(location / "curves", schema.curves_schema(study_file.metrics))
         present = self._trials.list()
         self._next = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
 
     @classmethod
-    def create(
-        cls,
-        runs: Location,
-        name: str,
-        header: Mapping[str, Any],
-        space: Space,
-        metrics: Sequence[str],
-        numbered: bool,
-    ) -> "Ledger":
+    def create(cls, runs: Location, name: str, study_file: StudyFile, numbered: bool) -> "Ledger":
         """Make a run directory, the first free of NAME, NAME-2, NAME-3, ... where `numbered`.
 
         Raises:
@@ -87,22 +60,21 @@ class Ledger:
         def fill(location: Location) -> None:
             for table in ("trials", "curves"):
                 (location / table).make_folder()
-            write_json(location / "study.json", {"format": FORMAT, **header})
+            study_file.write(location)
 
         with advised("or choose another folder with --runs"):
             location, lock = runs.create(name, numbered, fill)
-        return cls(location, space, metrics, lock)
+        return cls(location, study_file, lock)
 
     @classmethod
     def reopen(
-        cls, location: Location, space: Space, metrics: Sequence[str], repair: bool = False, say: Say = silent
+        cls, location: Location, study_file: StudyFile, repair: bool = False, say: Say = silent
     ) -> "Ledger":
         """Open a run directory to go on with it: whatever a killed driver left half-done is cleared away.
 
         Args:
             location: the run directory.
-            space: the study's.
-            metrics: the objective's.
+            study_file: the content of its `study.json`.
             repair: set damaged segments aside, so that their trials are trained again.
             say: told why it takes a while, where it does.
 
@@ -112,8 +84,8 @@ class Ledger:
         """
         lock = location.lock(say)
         try:
-            cls(location, space, metrics, lock)._clear(repair)
-            return cls(location, space, metrics, lock)
+            cls(location, study_file, lock)._clear(repair)
+            return cls(location, study_file, lock)
         except BaseException:
             lock.release()
             raise
@@ -163,10 +135,10 @@ class Ledger:
             found.setdefault(row["trial"], []).append(Measurement(row["epoch"], metrics))
         return found
 
-    def write_rounds(self, rounds: Sequence[Mapping[str, Any]]) -> None:
+    def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Replace `rounds.json`."""
         with self._writing():
-            write_json(self.location / "rounds.json", list(rounds))
+            write_rounds(self.location, entries)
 
     def hand_over(self, best: Best, state: "State | None", dataset: Dataset | None) -> None:
         """Write `best/`."""
@@ -221,30 +193,6 @@ class Ledger:
                         aside = self.location / DAMAGED / segments.folder.name / segment.name
                         (segments.folder / segment.name).move(aside)
                         lost.append(segment)
-
-
-def read_header(location: Location) -> dict[str, Any]:
-    """What `study.json` says.
-
-    Raises:
-        RunError: not a run directory, or one of another version of caviar.
-    """
-    file = location / "study.json"
-    if not file.is_file():
-        location.require_reachable()
-        if not location.exists():
-            raise RunError(f"{location}: there is no such run directory")
-        raise RunError(f"{location} is not a run directory: it has no study.json")
-    version: dict[str, Any] = read_json(file, {"format": int, "versions": {"caviar": str}})
-    if version["format"] != FORMAT:
-        raise RunError(
-            f"{location} was written by caviar {version['versions']['caviar']} "
-            f"(format {version['format']}), and this one reads format {FORMAT}: use that version for it"
-        )
-    header: dict[str, Any] = read_json(file, _HEADER)
-    with understood(file):
-        space_from_json(header["study"]["space"])
-    return header
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

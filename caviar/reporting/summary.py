@@ -109,7 +109,7 @@ def _rounds_table(run: Run) -> Table:
         stage = rows["stage"].iloc[0]
         counts = [int((rows["outcome"] == outcome).sum()) for outcome in Outcome]
         values = rows.loc[rows["outcome"] == Outcome.COMPLETED, "value"]
-        best = values.max() if run.header["maximize"] else values.min()
+        best = values.max() if run.study_file.maximize else values.min()
         numbers = ["-", "-"] if values.empty else [f"{best:.4f}", f"{values.median():.4f}"]
         table.add_row(
             str(number) if stage == Stage.SEARCH else _stage_name(run, stage, int(str(number))),

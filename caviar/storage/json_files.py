@@ -42,7 +42,7 @@ def understood(file: Location) -> Iterator[None]:
         yield
     except CaviarError as error:
         raise DamagedError(f"{file} is damaged: {error}") from error
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise DamagedError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
 

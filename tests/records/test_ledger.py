@@ -18,14 +18,15 @@ import pytest
 from caviar.driver import controller, loop
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
-from caviar.records.ledger import Ledger, read_header
+from caviar.records.ledger import Ledger
+from caviar.records.run_files import FORMAT, StudyFile
 from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
-from caviar.storage.location import silent
+from caviar.storage.location import Location, Say, silent
 from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
-from tests.objectives import METRICS, Slow, bowl_study
+from tests.objectives import Slow, bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
 STUDY = bowl_study(rounds=(12, 8))
@@ -37,14 +38,11 @@ def run(tmp_path: Path) -> Run:
 
 
 def ledger(folder: Path, name: str = "run") -> Ledger:
-    header = {
-        "study": STUDY.to_json(),
-        "metrics": list(METRICS),
-        "maximize": False,
-        "folder": str(folder),
-        "versions": {"caviar": "0"},
-    }
-    return Ledger.create(Disk(folder), name, header, STUDY.space, METRICS, numbered=False)
+    return Ledger.create(Disk(folder), name, StudyFile.describe(STUDY, None, None), numbered=False)
+
+
+def reopened(run: Location, say: Say = silent) -> Ledger:
+    return Ledger.reopen(run, StudyFile.read(run), say=say)
 
 
 def result(number: int) -> Result:
@@ -139,9 +137,9 @@ def test_the_frames_of_a_run_that_never_began_are_empty_but_have_their_columns(t
 def test_a_second_driver_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
     book = ledger(tmp_path)
     with pytest.raises(RunError, match=f"in use by another caviar .process {os.getpid()}"):
-        Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS)
+        reopened(Disk(tmp_path / "run"))
     book.close()
-    Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS).close()
+    reopened(Disk(tmp_path / "run")).close()
 
 
 def test_the_driver_that_is_at_work_is_known_until_its_end(tmp_path: Path) -> None:
@@ -156,7 +154,7 @@ def test_the_lock_of_a_killed_driver_is_not_in_the_way(tmp_path: Path) -> None:
     ledger(tmp_path).close()
     code = f"import fcntl, os; fcntl.flock(open({str(tmp_path / 'run' / '.lock')!r}, 'a'), 2); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
-    Ledger.reopen(Disk(tmp_path / "run"), STUDY.space, METRICS).close()
+    reopened(Disk(tmp_path / "run")).close()
 
 
 def test_names_that_are_taken_are_numbered_or_refused(tmp_path: Path) -> None:
@@ -169,9 +167,9 @@ def test_an_empty_folder_is_free(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     book = ledger(tmp_path)
     assert book.location == Disk(tmp_path / "run")
-    assert read_header(book.location)["study"]["name"] == "bowl"
+    assert StudyFile.read(book.location).study["name"] == "bowl"
     with pytest.raises(RunError, match="in use by another caviar"):
-        Ledger.reopen(book.location, STUDY.space, METRICS)
+        reopened(book.location)
 
 
 def test_what_is_no_run_directory_is_not_said_to_be_resumable(tmp_path: Path) -> None:
@@ -252,9 +250,9 @@ def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_of_another_version_is_refused(run: Run) -> None:
     path = run.path / "study.json"
-    header = read_header(run.location)
+    header = json.loads(path.read_text())
     path.write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(RunError, match=r"format 99.*reads format 3"):
+    with pytest.raises(RunError, match=f"format 99.*reads format {FORMAT}"):
         load(run.path)
     path.write_text(json.dumps({**header, "versions": {**header["versions"], "torch": "1.0"}}))
     with pytest.raises(RunError, match=r"begun with torch 1\.0"):

@@ -22,14 +22,15 @@ from caviar.errors import DamagedError, RunError
 from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
+from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import Silence
 from caviar.runner import run_study
 from caviar.storage import lease
 from caviar.storage.uri import locate
 from caviar.study import Halving, Study
 from tests.object_store import ROOT, ObjectStore
-from tests.objectives import METRICS, Slow, bowl_study
-from tests.records.test_ledger import assert_recorded_less_often, result
+from tests.objectives import Slow, bowl_study
+from tests.records.test_ledger import assert_recorded_less_often, reopened, result
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
 THIEF = b'{"driver": "x", "holder": "process 7 on elsewhere"}'
@@ -54,18 +55,7 @@ def key(where: str, name: str = "") -> str:
 
 
 def new_ledger(runs: str, name: str = "bowl", numbered: bool = False) -> Ledger:
-    header = {
-        "study": STUDY.to_json(),
-        "metrics": list(METRICS),
-        "maximize": False,
-        "folder": ".",
-        "versions": {"caviar": "0"},
-    }
-    return Ledger.create(locate(runs), name, header, STUDY.space, METRICS, numbered)
-
-
-def reopened(run: str) -> Ledger:
-    return Ledger.reopen(locate(run), STUDY.space, METRICS)
+    return Ledger.create(locate(runs), name, StudyFile.describe(STUDY, None, None), numbered)
 
 
 def test_a_study_leaves_the_same_frames_as_on_a_disk(store: ObjectStore, runs: str, tmp_path: Path) -> None:
@@ -167,11 +157,11 @@ def test_a_second_driver_is_refused_while_the_first_is_at_work(
     monkeypatch.setattr(lease, "LEASE_S", 60.0)
     book = new_ledger(runs)
     with pytest.raises(RunError, match=rf"in use by another caviar \(process {os.getpid()} on "):
-        reopened(f"{runs}/bowl")
+        reopened(locate(f"{runs}/bowl"))
     book.append([result(0)])
     book.close()
     said = list[str]()
-    Ledger.reopen(locate(f"{runs}/bowl"), STUDY.space, METRICS, say=said.append).close()
+    reopened(locate(f"{runs}/bowl"), said.append).close()
     assert not said, "what was given back is not waited for"
 
 
@@ -205,14 +195,7 @@ def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: 
         return False
 
     study = bowl_study(rounds=(200,), objective=Slow(pause_s=0.01))
-    book = Ledger.create(
-        locate(runs),
-        "bowl",
-        {"study": study.to_json(), "metrics": list(METRICS)},
-        study.space,
-        METRICS,
-        False,
-    )
+    book = Ledger.create(locate(runs), "bowl", StudyFile.describe(study, None, None), numbered=False)
     backend = inline(study)(None)
     watcher = loop.Loop(study, None, book, backend, Silence(), steal)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):

@@ -1,0 +1,227 @@
+"""The two JSON files of a run directory, `study.json` and `rounds.json`: how each is written and read."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pandas as pd
+import pyarrow as pa
+
+from caviar.data.splits import Dataset
+from caviar.errors import RunError
+from caviar.space import Space, space_from_json
+from caviar.storage.json_files import read_json, understood, write_json
+from caviar.storage.location import Location
+from caviar.study import Study
+
+if TYPE_CHECKING:
+    from caviar.search.stages import StagePlan
+
+FORMAT: Final = 3
+"""Format of the run directory; raised when a caviar before or after the change could not read the other's runs."""
+_STUDY = "study.json"
+_STUDY_SHAPE = {
+    "study": {
+        "name": str,
+        "objective": dict,
+        "space": dict,
+        "rounds": [{"trials": int, "epochs": int}],
+        "narrowing": {"draws": int},
+        "sampler": str,
+    },
+    "metrics": [str],
+    "maximize": bool,
+    "data": dict | None,
+    "script": str | None,
+    "folder": str,
+    "created": str,
+    "versions": dict,
+}
+_ROUNDS = "rounds.json"
+_ROUNDS_SHAPE = [
+    {
+        "round": int,
+        "trials": int,
+        "epochs": int,
+        "width": int | float,
+        "space": dict,
+        "decisions": [{"parameter": str, "action": str, "before": str, "after": str, "reason": str}],
+    }
+]
+_COLUMNS = {
+    "round": pa.int64(),
+    "trials": pa.int64(),
+    "epochs": pa.int64(),
+    "width": pa.float64(),
+    "parameter": pa.string(),
+    "low": pa.float64(),
+    "high": pa.float64(),
+    "options": None,
+    "action": pa.string(),
+    "before": pa.string(),
+    "after": pa.string(),
+    "elite": pa.int64(),
+    "elite_low": pa.float64(),
+    "elite_high": pa.float64(),
+    "counts": None,
+    "best": None,
+    "reason": pa.string(),
+}
+"""Types of the columns of `Run.rounds`; None for Python objects: lists, and values of several kinds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFile:
+    """The content of `study.json`: the study, its data, and the versions and the script that began the run."""
+
+    study: dict[str, Any]
+    """The declaration, as `Study.to_json` writes it."""
+    metrics: tuple[str, ...]
+    maximize: bool
+    data: dict[str, Any] | None
+    """Name, fingerprint and sizes of the data set; None where the objective has none."""
+    script: str | None
+    """Path of the script that declares the study; None for a run begun from Python."""
+    folder: str
+    """Working directory in which the run was begun."""
+    created: str
+    """Date and time in UTC, as ISO 8601 writes them."""
+    versions: dict[str, str]
+    """Versions of Python and of the packages that compute the numbers."""
+
+    @classmethod
+    def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
+        """Describe a run that begins now."""
+        packages = ("caviar", "numpy", "torch", "optuna", "pandas", "ray")
+        return cls(
+            study=study.to_json(),
+            metrics=tuple(study.objective.metrics),
+            maximize=study.objective.maximize,
+            data=None if dataset is None else _describe_data(dataset),
+            script=None if script is None else str(script.resolve()),
+            folder=str(Path.cwd()),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
+        )
+
+    @classmethod
+    def read(cls, run: Location) -> Self:
+        """Read the file of a run directory.
+
+        Raises:
+            RunError: it is not a run directory, or was written in another format.
+            DamagedError: the file holds something else.
+        """
+        file = run / _STUDY
+        if not file.is_file():
+            run.require_reachable()
+            if not run.exists():
+                raise RunError(f"{run}: there is no such run directory")
+            raise RunError(f"{run} is not a run directory: it has no {_STUDY}")
+        version = read_json(file, {"format": int, "versions": {"caviar": str}})
+        if version["format"] != FORMAT:
+            raise RunError(
+                f"{run} was written by caviar {version['versions']['caviar']} (format {version['format']}), "
+                f"and this one reads format {FORMAT}: use that version for it"
+            )
+        content = read_json(file, _STUDY_SHAPE)
+        names = [field.name for field in fields(cls)]
+        found = cls(**{name: content[name] for name in names} | {"metrics": tuple(content["metrics"])})
+        with understood(file):
+            found.space()
+        return found
+
+    def write(self, run: Location) -> None:
+        """Write the file of a run directory."""
+        write_json(run / _STUDY, {"format": FORMAT, **asdict(self)})
+
+    def space(self) -> Space:
+        """Return the space that the study declares."""
+        return space_from_json(self.study["space"])
+
+
+def is_run_directory(location: Location) -> bool:
+    """Return whether a study has left its `study.json` here."""
+    return (location / _STUDY).is_file()
+
+
+def round_entry(plan: "StagePlan") -> dict[str, Any]:
+    """Return the entry of a round in `rounds.json`: where it draws its trials, and why."""
+    assert plan.region is not None
+    return {
+        "round": plan.round,
+        "trials": plan.count,
+        "epochs": plan.epochs,
+        "width": plan.region.width,
+        "elite": list(plan.region.trials),
+        "space": plan.region.space.to_json(),
+        "decisions": [asdict(decision) for decision in plan.decisions],
+    }
+
+
+def write_rounds(run: Location, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write the entries of the rounds so far."""
+    write_json(run / _ROUNDS, list(entries))
+
+
+def read_rounds(run: Location) -> pd.DataFrame:
+    """Read the rounds so far as a frame of one row a round and parameter.
+
+    Raises:
+        DamagedError: the file holds something else.
+    """
+    file = run / _ROUNDS
+    rounds = read_json(file, _ROUNDS_SHAPE) if file.is_file() else []
+    with understood(file):
+        rows = [row for entry in rounds for row in _rows(entry)]
+        return pd.DataFrame(
+            {name: _column([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}
+        )
+
+
+def _describe_data(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "features": dataset.features,
+        "classes": list(dataset.classes),
+        "train": len(dataset.train.y),
+        "dev": len(dataset.dev.y),
+        "test": 0 if dataset.test is None else len(dataset.test.y),
+    }
+
+
+def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of one round: its parameters, those first on which something was decided."""
+    decisions = {decision["parameter"]: decision for decision in entry["decisions"]}
+    rows = []
+    for name, domain in {**dict.fromkeys(decisions), **entry["space"]}.items():
+        domain = domain or {}
+        declared = {
+            "parameter": name,
+            "action": "declared",
+            "after": _domain_text(domain),
+            "reason": "as the study declares it",
+        }
+        rows.append(
+            dict.fromkeys(_COLUMNS)
+            | {key: entry[key] for key in ("round", "trials", "epochs", "width")}
+            | {"low": domain.get("low"), "high": domain.get("high"), "options": domain.get("choice")}
+            | decisions.get(name, declared)
+        )
+    return rows
+
+
+def _column(values: list[Any], kind: pa.DataType | None) -> pd.Series:
+    if kind is None:
+        return pd.Series(values, dtype=object)
+    return pd.Series(pd.array(pa.array(values, kind), dtype=pd.ArrowDtype(kind)))
+
+
+def _domain_text(domain: Mapping[str, Any]) -> str:
+    """Return a declared domain in words."""
+    return str(space_from_json({"x": {**domain, "when": {}}})["x"].domain) if domain else ""

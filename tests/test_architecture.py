@@ -44,7 +44,7 @@ BORDERS = {
     "numba": COMPILED,
     "llvmlite": COMPILED,
     "cloudpickle": {"backends/ray/objective_pickle.py", "training/function/trial_context.py"},
-    "torch": {"training/reference.py", "records/winner.py"},
+    "torch": {"training/reference.py", "training/network_file.py"},
 }
 """The only files that may import a heavy library."""
 

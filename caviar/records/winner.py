@@ -6,7 +6,6 @@ inputs.npz    shift and scale of the features, and the names of the classes
 """
 
 import io
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from caviar.engine import State
-    from caviar.training.reference import Network
+    from caviar.training.network_file import Network
 
 _NUMBER = int | float
 _BEST = {
@@ -77,21 +76,12 @@ class Best:
             RunError: the study's objective hands over no network.
             DamagedError: the file holds something else; it is read as numbers, and nothing in it is executed.
         """
-        import torch
+        from caviar.training.network_file import unpack_network
 
-        from caviar.training.recipe import recipe_from
-        from caviar.training.reference import Network
-
-        weights, inputs = self._read("network.pt"), self._inputs()
-        recipe = recipe_from({**self.fixed, **self.params})
-        network = Network(len(inputs["shift"]), len(inputs["classes"]), recipe)
-        try:
-            network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
-        except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError, EOFError) as error:
-            raise DamagedError(
-                f"{self._file('network.pt')} is damaged: it does not hold the network that best.json describes"
-            ) from error
-        return network.eval()
+        content, inputs = self._read("network.pt"), self._inputs()
+        with understood(self._file("network.pt")):
+            params = {**self.fixed, **self.params}
+            return unpack_network(content, params, len(inputs["shift"]), len(inputs["classes"]))
 
     def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
         """The class of each row, as it stood in the data.
@@ -108,14 +98,12 @@ class Best:
             DataError: a column that is missing or not numbers, rows of another shape than those in the data, or
                 values that are missing or not finite.
         """
-        import torch
+        from caviar.training.network_file import predict_classes
 
         inputs = self._inputs()
         preprocessing = Preprocessing(inputs["shift"], inputs["scale"])
         x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
-        with torch.no_grad():
-            z_NC = self.network()(torch.from_numpy(x_ND))
-        return np.asarray(inputs["classes"][z_NC.argmax(dim=1).numpy()])
+        return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
 
     def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float32]:
         """As they were in the data."""
@@ -160,18 +148,13 @@ def write_best(folder: Location, best: Best, state: "State | None", dataset: Dat
     """Write `best/`, the description last: where it stands, all of it does."""
     folder.make_folder()
     if state is not None and dataset is not None:
-        import torch
-
-        from caviar.training.recipe import recipe_from
-        from caviar.training.reference import trained_network
+        from caviar.training.network_file import pack_network
 
         best = replace(best, feature_names=dataset.feature_names)
-        network = trained_network(recipe_from({**best.fixed, **best.params}), state)
-        weights, inputs = io.BytesIO(), io.BytesIO()
-        torch.save(network.state_dict(), weights)
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
+        inputs = io.BytesIO()
         np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
-        (folder / "network.pt").write(weights.getvalue())
+        (folder / "network.pt").write(pack_network({**best.fixed, **best.params}, state))
         (folder / "inputs.npz").write(inputs.getvalue())
     plain: dict[str, Any] = {name: getattr(best, name) for name in Best.__slots__ if name != "location"}
     write_json(folder / "best.json", {**plain, "params": dict(best.params), "fixed": dict(best.fixed)})

@@ -21,7 +21,7 @@ from pyarrow import parquet
 import caviar as cv
 from caviar.cli.main import main
 from caviar.records.frames import load
-from caviar.records.segments import sealed
+from caviar.records.segments import segment_name
 from tests.runs import run_inline
 
 ROOT = Path(__file__).parents[1]
@@ -237,9 +237,12 @@ def test_a_segment_whose_columns_name_pickled_types_runs_nothing(
     for number, column in enumerate(schema):
         schema = schema.set(number, column.with_metadata(hostile))
     schema = schema.with_metadata({"pandas": pickle.dumps(Bomb(proof)), "ARROW:schema": b"garbage"})
-    content = pa.BufferOutputStream()
-    parquet.write_table(pa.table(table.columns, schema=schema), content)
-    segment.write_bytes(sealed(content.getvalue().to_pybytes()))
+    stream = pa.BufferOutputStream()
+    parquet.write_table(pa.table(table.columns, schema=schema), stream)
+    content = stream.getvalue().to_pybytes()
+    first = last = int(segment.name[5:13])
+    segment.with_name(segment_name(first, last, content)).write_bytes(content)
+    segment.unlink()
     with contextlib.suppress(cv.CaviarError):
         assert len(load(tampered).trials) == table.num_rows
     assert not proof.exists()

@@ -21,7 +21,7 @@ from caviar.study import Study
 if TYPE_CHECKING:
     from caviar.search.stages import StagePlan
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Format of the run directory; raised when a caviar before or after the change could not read the other's runs."""
 _STUDY = "study.json"
 _STUDY_SHAPE = {

@@ -1,10 +1,12 @@
 """A table that only grows: a folder of Parquet segments, each written whole and never changed.
 
-    part-00000007.parquet              the eighth segment
-    part-00000000-00000199.parquet     the first two hundred, merged; those that it covers are deleted after
+    part-00000007.6ca13d52ca70c883.parquet             the eighth segment
+    part-00000000-00000199.a5f3c6a11b03839d.parquet    the first two hundred, merged into one file
 
-A folder read by any Parquet reader, such as `pd.read_parquet("runs/digits/trials")`, is the whole table. Each
-segment is sealed, so that a damaged one is noticed rather than believed.
+The files that a merged one covers are deleted after it is written. Any Parquet reader reads the folder as one table,
+for example `pd.read_parquet("runs/digits/trials")`. The name of a file ends with the first 16 hexadecimal digits of
+the SHA-256 of its content, which reveal each flipped bit and each truncation. Parquet's own checksums cover the pages
+but not the footer, where a flipped bit can turn a column into zeros or drop rows.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from caviar.storage.location import Location
 
 LARGE = 2**20
 """Bytes of a file that is merged with no other: this limits what a merge takes of memory, and what damage costs."""
-_NAME = re.compile(r"part-(\d{8})(?:-(\d{8}))?\.parquet")
+_NAME = re.compile(r"part-(\d{8})(?:-(\d{8}))?(?:\.[0-9a-f]+)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,14 +54,15 @@ class Segments:
                 first = int(match[1])
                 found.append(Segment(first, int(match[2] or first), name))
         current: list[Segment] = []
-        for segment in sorted(found, key=lambda s: (s.first, -s.last)):  # a file before those that it covers
+        found.sort(key=lambda s: (s.first, -s.last, s.name))  # a file before those that it covers
+        for segment in found:
             if not current or segment.last > current[-1].last:
                 current.append(segment)
         return current
 
     def write(self, number: int, table: pa.Table) -> None:
         """Add a segment; durable on return."""
-        self._write(f"part-{number:08d}.parquet", table)
+        self._write(number, number, table)
 
     def read(self) -> pa.Table:
         """The whole table, also while it grows and is merged by another process.
@@ -94,8 +97,7 @@ class Segments:
             if too_many or (self.folder / before.name).size() > LARGE:
                 break
             merged.insert(0, before)
-        name = f"part-{merged[0].first:08d}-{merged[-1].last:08d}.parquet"
-        self._write(name, pa.concat_tables(self._tables(merged)))
+        self._write(merged[0].first, merged[-1].last, pa.concat_tables(self._tables(merged)))
         self.folder.remove(segment.name for segment in merged)
         pa.default_memory_pool().release_unused()
 
@@ -113,46 +115,28 @@ class Segments:
 
     def _table(self, segment: Segment, content: bytes) -> pa.Table:
         try:
-            file = parquet.ParquetFile(pa.BufferReader(unsealed(content)))
-            return file.read().select(self.schema.names).cast(self.schema)
+            if f".{_checksum(content)}." not in segment.name:
+                raise ValueError("its content does not have the checksum in its name")
+            table = parquet.ParquetFile(pa.BufferReader(content)).read()
+            return table.select(self.schema.names).cast(self.schema)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DamagedError(
                 f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}); all else is intact: "
                 f"`caviar resume {self.folder.parent.typed} --repair` sets it aside and trains its trials again"
             ) from error
 
-    def _write(self, name: str, table: pa.Table) -> None:
-        content = pa.BufferOutputStream()
-        parquet.write_table(table, content, compression="zstd", write_statistics=False)
-        (self.folder / name).write(sealed(content.getvalue().to_pybytes()))
+    def _write(self, first: int, last: int, table: pa.Table) -> None:
+        stream = pa.BufferOutputStream()
+        parquet.write_table(table, stream, compression="zstd", write_statistics=False)
+        content = stream.getvalue().to_pybytes()
+        (self.folder / segment_name(first, last, content)).write(content)
 
 
-def sealed(parquet_file: bytes) -> bytes:
-    """A Parquet file with the digest of all its bytes in it.
-
-    Parquet's own checksums are those of pages: a flipped bit in the footer can make a column zeros, or drop rows. The
-    digest stands before the footer, where readers see nothing: they find the footer from the end, and all else by what
-    that says, which is counted from the beginning.
-    """
-    footer = _footer(parquet_file)
-    return parquet_file[:footer] + hashlib.sha256(parquet_file).digest() + parquet_file[footer:]
+def segment_name(first: int, last: int, content: bytes) -> str:
+    """Return the name of the file that holds the segments from `first` to `last`, with its checksum in it."""
+    numbers = f"{first:08d}" if first == last else f"{first:08d}-{last:08d}"
+    return f"part-{numbers}.{_checksum(content)}.parquet"
 
 
-def unsealed(content: bytes) -> bytes:
-    """The Parquet file that was sealed.
-
-    Raises:
-        ValueError: a bit of it is not what it was.
-    """
-    footer = _footer(content)
-    seal = max(footer - hashlib.sha256().digest_size, 0)
-    parquet_file = content[:seal] + content[footer:]
-    if hashlib.sha256(parquet_file).digest() != content[seal:footer]:
-        raise ValueError("its digest is that of another content")
-    return parquet_file
-
-
-def _footer(content: bytes) -> int:
-    """Where the footer of a Parquet file begins: the file ends with the footer, its length, and PAR1."""
-    length = int.from_bytes(content[-8:-4], "little")
-    return max(len(content) - 8 - length, 0)
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

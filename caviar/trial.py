@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Any
 
 Value = bool | int | float | str | None
 """What a hyperparameter may be."""
@@ -122,6 +123,9 @@ class Result:
     node: str = ""
     attempt: int = 1
     times: Times = Times()
+    checkpoint: Any = field(default=None, compare=False, repr=False)
+    """Paused trial: what its next part continues from, or the backend's reference to it. Final trial: the trained
+    network. It is never recorded."""
 
     def after(self, earlier: "Result | None") -> "Result":
         """This, with what an earlier part of the same trial measured and took.

@@ -7,7 +7,7 @@ import pandas as pd
 
 from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset
-from caviar.driver.backend import Backend, Happening
+from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import ClusterError
 from caviar.records.frames import Run, reproducible
 from caviar.runner import resume_study, run_study
@@ -21,7 +21,7 @@ class Failing(InlineBackend):
 
     patience = 6
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         self.patience -= 1
         if self.patience == 0:
             raise ClusterError("the cluster has died")

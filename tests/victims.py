@@ -26,7 +26,7 @@ def study() -> Study:
 def settle() -> None:
     """Small chunks, each recorded at once, and frequent merges: a short study does all that a long one does."""
     controller.MAX_CHUNK = 3
-    loop.RECORD_S, loop.RECORD_EVERY = 0.0, 0
+    loop.RECORD_S, loop.RECORD_FACTOR = 0.0, 0
     ledger.MERGE_AT = 4
 
 

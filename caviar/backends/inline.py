@@ -1,17 +1,17 @@
-"""Workers in this process: deterministic, without Ray. For tests, and for debugging with a debugger."""
+"""Workers in this process, without Ray: deterministic, for tests and for a debugger."""
 
 from collections import deque
 from collections.abc import Sequence
 
-from caviar.backends.worker import Task, Worker
+from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
-from caviar.driver.backend import Arrived, Backend, Happening
-from caviar.driver.messages import Joined
+from caviar.driver.backend import Backend, BackendEvent
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined
 from caviar.objective import Objective
 
 
 class InlineBackend(Backend):
-    """Trains each chunk when it is polled for, in the order of submission."""
+    """Workers that train one chunk a poll, in the order of submission."""
 
     def __init__(self, objective: Objective, dataset: Dataset | None, workers: int = 1) -> None:
         names = [f"inline-{number}" for number in range(workers)]
@@ -22,17 +22,17 @@ class InlineBackend(Backend):
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         self._queue.append((worker, chunk, tasks, test))
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         del timeout_s  # there is nothing to wait for
         if self._joining:
-            joined: list[Happening] = [Joined(name) for name in self._joining]
+            joined: list[BackendEvent] = [WorkerJoined(name) for name in self._joining]
             self._joining = []
             return joined
         if not self._queue:
             return []
         worker, chunk, tasks, test = self._queue.popleft()
-        finished = self._workers[worker].run(tasks, test)
-        return [Arrived(worker, chunk, tuple(finished))]
+        results = self._workers[worker].run(tasks, test)
+        return [ChunkDone(worker, chunk, tuple(results))]
 
     def close(self) -> None:
         self._queue.clear()

@@ -1,11 +1,11 @@
-"""A cluster that is not there: simulated time, thousands of workers, deaths at given rates.
+"""A simulated cluster for tests and benchmarks: simulated time, thousands of workers, deaths at given rates.
 
-The controller, the loop and the ledger are the real ones, and so are the trials' numbers, for a real engine computes
-them here; only the seconds that they take are made up. So hours of a large cluster pass in seconds, and what scheduling
-costs can be told from what training costs.
+Controller, loop and ledger are the real ones. A real engine computes the trials' metrics in this process; only the
+seconds that trials take are simulated. Hours of a large cluster pass in seconds, and the cost of scheduling can be told
+from the cost of training.
 
-The clock stands still while workers have nothing to report, and jumps to the next thing that happens. What the driver
-does in the meantime takes the time that it really takes (or `driver_s` a trial): a driver that cannot keep up is seen.
+The clock jumps to the next event. The driver's work takes the time that it really takes (or `driver_s` a trial), so a
+driver that cannot keep up shows.
 """
 
 import heapq
@@ -17,36 +17,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from caviar.backends.worker import Finished, Task, Worker
+from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
-from caviar.driver.backend import Arrived, Backend, Happening
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.backend import Backend, BackendEvent
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.objective import Objective
-from caviar.trial import Cause, Times, Trial, derive_seed
+from caviar.trial import Cause, Result, Trial, derive_seed
 
 LATENCY_S = 1e-3
-"""A message between driver and worker takes so long (an actor call on one machine)."""
+"""Seconds that a message between driver and worker takes (an actor call on one machine)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """What is simulated."""
+class SimulatedCluster:
+    """The cluster to simulate."""
 
     workers: int
     cost_s: Callable[[Trial], float]
-    """How long a trial trains in all on a CPU worker; a part of one takes its share."""
+    """Returns the seconds that a trial trains on a CPU worker; a part of a trial takes its share."""
     gpus: int = 0
-    """GPU workers beside the CPU workers ..."""
+    """Number of GPU workers beside the CPU workers."""
     gpu_cost_s: Callable[[Trial], float] | None = None
-    """... and how long a trial trains on one; None for as long as on a CPU worker."""
+    """Returns the seconds that a trial trains on a GPU worker; None for as long as on a CPU worker."""
     start_s: float = 1.0
-    """How long the first worker takes to join; the others follow a millisecond after each other."""
+    """Seconds until the first worker joins; the others follow one a millisecond."""
     deaths_per_hour: float = 0.0
-    """Of each worker; it is replaced."""
+    """Expected deaths per worker-hour; dead workers are replaced."""
     preemptions: float = 0.0
-    """The share of deaths in which the machine is taken away with notice, so that no trial is suspected."""
+    """Fraction of deaths that are preemptions, for which no trial is suspected."""
     driver_s: float | None = None
-    """What the driver needs for a trial; None for what it really takes here."""
+    """Seconds of driver work per trial; None for the time that it really takes here."""
     seed: int = 0
 
 
@@ -56,28 +56,28 @@ class _Actor:
 
     device: str
     free_at: float
-    """When it has done all that it was sent."""
+    """Simulated time, in seconds, at which it has trained all that it was sent."""
     chunks: deque[int] = field(default_factory=deque)
-    """Sent and not given back."""
+    """Numbers of the chunks it has not given back."""
 
 
 class SimulatedBackend(Backend):
     """Workers of a simulated cluster.
 
     Args:
-        objective: its trials are computed here, at once.
+        objective: what a trial trains and measures; computed in this process, at once.
         dataset: train and dev split, if it has any.
-        cluster: how many workers, how fast, how mortal.
+        cluster: number, speed and death rate of the workers.
     """
 
-    def __init__(self, objective: Objective, dataset: Dataset | None, cluster: Cluster) -> None:
+    def __init__(self, objective: Objective, dataset: Dataset | None, cluster: SimulatedCluster) -> None:
         self._cluster, self._random = cluster, Random(cluster.seed)
-        self._computer = Worker("", "simulated", objective, dataset)
+        self._trainer = Worker("", "simulated", objective, dataset)
         self._now, self._looked = 0.0, time.perf_counter()
         self._computed_s = 0.0
         self.driver_s = 0.0
-        """How long the driver has worked."""
-        self._events: list[tuple[float, int, Happening]] = []
+        """Seconds that the driver has worked."""
+        self._events: list[tuple[float, int, BackendEvent]] = []
         self._actors: dict[str, _Actor] = {}
         self._order = itertools.count()
         self._names = (f"simulated-{number}" for number in itertools.count())
@@ -95,72 +95,71 @@ class SimulatedBackend(Backend):
         return self._now
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
-        self._pass_driver_time(len(tasks))
+        self._advance_clock(len(tasks))
         actor = self._actors.get(worker)
         if actor is None:
-            return  # it died a moment ago
+            return  # it has just died
         began = time.perf_counter()
-        finished, at = [], max(self._now + LATENCY_S, actor.free_at)
+        results, at = [], max(self._now + LATENCY_S, actor.free_at)
         waited_s = at - actor.free_at
-        for task, done in zip(tasks, self._computer.run(tasks, test), strict=True):
-            train_s = self._cost_s(task, done, actor.device)
-            times = Times(dispatch_s=waited_s, train_s=train_s)
-            result = replace(done.result, worker=worker, device=actor.device, times=times)
-            finished.append(Finished(result, done.state))
+        for task, computed in zip(tasks, self._trainer.run(tasks, test), strict=True):
+            train_s = self._cost_s(task, computed, actor.device)
+            times = replace(computed.times, dispatch_s=waited_s, setup_s=0.0, train_s=train_s)
+            results.append(replace(computed, worker=worker, device=actor.device, times=times))
             at, waited_s = at + train_s, 0.0
         actor.free_at = at
         actor.chunks.append(chunk)
-        self._happens(at + LATENCY_S, Arrived(worker, chunk, tuple(finished)))
+        self._schedule(at + LATENCY_S, ChunkDone(worker, chunk, tuple(results)))
         self._computed_s += time.perf_counter() - began
 
-    def poll(self, timeout_s: float) -> list[Happening]:
-        self._pass_driver_time(0)
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
+        self._advance_clock(0)
         if self._events:
             self._now = max(self._now, min(self._events[0][0], self._now + timeout_s))
-        happened: list[Happening] = []
+        events: list[BackendEvent] = []
         while self._events and self._events[0][0] <= self._now:
-            happening = heapq.heappop(self._events)[2]
-            happened += self._take(happening)
-        return happened
+            event = heapq.heappop(self._events)[2]
+            events += self._take(event)
+        return events
 
     def close(self) -> None:
         self._events.clear()
 
-    def _take(self, happening: Happening) -> list[Happening]:
-        """What the driver hears of what has happened: nothing of workers that are dead."""
-        match happening:
-            case Joined(worker, device):
+    def _take(self, event: BackendEvent) -> list[BackendEvent]:
+        """Return the events that reach the driver; nothing comes from a dead worker."""
+        match event:
+            case WorkerJoined(worker, device):
                 self._actors[worker] = _Actor(device, free_at=self._now)
                 if self._cluster.deaths_per_hour:
                     lives_s = self._random.expovariate(self._cluster.deaths_per_hour / 3_600)
                     innocent = self._random.random() < self._cluster.preemptions
                     cause = Cause.PREEMPTED if innocent else Cause.CRASH
-                    self._happens(self._now + lives_s, Lost(worker, cause, "it was simulated"))
-            case Lost(worker):
+                    self._schedule(self._now + lives_s, WorkerLost(worker, cause, "a simulated death"))
+            case WorkerLost(worker):
                 actor = self._actors.pop(worker)
                 self._start(actor.device, self._cluster.start_s)
-                return [replace(happening, suspects=frozenset(actor.chunks))]
-            case Arrived(worker, chunk):
+                return [replace(event, suspects=frozenset(actor.chunks))]
+            case ChunkDone(worker, chunk):
                 if worker not in self._actors:
                     return []
                 self._actors[worker].chunks.remove(chunk)
-        return [happening]
+        return [event]
 
     def _start(self, device: str, after_s: float) -> None:
-        self._happens(self._now + after_s, Joined(next(self._names), device))
+        self._schedule(self._now + after_s, WorkerJoined(next(self._names), device))
 
-    def _happens(self, at: float, happening: Happening) -> None:
-        heapq.heappush(self._events, (at, next(self._order), happening))
+    def _schedule(self, at: float, event: BackendEvent) -> None:
+        heapq.heappush(self._events, (at, next(self._order), event))
 
-    def _cost_s(self, task: Task, done: Finished, device: str) -> float:
-        """A part's share of what its trial costs, by epochs."""
-        epochs = len(done.result.measurements)
+    def _cost_s(self, task: Task, computed: Result, device: str) -> float:
+        """Return the seconds of a task: its share of the trial's epochs."""
+        epochs = len(computed.measurements)
         on_gpu = self._cluster.gpu_cost_s or self._cluster.cost_s
         cost_s = self._cluster.cost_s if device == "cpu" else on_gpu
         return cost_s(task.trial) * epochs / task.trial.epochs
 
-    def _pass_driver_time(self, trials: int) -> None:
-        """The clock goes on while the driver works."""
+    def _advance_clock(self, trials: int) -> None:
+        """Advance the clock by the time that the driver has worked."""
         looked = time.perf_counter()
         if self._cluster.driver_s is None:
             worked_s = looked - self._looked - self._computed_s
@@ -172,7 +171,10 @@ class SimulatedBackend(Backend):
 
 
 def heavy_tailed(mean_s: float, sigma: float = 1.5) -> Callable[[Trial], float]:
-    """Log-normal seconds that follow from a trial's params: with sigma 1.5 one in a thousand takes 33 means or more."""
+    """Return a cost function with log-normal seconds that depend on a trial's params.
+
+    With sigma 1.5, one trial in a thousand takes at least 33 times the mean.
+    """
 
     def cost_s(trial: Trial) -> float:
         random = Random(derive_seed(repr(sorted(trial.params.items()))))

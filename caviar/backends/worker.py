@@ -1,66 +1,58 @@
-"""What runs inside a worker: an engine that stays, and chunks of trials that come and go.
+"""The trainer inside a worker process: an engine that stays, and chunks of trials that come and go.
 
-It knows no Ray: `inline` calls it in this process, `ray_backend` makes it an actor.
+It knows no Ray. `caviar.backends.inline` calls it in the driver's process, `caviar.backends.ray` makes it an actor.
 """
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caviar.data.splits import Dataset, Split
+from caviar.driver.messages import Task
 from caviar.engine import Job, Progress, Trained
 from caviar.objective import Objective
-from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times, Trial
+from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times
 
-MOST_LETTERS = 1_000
-"""Of a failure in a row, whatever an engine says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a worker is to do: a trial, or a part of one."""
-
-    trial: Trial
-    attempt: int = 1
-    until: int | None = None
-    """The epoch to end after; None for the trial's last."""
-    state: Any = None
-    """What the part before gave as its `Finished.state`; None begins."""
-    engine: str = ""
-    """Which made that state: no other can go on from it."""
-    replay: tuple[int, ...] = ()
-    """Where earlier parts ended. Should the state be lost, they are trained again, each as it was: a function that
-    draws from a global generator, seeded at the start of a part, then gives the same numbers again."""
-    spent_s: float = 0.0
-    """Seconds that its earlier parts took, which count towards a time limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a worker gives back for a task."""
-
-    result: Result
-    """Of a part that came to its end: `stopped`, as it stands unless the trial goes on."""
-    state: Any = None
-    """Of the final trial the trained network; of a part what the next begins from: a state, or the backend's
-    word for where it is."""
+MAX_FAILURE_CHARS = 1_000
+"""Maximum length of a failure message in the trials table, in characters."""
 
 
 def overtime(limit_s: float) -> str:
-    """Why a trial failed that took too long."""
+    """Return the failure message of a trial that took too long."""
     return f"took longer than {limit_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """The parts of a task, trained."""
+
+    end: Trained
+    """End of the last part."""
+    measurements: tuple[Measurement, ...]
+    train_s: float
+    """Seconds of training in all parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """The end of a task, as its result states it."""
+
+    outcome: Outcome
+    value: float | None = None
+    failure: str | None = None
+    cause: Cause | None = None
 
 
 class Worker:
     """One CPU core or GPU that trains chunks of trials.
 
     Args:
-        name: its name in frames.
-        node: the machine's.
+        name: the worker's name in frames.
+        node: the machine's name in frames.
         objective: what a trial trains and measures.
-        dataset: train and dev split; None where the objective brings its own data.
+        dataset: train and dev split; None if the objective brings its own data.
         device: "cpu" or "cuda".
     """
 
@@ -72,82 +64,116 @@ class Worker:
         self._engine = objective.make_engine(dataset, device)
         self._free_since = time.perf_counter()
 
-    def run(self, tasks: Sequence[Task], test: Split | None = None) -> list[Finished]:
+    def run(self, tasks: Sequence[Task], test: Split | None = None) -> list[Result]:
         """Train a chunk.
 
         Args:
-            tasks: what to train; their states are plain ones.
+            tasks: what to train; their checkpoints are plain ones.
             test: the test split, sent with the final trial only.
 
         Returns:
-            One for each task, in the order given.
+            One result for each task, in the same order.
         """
-        return [event for event in self.stream(tasks, test) if isinstance(event, Finished)]
+        return [event for event in self.stream(tasks, test) if isinstance(event, Result)]
 
-    def stream(self, tasks: Sequence[Task], test: Split | None = None) -> Iterator[Progress | Finished]:
-        """Train a chunk, as `run` does, and show each measurement as it is made."""
+    def stream(self, tasks: Sequence[Task], test: Split | None = None) -> Iterator[Progress | Result]:
+        """Train a chunk as `run` does, and yield each measurement as it is made."""
         for task in tasks:
-            started = time.perf_counter()
-            dispatch_s = started - self._free_since
-            yield from self._train(task, dispatch_s, started, test)
+            yield from self._run(task, test)
 
-    def _train(
-        self, task: Task, dispatch_s: float, started: float, test: Split | None
-    ) -> Iterator[Progress | Finished]:
-        trial, until = task.trial, task.trial.epochs if task.until is None else task.until
-        measurements: list[Measurement] = []
-        state, train_s = task.state if task.engine == self._engine.name else None, 0.0
-        for part_end in (until,) if state is not None else (*task.replay, until):
-            keep = part_end < trial.epochs or (trial.stage is Stage.FINAL and self._hands_over)
-            end = Trained(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
-            for event in self._engine.train([Job(trial=trial, until=part_end, state=state, keep=keep)]):
-                match event:
-                    case Progress(_, measurement):
-                        while measurements and measurements[-1].epoch >= measurement.epoch:
-                            measurements.pop()  # completed by what the function returned
-                        measurements.append(measurement)
-                        yield event
-                    case Trained():
-                        end = event
-            state, train_s = end.state, train_s + end.train_s
-            if end.outcome is not Outcome.COMPLETED:
-                break
-        scores = {}
-        if end.outcome is Outcome.COMPLETED and end.state is not None and test is not None:
-            scores = dict(self._engine.evaluate(trial, end.state, test))
-        outcome, value, failure = self._value(end, measurements)
-        cause = Cause.ERROR if outcome is Outcome.FAILED else None
-        limit_s, elapsed_s = self._objective.time_limit_s, time.perf_counter() - started
-        if limit_s is not None and task.spent_s + elapsed_s > limit_s and outcome is Outcome.COMPLETED:
-            outcome, value, failure = Outcome.FAILED, None, overtime(limit_s)
-            cause = Cause.TIME
-        if outcome is Outcome.COMPLETED and until <= measurements[-1].epoch < trial.epochs:
-            outcome = Outcome.STOPPED  # unless it goes on
+    def _run(self, task: Task, test: Split | None) -> Iterator[Progress | Result]:
+        """Train one task; yield its measurements and its result."""
+        started = time.perf_counter()
+        dispatch_s = started - self._free_since
+        training = yield from self._train(task)
+        scores = self._test_scores(task, training.end, test)
+        elapsed_s = time.perf_counter() - started
+        ending = self._ending(task, training, elapsed_s)
+        setup_s = elapsed_s - training.train_s
         result = Result(
-            trial=trial,
-            outcome=outcome,
-            value=value,
-            measurements=tuple(measurements),
-            failure=None if failure is None else failure[:MOST_LETTERS],
-            cause=cause,
+            trial=task.trial,
+            outcome=ending.outcome,
+            value=ending.value,
+            measurements=training.measurements,
+            failure=None if ending.failure is None else ending.failure[:MAX_FAILURE_CHARS],
+            cause=ending.cause,
             test=scores,
             engine=self._engine.name,
             device=self._device,
             worker=self._name,
             node=self._node,
             attempt=task.attempt,
-            times=Times(dispatch_s=dispatch_s, setup_s=elapsed_s - train_s, train_s=train_s),
+            times=Times(
+                queue_s=task.queue_s, dispatch_s=dispatch_s, setup_s=setup_s, train_s=training.train_s
+            ),
+            checkpoint=training.end.state if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None,
         )
         self._free_since = time.perf_counter()
-        yield Finished(result, end.state if outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None)
+        yield result
 
-    def _value(
-        self, end: Trained, measurements: list[Measurement]
-    ) -> tuple[Outcome, float | None, str | None]:
-        """The value of a completed trial; one without a finite value has diverged."""
+    def _train(self, task: Task) -> Generator[Progress, None, _Training]:
+        """Train a task from its checkpoint; from the first epoch on if there is none that fits."""
+        trial = task.trial
+        checkpoint, ends = self._start(task)
+        measurements: list[Measurement] = []
+        train_s = 0.0
+        for until in ends:
+            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._hands_over)
+            end = Trained(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
+            for event in self._engine.train([Job(trial=trial, until=until, state=checkpoint, keep=keep)]):
+                match event:
+                    case Progress(_, measurement):
+                        _append(measurements, measurement)
+                        yield event
+                    case Trained():
+                        end = event
+            checkpoint, train_s = end.state, train_s + end.train_s
+            if end.outcome is not Outcome.COMPLETED:
+                break
+        return _Training(end, tuple(measurements), train_s)
+
+    def _start(self, task: Task) -> tuple[Any, tuple[int, ...]]:
+        """Return the checkpoint to continue from, and the epochs at which the parts to train end.
+
+        If the checkpoint was lost or belongs to another engine, the earlier parts are trained again, each as it was: a
+        function that draws from a global generator, seeded at the start of a part, then gives the same numbers.
+        """
+        earlier = task.so_far
+        if earlier is None or (earlier.checkpoint is None and not task.is_checkpoint_lost):
+            return None, (task.until,)
+        if task.is_checkpoint_lost or earlier.engine != self._engine.name:
+            return None, (*task.parts[:-1], task.until)
+        return earlier.checkpoint, (task.until,)
+
+    def _test_scores(self, task: Task, end: Trained, test: Split | None) -> dict[str, float]:
+        """Return the metrics of a trained network on the test split, if it was sent."""
+        if test is None or end.outcome is not Outcome.COMPLETED or end.state is None:
+            return {}
+        return dict(self._engine.evaluate(task.trial, end.state, test))
+
+    def _ending(self, task: Task, training: _Training, elapsed_s: float) -> _Ending:
+        """Return outcome and value of a task; a value that is not finite is a divergence."""
+        end = training.end
+        if end.outcome is Outcome.FAILED:
+            return _Ending(end.outcome, failure=end.failure, cause=Cause.ERROR)
         if end.outcome is not Outcome.COMPLETED:
-            return end.outcome, None, end.failure
-        value = measurements[-1].metrics[self._objective.metric]
+            return _Ending(end.outcome, failure=end.failure)
+        metric, last, limit_s = (
+            self._objective.metric,
+            training.measurements[-1],
+            self._objective.time_limit_s,
+        )
+        value = float(last.metrics[metric])
         if not math.isfinite(value):
-            return Outcome.DIVERGED, None, f"{self._objective.metric} is not finite ({value:g})"
-        return Outcome.COMPLETED, float(value), None
+            return _Ending(Outcome.DIVERGED, failure=f"{metric} is not finite ({value:g})")
+        if limit_s is not None and task.spent_s + elapsed_s > limit_s:
+            return _Ending(Outcome.FAILED, failure=overtime(limit_s), cause=Cause.TIME)
+        is_paused = task.until <= last.epoch < task.trial.epochs
+        return _Ending(Outcome.STOPPED if is_paused else Outcome.COMPLETED, value)
+
+
+def _append(measurements: list[Measurement], measurement: Measurement) -> None:
+    """Append a measurement. It replaces one of the same epoch, which a function's return value completes."""
+    while measurements and measurements[-1].epoch >= measurement.epoch:
+        measurements.pop()
+    measurements.append(measurement)

@@ -5,52 +5,49 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caviar.backends.worker import Finished, Task
 from caviar.data.splits import Split
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A chunk came back from a worker."""
-
-    worker: str
-    chunk: int
-    finished: tuple[Finished, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """Trials that are still under way were measured. Not all are told of: what arrives in the end is whole."""
+    """New measurements of trials that are still running. Some may be skipped: the final result has them all."""
 
     worker: str
     progress: tuple[Progress, ...]
 
 
-Happening = Joined | Lost | Arrived | Measured
+BackendEvent = WorkerJoined | WorkerLost | ChunkDone | Measured
 
 
 class Backend(ABC):
-    """Workers, somewhere. Every chunk that is submitted comes back as `Arrived`, or its worker as `Lost`."""
+    """Workers, somewhere. Every submitted chunk comes back as `ChunkDone`, or its worker as `WorkerLost`."""
 
     @property
     def devices(self) -> frozenset[str]:
-        """What its workers train on, those too that have yet to join: "cpu", "cuda" or both."""
+        """Devices of its workers, present and expected: "cpu", "cuda" or both."""
         return frozenset({"cpu"})
 
     @abstractmethod
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
-        """Send a chunk to a worker that has joined; returns at once, also where the worker has just died."""
+        """Send a chunk to a worker that has joined. Return at once, even if the worker has just died.
+
+        Args:
+            worker: its name.
+            chunk: the chunk's number, unique in the study.
+            tasks: what to train.
+            test: the test split, with the final trial only.
+        """
 
     @abstractmethod
-    def poll(self, timeout_s: float) -> list[Happening]:
-        """What has happened since the last call; waits for something to, but not longer than the timeout."""
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
+        """Return the events since the last call; wait up to `timeout_s` seconds for the first."""
 
     def clock(self) -> float:
-        """Seconds, of a clock that only goes forward."""
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     @abstractmethod
     def close(self) -> None:
-        """Stop all workers and let go of what `submit` left under way."""
+        """Stop all workers and discard all running chunks."""

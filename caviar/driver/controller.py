@@ -1,15 +1,15 @@
-"""The pure heart of scheduling: (state, event) -> (state, commands).
+"""Scheduling decisions as a pure function: (state, event, time) -> (state, commands).
 
-It reads no clock, draws no number, opens no file and knows no Ray: what happened comes in as events, what is
-to be done goes out as commands, and `caviar.driver.loop` carries them out. Results of trials do not
-depend on any choice made here (law 1); only the time they take does.
+It reads no clock, draws no random number, opens no file and knows no Ray. Events say what happened, commands say what
+to do, and `caviar.driver.loop` carries them out. No decision here changes the result of a trial (law 1), only when and
+where it is trained.
 
-Where a round halves, a trial trains in parts: each comes back as `stopped` at the end of a rung, is paused, and is
-recorded so, or sent out again for more epochs, when its cohort's verdict is out (`caviar.search.halving`).
+In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
+When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
 
-Workers get trials in chunks of about CHUNK_S seconds, by predicted cost corrected by what finished trials
-took; smaller ones toward the end of a stage, so that all workers end it together. A second chunk waits at the
-worker while it works on the first.
+Workers get trials in chunks of about CHUNK_S seconds, by predicted cost corrected by the observed pace, and in smaller
+chunks toward the end of a stage, so that all workers finish together. A second chunk waits at the worker while it
+works on the first.
 """
 
 from collections import Counter, deque
@@ -17,331 +17,337 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from caviar.driver.device_queues import Lines, Pace
+from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
-    Assignment,
     Chunk,
+    ChunkDone,
     Command,
-    Draw,
-    Drawn,
+    DrawTrials,
     Event,
     Finish,
     Idle,
-    Interrupted,
-    Joined,
-    Lost,
-    Open,
-    Opened,
-    Record,
-    Recorded,
-    Reported,
-    Submit,
+    OpenStage,
+    RecordResults,
+    ResultsRecorded,
+    StageOpened,
+    StopRequested,
+    SubmitChunk,
+    Task,
+    TrialsDrawn,
+    WorkerJoined,
+    WorkerLost,
 )
-from caviar.driver.retry_policy import after_failure, after_loss, failed, is_given_up
+from caviar.driver.retry_policy import after_failure, after_loss, failed, is_exhausted
 from caviar.retries import Retries
 from caviar.search.halving import Race
 from caviar.trial import Outcome, Result
 
 CHUNK_S = 0.5
-"""Seconds of work in a message."""
+"""Seconds of work in a chunk."""
 TAIL = 4
-"""Near the end a chunk is at most a worker's share of what is left, divided by this."""
+"""Divisor near the end of a stage: a chunk is at most a worker's share of the remaining work divided by this."""
 PREFETCH_S = 1.0
-"""A second chunk is sent ahead only while the first is shorter than this."""
+"""Longest first chunk, in seconds, behind which a second one is sent ahead."""
 MIN_DRAW = 64
-"""Trials are drawn so many at a time at least ..."""
-AHEAD = 20_000
-"""... and, where there is time, up to so many before they are needed: the longest of them can then go first."""
+"""Smallest number of trials drawn at a time."""
+DRAW_AHEAD = 20_000
+"""Largest number of drawn trials that wait. Drawing ahead lets the longest trials go first."""
 MAX_CHUNK = 1_000
-"""Trials in a message."""
-MEMORY = 0.9
-"""How much the observed pace remembers from one report to the next."""
+"""Largest number of trials in a chunk."""
+PACE_DECAY = 0.9
+"""Weight of the earlier pace after each finished chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a study stands; its size depends on what is under way, not on what is finished."""
+    """The state of a study's scheduling. Its size depends on the trials under way, not on the finished ones."""
 
     stages: int
-    """How many there are."""
+    """Number of stages in the study."""
     retries: Retries = field(default_factory=Retries)
-    """How often trials are tried again."""
     opened: int = 0
-    """How many have been opened."""
+    """Number of stages opened."""
     undrawn: int = 0
-    """Trials of the stage that have not been asked for."""
+    """Trials of the stage that have not been drawn."""
     left: int = 0
     """Trials of the stage that are not durable."""
-    waiting: Lines
-    """Drawn, not sent."""
+    waiting: DeviceQueues
+    """Tasks that have not been sent."""
     devices: Mapping[str, str] = field(default_factory=dict)
-    """Each live worker's."""
-    under_way: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict)
-    """Each live worker's chunks: it works on the first."""
-    hungry: Mapping[str, None] = field(default_factory=dict)
-    """Workers that have joined or given a chunk back, and have not been looked at since: only they may need another.
-    (A set, in the order in which they came.)"""
+    """Device of each live worker."""
+    running: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict)
+    """Chunks of each live worker, which works on the first."""
+    ready: Mapping[str, None] = field(default_factory=dict)
+    """Workers that may need another chunk: they have joined or given one back. An ordered set."""
     race: Race | None = None
-    """Which trials of the stage race against which; None where all train to the end."""
-    paused: Mapping[int, Assignment] = field(default_factory=dict)
-    """Trials that wait for a verdict, with what they gave so far."""
+    """State of the halving, in a stage that halves."""
+    paused: Mapping[int, Task] = field(default_factory=dict)
+    """Trials that wait for their cohort to be decided, by number."""
     chunks: int = 0
-    """How many have been sent."""
+    """Number of chunks sent."""
     mean_costs: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1.0, "cuda": 1.0})
-    """Predicted seconds of a trial, as lately drawn, by device."""
+    """Mean predicted seconds of the trials drawn last, by device."""
     paces: Mapping[str, Pace] = field(default_factory=lambda: {"cpu": Pace(), "cuda": Pace()})
-    """What trials took, compared with that, by device."""
+    """Pace of each device."""
     busy: bool = True
-    """An `Open` or `Draw` has not been answered yet."""
+    """True while an `OpenStage` or `DrawTrials` has not been answered."""
     stopping: bool = False
+    """True once the user asked to stop."""
     ended: bool = False
+    """True once `Finish` was sent."""
 
 
-def begin(
-    stages: int, retries: Retries, devices: Iterable[str] = ("cpu",)
-) -> tuple[State, tuple[Command, ...]]:
-    """A study of so many stages, and the first command.
+Step = tuple[State, tuple[Command, ...]]
+"""A new state and the commands that go with it."""
+
+
+def begin(stages: int, retries: Retries, devices: Iterable[str] = ("cpu",)) -> Step:
+    """Return the first state of a study and its first command.
 
     Args:
-        stages: how many.
-        retries: how often trials are tried again.
-        devices: for which there will be workers, as far as it is known.
+        stages: number of stages.
+        retries: limits for retrying trials, by cause.
+        devices: devices of the workers, present and expected.
     """
-    return State(stages=stages, retries=retries, waiting=Lines.of(devices)), (Open(),)
+    return State(stages=stages, retries=retries, waiting=DeviceQueues.of(devices)), (OpenStage(),)
 
 
-def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
-    """What follows from an event. A report that is not expected (late, or twice) changes nothing."""
+def step(state: State, event: Event, now: float = 0.0) -> Step:
+    """Return what follows from an event. A chunk that is not expected (late, or reported twice) changes nothing.
+
+    Args:
+        state: before the event.
+        event: what happened.
+        now: the driver's clock in seconds.
+    """
     commands: tuple[Command, ...] = ()
     match event:
-        case Opened(left, race):
+        case StageOpened(left, race):
             state = replace(state, opened=state.opened + 1, undrawn=left, left=left, race=race, busy=False)
-        case Drawn(assignments):
-            state = _take_in(state, assignments)
-        case Joined(worker, device):
-            if worker not in state.under_way:
-                under_way, hungry = {**state.under_way, worker: ()}, {**state.hungry, worker: None}
-                state = replace(state, under_way=under_way, hungry=hungry)
-                state = _with_devices(state, {**state.devices, worker: device})
-        case Reported(worker, number, results):
-            state, commands = _settle(state, worker, number, results)
-        case Recorded(count):
+        case TrialsDrawn(tasks):
+            state = _queue_drawn(state, tasks, now)
+        case WorkerJoined(worker, device):
+            state = _add_worker(state, worker, device)
+        case ChunkDone(worker, number, results):
+            state, commands = _accept(state, worker, number, results, now)
+        case ResultsRecorded(count):
             state = replace(state, left=state.left - count)
-        case Lost():
-            state, commands = _reassign(state, event)
+        case WorkerLost():
+            state, commands = _reassign(state, event, now)
         case Idle():
             return _draw_ahead(state)
-        case Interrupted():
+        case StopRequested():
             state = replace(state, stopping=True)
-    return _advance(state, commands)
+    return _advance(state, commands, now)
 
 
-def _advance(state: State, commands: tuple[Command, ...]) -> tuple[State, tuple[Command, ...]]:
-    """Go on with whatever can go on. New work is sent before results are written, so that no worker waits."""
+def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
+    """Continue with whatever can continue. Chunks are sent before results are written, so that no worker waits."""
     if state.ended:
         return state, commands
-    recording = any(isinstance(command, Record) for command in commands)
+    recording = any(isinstance(command, RecordResults) for command in commands)
     if state.left == 0 and not state.busy and state.opened == state.stages:
         return replace(state, ended=True), (*commands, Finish(interrupted=False))
     if state.stopping:
-        if not recording and not any(state.under_way.values()):
+        if not recording and not any(state.running.values()):
             return replace(state, ended=True), (*commands, Finish(interrupted=True))
         return state, commands
     if state.left == 0 and not state.busy:
-        return replace(state, busy=True), (*commands, Open())
-    state, submits = _fill(state)
+        return replace(state, busy=True), (*commands, OpenStage())
+    state, submits = _fill(state, now)
     commands = (*submits, *commands)
-    wanted = 2 * max(1, len(state.under_way)) * _chunk_length(state)
+    wanted = 2 * max(1, len(state.running)) * _chunk_length(state)
     if state.undrawn and not state.busy and len(state.waiting) < wanted:
-        commands = (*commands, Draw(min(state.undrawn, max(wanted, MIN_DRAW))))
+        commands = (*commands, DrawTrials(min(state.undrawn, max(wanted, MIN_DRAW))))
         state = replace(state, busy=True)
     return state, commands
 
 
 def may_draw_ahead(state: State) -> bool:
-    """Whether `Idle` would be answered by a `Draw`."""
-    return bool(state.undrawn) and not state.busy and not state.stopping and len(state.waiting) < AHEAD
+    """Return True if `Idle` would be answered by `DrawTrials`."""
+    return bool(state.undrawn) and not state.busy and not state.stopping and len(state.waiting) < DRAW_AHEAD
 
 
-def _draw_ahead(state: State) -> tuple[State, tuple[Command, ...]]:
+def _draw_ahead(state: State) -> Step:
     if not may_draw_ahead(state):
         return state, ()
-    return replace(state, busy=True), (Draw(min(state.undrawn, MIN_DRAW)),)
+    return replace(state, busy=True), (DrawTrials(min(state.undrawn, MIN_DRAW)),)
 
 
-def _take_in(state: State, assignments: tuple[Assignment, ...]) -> State:
-    """Queue what was drawn; where trials race, the first part of each."""
-    if state.race is not None:
-        assignments = tuple(replace(a, parts=(state.race.ends[0],)) for a in assignments)
+def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
+    """Queue drawn trials; in a stage that halves, the first part of each."""
+    parts = (state.race.ends[0],) if state.race is not None else ()
+    tasks = [replace(task, parts=parts, waiting_since=now) for task in tasks]
     means = state.mean_costs
-    if assignments:
-        devices = assignments[0].costs
-        means = {d: sum(a.cost_s(d) for a in assignments) / len(assignments) for d in devices}
-    state = replace(state, undrawn=state.undrawn - len(assignments), mean_costs=means, busy=False)
-    return _put(state, assignments)
+    if tasks:
+        means = {d: sum(task.cost_s(d) for task in tasks) / len(tasks) for d in tasks[0].costs}
+    return _queue(replace(state, undrawn=state.undrawn - len(tasks), mean_costs=means, busy=False), tasks)
 
 
-def _put(state: State, assignments: Sequence[Assignment]) -> State:
-    """Queue assignments."""
+def _queue(state: State, tasks: Sequence[Task]) -> State:
     place = state.race.place if state.race is not None else None
-    return replace(state, waiting=state.waiting.put(assignments, state.paces, place))
+    return replace(state, waiting=state.waiting.put(tasks, state.paces, place))
+
+
+def _add_worker(state: State, worker: str, device: str) -> State:
+    if worker in state.running:
+        return state
+    state = replace(state, running={**state.running, worker: ()}, ready={**state.ready, worker: None})
+    return _with_devices(state, {**state.devices, worker: device})
 
 
 def _with_devices(state: State, devices: Mapping[str, str]) -> State:
-    """With other workers than before."""
+    """Return the state with other workers than before."""
     place = state.race.place if state.race is not None else None
     waiting = state.waiting.with_workers(Counter(devices.values()), state.paces, place)
     return replace(state, devices=devices, waiting=waiting)
 
 
-def _settle(
-    state: State, worker: str, number: int, results: tuple[Result, ...]
-) -> tuple[State, tuple[Command, ...]]:
-    """Accept a chunk's results, if it is under way there; what failed may be tried again."""
-    chunks = state.under_way.get(worker, ())
+def _accept(state: State, worker: str, number: int, results: Sequence[Result], now: float) -> Step:
+    """Take the results of a running chunk; failed trials may be tried again."""
+    chunks = state.running.get(worker, ())
     chunk = next((c for c in chunks if c.number == number), None)
     if chunk is None:
         return state, ()
-    took = sum(r.times.setup_s + r.times.train_s for r in results)
     device = state.devices[worker]
-    pace = state.paces[device].after(chunk.cost_s, took, MEMORY)
+    took_s = sum(r.times.setup_s + r.times.train_s for r in results)
     state = replace(
         state,
-        under_way={**state.under_way, worker: tuple(c for c in chunks if c is not chunk)},
-        hungry={**state.hungry, worker: None},
-        paces={**state.paces, device: pace},
+        running={**state.running, worker: tuple(c for c in chunks if c is not chunk)},
+        ready={**state.ready, worker: None},
+        paces={**state.paces, device: state.paces[device].after(chunk.cost_s, took_s, PACE_DECAY)},
     )
-    assigned = {a.trial.number: a for a in chunk.assignments}
-    again: list[Assignment] = []
-    over: list[tuple[Assignment, Result]] = []
+    sent = {task.trial.number: task for task in chunk.tasks}
+    retried: list[Task] = []
+    ended: list[tuple[Task, Result]] = []
     for result in results:
-        a = assigned[result.trial.number]
+        task = sent[result.trial.number]
         if result.cause is not None:
-            tried_again = after_failure(a, result.cause)
-            if not is_given_up(tried_again, result.cause, state.retries):
-                again.append(tried_again)
+            again = after_failure(task, result.cause)
+            if not is_exhausted(again, result.cause, state.retries):
+                retried.append(again)
                 continue
-        over.append((a, result))
-    return _sort_out(_put(state, again), over)
+        ended.append((task, result))
+    return _finish_parts(_queue(state, retried), ended, now)
 
 
-def _sort_out(state: State, pairs: Iterable[tuple[Assignment, Result]]) -> tuple[State, tuple[Command, ...]]:
-    """Record what has ended; what came to the end of a rung is paused until its cohort's verdict."""
+def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float) -> Step:
+    """Record trials that have ended; pause those at the end of a rung until their cohort is decided."""
     race, paused = state.race, dict(state.paused)
-    ready: list[Result] = []
-    going_on: list[Assignment] = []
-    arrived = deque((a, result.after(a.so_far)) for a, result in pairs)
+    ended: list[Result] = []
+    promoted: list[Task] = []
+    arrived = deque((task, result.after(task.so_far)) for task, result in pairs)
     while arrived:
-        assignment, result = arrived.popleft()
-        over = result.outcome is not Outcome.STOPPED
-        if over:
-            ready.append(result)
-        if race is None or assignment.until == assignment.trial.epochs:
+        task, result = arrived.popleft()
+        is_over = result.outcome is not Outcome.STOPPED
+        if is_over:
+            ended.append(result)
+        if race is None or task.until == task.trial.epochs:
             continue
-        if not over:
-            paused[result.trial.number] = replace(assignment, so_far=result)
-        race, verdict = race.arrive(result.trial.number, result.measurements, over=over)
-        ready += [stopped for number in verdict.stopped if (stopped := paused.pop(number).so_far)]
+        if not is_over:
+            paused[task.trial.number] = replace(task, so_far=result, waiting_since=now)
+        race, verdict = race.arrive(task.trial.number, result.measurements, over=is_over)
+        ended += [stopped for number in verdict.stopped if (stopped := paused.pop(number).so_far)]
         for number, until in verdict.promoted.items():
-            a = paused.pop(number)
-            if a.so_far is not None and a.begun >= until:  # measured seldom: it is past the next rung
-                arrived.append((a, a.so_far))
+            resumed = paused.pop(number)
+            if resumed.so_far is not None and resumed.trained_epochs >= until:
+                arrived.append((resumed, resumed.so_far))  # it reports seldom, and is past the next rung
             else:
-                going_on.append(replace(a, parts=(*a.parts, until)))
-    state = _put(replace(state, race=race, paused=paused), going_on)
-    return state, (Record(tuple(ready)),) if ready else ()
+                promoted.append(replace(resumed, parts=(*resumed.parts, until)))
+    state = _queue(replace(state, race=race, paused=paused), promoted)
+    return state, (RecordResults(tuple(ended)),) if ended else ()
 
 
-def _reassign(state: State, event: Lost) -> tuple[State, tuple[Command, ...]]:
-    """Queue a lost worker's trials again; give up those that failed once too often."""
-    chunks = state.under_way.get(event.worker)
+def _reassign(state: State, event: WorkerLost, now: float) -> Step:
+    """Queue a lost worker's trials again, except those that have failed too often."""
+    chunks = state.running.get(event.worker)
     if chunks is None:
         return state, ()
-    again: list[Assignment] = []
-    over: list[tuple[Assignment, Result]] = []
+    retried: list[Task] = []
+    ended: list[tuple[Task, Result]] = []
     for chunk in chunks:
-        for a in chunk.assignments:
-            tried_again = after_loss(a, chunk, event)
-            if is_given_up(tried_again, event.cause, state.retries):
-                over.append((a, failed(tried_again, event)))
+        for task in chunk.tasks:
+            again = after_loss(task, chunk, event)
+            if is_exhausted(again, event.cause, state.retries):
+                ended.append((task, failed(again, event, now)))
             else:
-                again.append(tried_again)
-    others = {worker: c for worker, c in state.under_way.items() if worker != event.worker}
-    hungry = {worker: None for worker in state.hungry if worker != event.worker}
+                retried.append(again)
+    running = {worker: c for worker, c in state.running.items() if worker != event.worker}
+    ready = {worker: None for worker in state.ready if worker != event.worker}
     devices = {worker: device for worker, device in state.devices.items() if worker != event.worker}
-    state = _with_devices(replace(state, under_way=others, hungry=hungry), devices)
-    return _sort_out(_put(state, again), over)
+    state = _with_devices(replace(state, running=running, ready=ready), devices)
+    return _finish_parts(_queue(state, retried), ended, now)
 
 
-def _fill(state: State) -> tuple[State, list[Command]]:
-    """Give idle workers a chunk; then, while there is plenty, send a second one ahead."""
+def _fill(state: State, now: float) -> tuple[State, list[Command]]:
+    """Give each idle worker a chunk; then, if there is plenty, send a second one ahead."""
     if not state.waiting:
         return state, []
     commands: list[Command] = []
     for slots in (1, 2):
-        for worker in state.hungry:
-            chunks = state.under_way[worker]
+        for worker in state.ready:
+            chunks = state.running[worker]
             if len(chunks) >= slots or not state.waiting:
                 continue
             if chunks and not _may_prefetch(state, worker, chunks[0]):
                 continue
-            chunk = _next_chunk(state, worker)
-            if not chunk.assignments:
+            chunk = _next_chunk(state, worker, now)
+            if not chunk.tasks:
                 continue
             state = replace(
                 state,
                 chunks=state.chunks + 1,
-                waiting=state.waiting.without(state.devices[worker], len(chunk.assignments)),
-                under_way={**state.under_way, worker: (*chunks, chunk)},
+                waiting=state.waiting.without(state.devices[worker], len(chunk.tasks)),
+                running={**state.running, worker: (*chunks, chunk)},
             )
-            commands.append(Submit(worker, chunk))
+            commands.append(SubmitChunk(worker, chunk))
     enough = 1 if state.waiting else 2
-    unfed = {worker: None for worker in state.hungry if len(state.under_way[worker]) < enough}
-    return replace(state, hungry=unfed), commands
+    ready = {worker: None for worker in state.ready if len(state.running[worker]) < enough}
+    return replace(state, ready=ready), commands
 
 
 def _may_prefetch(state: State, worker: str, first: Chunk) -> bool:
-    """Whether a second chunk may wait behind the first: it is short, nobody is alone, and there is plenty."""
+    """Return True if a second chunk may wait behind a short first one, while there is plenty and none runs alone."""
     device = state.devices[worker]
     following = next(state.waiting.offer(device, state.paces), None)
-    if following is None or following.alone or first.assignments[0].alone:
+    if following is None or following.alone or first.tasks[0].alone:
         return False
-    plenty = len(state.waiting) + state.undrawn > len(state.under_way)
-    return plenty and first.cost_s * state.paces[device].factor < PREFETCH_S
+    is_plenty = len(state.waiting) + state.undrawn > len(state.running)
+    return is_plenty and first.cost_s * state.paces[device].factor < PREFETCH_S
 
 
-def _next_chunk(state: State, worker: str) -> Chunk:
-    """What is on offer, up to a chunk's seconds; at least one, if any, and one that is to be alone alone."""
-    device, idle = state.devices[worker], not any(state.under_way.values())
+def _next_chunk(state: State, worker: str, now: float) -> Chunk:
+    """Return the first tasks on offer, up to a chunk's seconds; a task that runs alone comes alone."""
+    device, idle = state.devices[worker], not any(state.running.values())
     target_s, factor = _chunk_seconds(state, device), state.paces[device].factor
-    taken: list[Assignment] = []
+    taken: list[Task] = []
     cost_s = 0.0
-    for a in islice(state.waiting.offer(device, state.paces, idle), MAX_CHUNK):
-        more_s = a.cost_s(device)
-        if taken and (a.alone or (cost_s + more_s) * factor > target_s):
+    for task in islice(state.waiting.offer(device, state.paces, idle), MAX_CHUNK):
+        task_s = task.cost_s(device)
+        if taken and (task.alone or (cost_s + task_s) * factor > target_s):
             break
-        taken.append(a)
-        cost_s += more_s
-        if a.alone:
+        taken.append(replace(task, queue_s=now - task.waiting_since))
+        cost_s += task_s
+        if task.alone:
             break
     return Chunk(state.chunks, tuple(taken), cost_s)
 
 
 def _chunk_seconds(state: State, device: str) -> float:
-    """About CHUNK_S; near the end of a stage less; nothing (so one trial) before anything was observed."""
+    """Return the target length of a chunk: CHUNK_S, less near the end of a stage, 0 before the first observation."""
     if state.paces[device].observed_s == 0.0:
         return 0.0
     ahead_s = state.waiting.seconds(state.paces) + state.undrawn * _trial_seconds(state)
-    return min(CHUNK_S, ahead_s / (TAIL * max(1, len(state.under_way))))
+    return min(CHUNK_S, ahead_s / (TAIL * max(1, len(state.running))))
 
 
 def _chunk_length(state: State) -> int:
-    """How many trials a chunk has, about."""
+    """Return the approximate number of trials in a chunk."""
     longest_s = max((_chunk_seconds(state, device) for device in state.waiting.queues), default=0.0)
     return max(1, min(MAX_CHUNK, int(longest_s / max(_trial_seconds(state), 1e-9))))
 
 
 def _trial_seconds(state: State) -> float:
-    """How long a trial takes, about, where it is done best."""
-    there = [device for device in state.mean_costs if device in state.waiting.queues]
-    return min(state.mean_costs[device] * state.paces[device].factor for device in there)
+    """Return the expected seconds of a trial on the device that trains it fastest."""
+    present = [device for device in state.mean_costs if device in state.waiting.queues]
+    return min(state.mean_costs[device] * state.paces[device].factor for device in present)

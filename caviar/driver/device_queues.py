@@ -1,30 +1,30 @@
-"""Which worker gets which of the trials that wait, where some train on CPUs and some on GPUs.
+"""Queues of the trials that wait, one a device, for studies that train on CPUs and on GPUs.
 
-Each device that has workers, or will have some, has a line of the trials that it is predicted to do best. Its
-workers take from the head. When their own line is empty they help out with the other one, from its end, where those
-trials stand that the other device does least better; unless a trial would be done sooner by waiting for its own device.
-(HeteroPrio: Agullo, Bramas, Coulaud, Darve, Messner and Takahashi, "Task-based FMM for heterogeneous architectures",
-2016.) Where all workers are alike there is one line.
+Each trial waits in the queue of the device that is predicted to train it sooner. Workers take from the start of their
+device's queue. When it is empty they help out from the end of the other one, where the trials stand that suit the other
+device least, unless a trial would be done sooner by waiting for its own device. (HeteroPrio: Agullo, Bramas, Coulaud,
+Darve, Messner and Takahashi, "Task-based FMM for heterogeneous architectures", 2016.) If all workers are alike there is
+one queue.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 
-from caviar.driver.messages import Assignment
-from caviar.driver.trial_queue import Queue
+from caviar.driver.messages import Task
+from caviar.driver.trial_queue import TrialQueue
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What trials took on a device, compared with what was predicted: fading sums over finished ones."""
+    """Observed against predicted seconds of the trials on one device, as exponentially fading sums."""
 
     predicted_s: float = 0.0
     observed_s: float = 0.0
 
-    def after(self, predicted_s: float, observed_s: float, memory: float) -> "Pace":
-        """With another chunk."""
-        return Pace(memory * self.predicted_s + predicted_s, memory * self.observed_s + observed_s)
+    def after(self, predicted_s: float, observed_s: float, decay: float) -> "Pace":
+        """Return the pace after another chunk; earlier sums are multiplied by `decay`."""
+        return Pace(decay * self.predicted_s + predicted_s, decay * self.observed_s + observed_s)
 
     @property
     def factor(self) -> float:
@@ -33,54 +33,57 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """Trials that wait, by the device whose workers are to have them; and how many workers each device has."""
+class DeviceQueues:
+    """A queue of waiting trials for each device, and the number of workers of each device."""
 
-    queues: Mapping[str, Queue]
+    queues: Mapping[str, TrialQueue]
     workers: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, devices: Iterable[str]) -> "Lines":
-        """Empty ones."""
+    def of(cls, devices: Iterable[str]) -> "DeviceQueues":
+        """Return empty queues for these devices."""
         names = sorted(devices)
-        return cls({one: Queue(one, next((d for d in names if d != one), None)) for one in names})
+        return cls({one: TrialQueue(one, next((d for d in names if d != one), None)) for one in names})
 
     def put(
-        self, assignments: Iterable[Assignment], paces: Mapping[str, Pace], place: Callable[[int], int] | None
-    ) -> "Lines":
-        """With some more, each in the line of the device that is predicted to do it sooner.
+        self, tasks: Iterable[Task], paces: Mapping[str, Pace], cohort_of: Callable[[int], int] | None
+    ) -> "DeviceQueues":
+        """Return the queues with more tasks, each in the queue of the device that is predicted to train it sooner.
 
         Args:
-            assignments: of trials that do not wait yet.
-            paces: of the devices.
-            place: of a trial's cohort among the others, by its number.
+            tasks: tasks of trials that do not wait yet.
+            paces: the pace of each device.
+            cohort_of: returns the place of a trial's cohort, by the trial's number; None without halving.
         """
-        sorted_out: dict[str, list[Assignment]] = {device: [] for device in self.queues}
-        for a in assignments:
-            best = min(self.queues, key=lambda device: (a.cost_s(device) * paces[device].factor, device))
-            sorted_out[best].append(a)
-        return replace(self, queues={d: queue.put(sorted_out[d], place) for d, queue in self.queues.items()})
+        by_device: dict[str, list[Task]] = {device: [] for device in self.queues}
+        for task in tasks:
+            best = min(self.queues, key=lambda device: (task.cost_s(device) * paces[device].factor, device))
+            by_device[best].append(task)
+        return replace(
+            self, queues={d: queue.put(by_device[d], cohort_of) for d, queue in self.queues.items()}
+        )
 
     def with_workers(
-        self, workers: Mapping[str, int], paces: Mapping[str, Pace], place: Callable[[int], int] | None
-    ) -> "Lines":
-        """For other workers: all are lined up again where a device is new."""
+        self, workers: Mapping[str, int], paces: Mapping[str, Pace], cohort_of: Callable[[int], int] | None
+    ) -> "DeviceQueues":
+        """Return the queues for other numbers of workers; a new device redistributes all tasks."""
         if workers.keys() <= self.queues.keys():
             return replace(self, workers=workers)
-        return replace(Lines.of({*self.queues, *workers}).put(self, paces, place), workers=workers)
+        queues = DeviceQueues.of({*self.queues, *workers}).put(self, paces, cohort_of)
+        return replace(queues, workers=workers)
 
-    def offer(self, device: str, paces: Mapping[str, Pace], idle: bool = False) -> Iterator[Assignment]:
-        """What a worker of a device may be given: some of these, from the first on.
+    def offer(self, device: str, paces: Mapping[str, Pace], idle: bool = False) -> Iterator[Task]:
+        """Yield the tasks that a worker may be given, in the order in which it should take them.
 
         Args:
-            device: the worker's.
-            paces: of the devices.
-            idle: nobody has anything to do. Workers that the other device does not have are expected back,
-                but where all would wait for them, none is waited for.
+            device: the worker's device.
+            paces: the pace of each device.
+            idle: True if no worker has anything to do. A device without workers is expected to get them back, but
+                not if every other worker would wait for it.
         """
         if queue := self.queues[device]:
             return iter(queue)
-        other = queue.rival
+        other = queue.other_device
         if other is None:
             return iter(())
         workers = self.workers.get(other, 0)
@@ -88,27 +91,28 @@ class Lines:
             return reversed(self.queues[other])
         wait_s = self.queues[other].cost_s * paces[other].factor / max(1, workers)
         return takewhile(
-            lambda a: (
-                a.cost_s(device) * paces[device].factor <= wait_s + a.cost_s(other) * paces[other].factor
+            lambda task: (
+                task.cost_s(device) * paces[device].factor
+                <= wait_s + task.cost_s(other) * paces[other].factor
             ),
             reversed(self.queues[other]),
         )
 
-    def without(self, device: str, taken: int) -> "Lines":
-        """What is left when a worker of a device has been given so many of those on offer."""
+    def without(self, device: str, taken: int) -> "DeviceQueues":
+        """Return what is left after a worker of a device took the first `taken` tasks of its offer."""
         if queue := self.queues[device]:
             return replace(self, queues={**self.queues, device: queue.without(taken)})
-        if not taken or queue.rival is None:
+        if not taken or queue.other_device is None:
             return self
-        other = self.queues[queue.rival].without(taken, behind=True)
-        return replace(self, queues={**self.queues, queue.rival: other})
+        other = self.queues[queue.other_device].without(taken, at_end=True)
+        return replace(self, queues={**self.queues, queue.other_device: other})
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self.queues.values())
 
-    def __iter__(self) -> Iterator[Assignment]:
+    def __iter__(self) -> Iterator[Task]:
         return chain.from_iterable(self.queues.values())
 
     def seconds(self, paces: Mapping[str, Pace]) -> float:
-        """Of work that waits."""
+        """Return the seconds of all waiting work, predicted and corrected by the pace."""
         return sum(queue.cost_s * paces[device].factor for device, queue in self.queues.items())

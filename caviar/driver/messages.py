@@ -1,14 +1,16 @@
-"""What the controller and the loop say to each other: events come in, commands go out.
+"""Messages between the controller and the loop: events go in, commands come out.
 
-event        means                                        usual answer
-Opened       a stage is ready, with so many trials left   Draw
-Drawn        here are some of its trials                  Submit
-Joined       a worker is ready                            Submit
-Reported     a worker finished a chunk                    Submit, Record
-Recorded     results are durable: now they count          Open, when it was the stage's last
-Lost         a worker is gone                             Submit its trials elsewhere, or Record a failure
-Idle         nothing has happened                         Draw
-Interrupted  the user wants to stop                       Finish, when nothing is under way
+event            meaning                                           usual answer
+StageOpened      a stage is ready, with this many trials left      DrawTrials
+TrialsDrawn      some of its trials are drawn                      SubmitChunk
+WorkerJoined     a worker is ready                                 SubmitChunk
+ChunkDone        a worker finished a chunk                         SubmitChunk, RecordResults
+WorkerLost       a worker is gone                                  SubmitChunk elsewhere, or RecordResults
+ResultsRecorded  results are durable, so they count                OpenStage, after the last of a stage
+Idle             nothing has happened                              DrawTrials
+StopRequested    the user wants to stop                            Finish, when nothing is running
+
+A trial goes out as a `Task` in a `Chunk` and comes back as a `Result`.
 """
 
 from collections.abc import Mapping
@@ -19,161 +21,174 @@ from caviar.trial import Cause, Result, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """A trial to be trained by some worker, whole or in part."""
+class Task:
+    """A trial, or a part of one, for some worker to train."""
 
     trial: Trial
-    costs: Mapping[str, float]
+    costs: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1.0, "cuda": 1.0})
     """Predicted seconds of the whole trial, by device; only ratios matter."""
     parts: tuple[int, ...] = ()
-    """The epochs at which its parts end, up to this one; empty where it trains in one go."""
+    """Epochs at which its parts end, up to this one; empty for a trial that trains in one go."""
     so_far: Result | None = None
-    """What earlier parts of it gave."""
+    """Result of its earlier parts, with the checkpoint to continue from."""
+    is_checkpoint_lost: bool = False
+    """True if the checkpoint was lost with its machine: the worker then trains the earlier parts again."""
     attempt: int = 1
     failures: Mapping[Cause, int] = field(default_factory=dict)
-    """How often each befell it for which it is to blame, as far as one can tell."""
+    """Failures attributed to this trial, counted by cause."""
     alone: bool = False
-    """To be sent in a chunk of its own, to a worker that has no other: it was there when a worker died."""
+    """Run alone: it was on a worker that died, so a second death identifies the culprit."""
+    waiting_since: float = 0.0
+    """Driver's clock, in seconds, when it was drawn or when its last part came back."""
+    queue_s: float = 0.0
+    """Seconds from `waiting_since` to being sent."""
 
     def cost_s(self, device: str) -> float:
-        """Predicted seconds of this part; on another device than before, of those before it too."""
-        begun = self.begun if self.device in (None, device) else 0
-        return self.costs[device] * (self.until - begun) / self.trial.epochs
+        """Return the predicted seconds of this part; on a new device the earlier parts are trained again."""
+        trained = self.trained_epochs if self.device in (None, device) else 0
+        return self.costs[device] * (self.until - trained) / self.trial.epochs
 
     @property
     def device(self) -> str | None:
-        """Where earlier parts trained: only there it can go on from its state."""
+        """Device of the earlier parts: the checkpoint fits no other."""
         return self.so_far.device if self.so_far else None
 
     @property
     def until(self) -> int:
-        """The epoch after which this part ends."""
+        """Epoch after which this part ends."""
         return self.parts[-1] if self.parts else self.trial.epochs
 
     @property
-    def begun(self) -> int:
-        """Epochs that it has trained in earlier parts."""
+    def trained_epochs(self) -> int:
+        """Epochs trained in earlier parts."""
         return self.so_far.measurements[-1].epoch if self.so_far else 0
 
     @property
     def is_begun(self) -> bool:
-        """Whether a worker has had it before."""
+        """True if a worker has had it before."""
         return self.so_far is not None or self.attempt > 1
 
     @property
     def spent_s(self) -> float:
-        """Seconds that earlier parts took."""
-        return self.so_far.times.setup_s + self.so_far.times.train_s if self.so_far else 0.0
+        """Seconds that earlier parts took, which count towards a time limit."""
+        if self.so_far is None or self.is_checkpoint_lost:
+            return 0.0
+        return self.so_far.times.setup_s + self.so_far.times.train_s
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Assignments in one message."""
+    """Tasks sent to a worker in one message."""
 
     number: int
-    assignments: tuple[Assignment, ...]
+    tasks: tuple[Task, ...]
     cost_s: float
-    """Predicted seconds, on the device of the worker that it is sent to."""
+    """Predicted seconds on the worker's device."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A stage is ready; so many of its trials are not in the ledger yet."""
+class StageOpened:
+    """A stage is ready."""
 
     left: int
+    """Trials that are not in the ledger yet."""
     race: Race | None = None
-    """How its trials are halved, where they are; those in the ledger have ended."""
+    """State of the halving, for a stage that halves; trials in the ledger have ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class TrialsDrawn:
     """The next trials of the stage."""
 
-    assignments: tuple[Assignment, ...]
+    tasks: tuple[Task, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class WorkerJoined:
     """A worker is ready for chunks."""
 
     worker: str
     device: str = "cpu"
-    """What it trains on: "cpu" or "cuda"."""
+    """Device that it trains on: "cpu" or "cuda"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class WorkerLost:
     """A worker is gone, with all that was sent to it."""
 
     worker: str
     cause: Cause
-    """What became of it; it was killed itself if a chunk took too long."""
+    """Cause of the loss; `TIME` if the driver killed it for a chunk that took too long."""
     detail: str
     """The same in words."""
     suspects: frozenset[int] = frozenset()
-    """The chunks it was sent and had not given back: one of them may have killed it. Which one is not known, for
-    a result may be lost on its way out."""
+    """Numbers of the chunks it had not given back. One of them may have killed it; which one is not known, because a
+    result can be lost on its way out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ChunkDone:
     """A worker finished a chunk."""
 
     worker: str
     chunk: int
     results: tuple[Result, ...]
+    """One for each task, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """So many results of the stage are durable."""
+class ResultsRecorded:
+    """Results of the stage are durable."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing has happened: there is time to draw ahead."""
+    """Nothing has happened, so there is time to draw ahead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Stop as soon as what is under way has come in."""
+class StopRequested:
+    """The user wants to stop: finish when all running chunks are back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Open the next stage; answered by `Opened`."""
+class OpenStage:
+    """Open the next stage; answered by `StageOpened`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """Give the next trials of the stage; answered by `Drawn`."""
+class DrawTrials:
+    """Draw the next trials of the stage; answered by `TrialsDrawn`."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
-    """Send a chunk to a worker; answered by `Reported` or `Lost`."""
+class SubmitChunk:
+    """Send a chunk to a worker; answered by `ChunkDone` or `WorkerLost`."""
 
     worker: str
     chunk: Chunk
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """Make results durable; answered by `Recorded`."""
+class RecordResults:
+    """Make results durable; answered by `ResultsRecorded`."""
 
     results: tuple[Result, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """There is nothing more to do."""
+    """Nothing is left to do."""
 
     interrupted: bool
+    """True if the user stopped the study before its end."""
 
 
-Event = Opened | Drawn | Joined | Lost | Reported | Recorded | Idle | Interrupted
-Command = Open | Draw | Submit | Record | Finish
+Event = (
+    StageOpened | TrialsDrawn | WorkerJoined | ChunkDone | WorkerLost | ResultsRecorded | Idle | StopRequested
+)
+Command = OpenStage | DrawTrials | SubmitChunk | RecordResults | Finish

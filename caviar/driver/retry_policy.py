@@ -1,74 +1,76 @@
-"""Which failure is whose, and what is tried again: pure rules over one assignment at a time.
+"""Rules for failures: which trial caused one, and what is tried again. Pure functions of one task at a time.
 
-cause       whose                                                      tried again
-error       the trial's                                                if asked for
-time        the trial's that was alone at the worker; of several,      if asked for
-memory      nobody's yet: each is tried alone                          once
+cause       attributed to                                              tried again
+error       the trial                                                  if asked for
+time        the trial that was alone on the worker; of several, none   if asked for
+memory      none at first: each is tried alone                         once
 crash       likewise                                                   once
-node        the trial's that was alone at the worker; others go alone  four times
-            only if they were lost before: machines die by themselves
-preempted   nobody's                                                   always
+node        the trial that was alone on the worker; trials lost twice  four times
+            are tried alone, because machines also fail by themselves
+preempted   none                                                       always
 """
 
 from dataclasses import replace
 
-from caviar.driver.messages import Assignment, Chunk, Lost
+from caviar.driver.messages import Chunk, Task, WorkerLost
 from caviar.retries import Retries
-from caviar.trial import Cause, Outcome, Result
+from caviar.trial import Cause, Outcome, Result, Times
 
 
-def after_loss(a: Assignment, chunk: Chunk, event: Lost) -> Assignment:
-    """A trial that was at a lost worker, as it would be tried again.
+def after_loss(task: Task, chunk: Chunk, event: WorkerLost) -> Task:
+    """Return the task for another attempt, after its worker was lost.
 
     Args:
-        a: the trial.
-        chunk: that it was sent in.
+        task: as it was sent.
+        chunk: the chunk that it was sent in.
         event: the loss.
     """
-    there = chunk.number in event.suspects
-    culprit = there and len(event.suspects) == len(chunk.assignments) == 1
-    again = replace(a, attempt=a.attempt + 1)
-    if event.cause is Cause.PREEMPTED or not there:
+    is_suspect = chunk.number in event.suspects
+    is_culprit = is_suspect and len(event.suspects) == len(chunk.tasks) == 1
+    again = replace(task, attempt=task.attempt + 1)
+    if event.cause is Cause.PREEMPTED or not is_suspect:
         return again
-    if culprit:
-        again = _blamed(again, event.cause)
-    return replace(again, alone=a.alone or event.cause is not Cause.NODE or a.attempt > 1)
+    if is_culprit:
+        again = _blame(again, event.cause)
+    return replace(again, alone=task.alone or event.cause is not Cause.NODE or task.attempt > 1)
 
 
-def after_failure(a: Assignment, cause: Cause) -> Assignment:
-    """A trial that came back as failed, as it would be tried again."""
-    return _blamed(replace(a, attempt=a.attempt + 1), cause)
+def after_failure(task: Task, cause: Cause) -> Task:
+    """Return the task for another attempt, after it came back as failed."""
+    return _blame(replace(task, attempt=task.attempt + 1), cause)
 
 
-def is_given_up(a: Assignment, cause: Cause, retries: Retries) -> bool:
-    """Whether the last thing that befell a trial was once too often."""
+def is_exhausted(task: Task, cause: Cause, retries: Retries) -> bool:
+    """Return True if the task has failed of this cause more often than it may be retried."""
     limit = retries.after(cause)
-    return limit is not None and a.failures.get(cause, 0) > limit
+    return limit is not None and task.failures.get(cause, 0) > limit
 
 
-def failed(a: Assignment, event: Lost) -> Result:
-    """The row of a trial that is not tried again.
+def failed(task: Task, event: WorkerLost, now: float) -> Result:
+    """Return the result of a trial that is not tried again after its worker was lost.
 
     Args:
-        a: as it would have been tried again.
-        event: how it lost its worker for the last time.
+        task: as it would have been tried again.
+        event: the last loss.
+        now: the driver's clock in seconds.
     """
-    count = a.failures[event.cause]
+    count = task.failures[event.cause]
     times = "" if count == 1 else f" {count} times"
-    said = {
+    messages = {
         Cause.TIME: event.detail,
         Cause.MEMORY: f"out of memory{times}: {event.detail}",
         Cause.CRASH: f"its worker died{times}: {event.detail}",
-        Cause.NODE: f"its machine failed it{times} while it was alone at a worker: {event.detail}",
+        Cause.NODE: f"its machine failed{times} while it was alone on a worker: {event.detail}",
     }
     return Result(
-        trial=a.trial,
+        trial=task.trial,
         outcome=Outcome.FAILED,
-        failure=said[event.cause],
+        failure=messages[event.cause],
         cause=event.cause,
-        attempt=a.attempt - 1,
+        attempt=task.attempt - 1,
+        times=Times(queue_s=now - task.waiting_since),
     )
 
 
-def _blamed(a: Assignment, cause: Cause) -> Assignment:
-    return replace(a, failures={**a.failures, cause: a.failures.get(cause, 0) + 1})
+def _blame(task: Task, cause: Cause) -> Task:
+    return replace(task, failures={**task.failures, cause: task.failures.get(cause, 0) + 1})

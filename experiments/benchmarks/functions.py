@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import caviar as cv
-from caviar.backends.worker import Task, Worker
+from caviar.backends.worker import Worker
+from caviar.driver.messages import Task
 from caviar.trial import Trial
 
 

@@ -25,9 +25,10 @@ from pathlib import Path
 import pandas as pd
 
 import caviar as cv
-from caviar.backends.simulated import Cluster, SimulatedBackend, heavy_tailed
+from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
 from caviar.data.splits import Dataset
-from caviar.driver.backend import Arrived, Happening
+from caviar.driver.backend import BackendEvent
+from caviar.driver.messages import ChunkDone
 from caviar.runner import run_study
 from caviar.training.function.objective import Function
 from caviar.trial import Stage, Trial, Value
@@ -80,11 +81,11 @@ class Watched(SimulatedBackend):
 
     searched_s = searching_driver_s = 0.0
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         """As ever."""
         happened = super().poll(timeout_s)
         for h in happened:
-            if isinstance(h, Arrived) and h.finished[0].result.trial.stage is Stage.SEARCH:
+            if isinstance(h, ChunkDone) and h.results[0].trial.stage is Stage.SEARCH:
                 self.searched_s, self.searching_driver_s = self.clock(), self.driver_s
         return happened
 
@@ -93,7 +94,7 @@ def simulate(case: Case) -> dict[str, object]:
     """One study, as a row."""
     objective = Predicted(bowl, mean_s=case.mean_s) if case.predicted else Function(bowl)
     cost_s = heavy_tailed(case.mean_s)
-    cluster = Cluster(
+    cluster = SimulatedCluster(
         workers=case.workers, cost_s=cost_s, deaths_per_hour=case.deaths_per_hour, preemptions=1.0
     )
     study = cv.Study(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from caviar.backends.simulated import Cluster
-from caviar.backends.worker import Task, Worker
+from caviar.backends.simulated import SimulatedCluster
+from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset
+from caviar.driver.messages import Task
 from caviar.engine import Engine
 from caviar.records.frames import Run, load
 from caviar.rounds import Confirmation, Halving, Round
@@ -60,8 +61,8 @@ def sized_study(trials: int = 400, gpu_error: float = 1.0, halving: Halving | No
     return replace(study, rounds=(Round(trials, 9, halving), Confirmation(1, 1)))
 
 
-def cluster(workers: int, gpus: int) -> Cluster:
-    return Cluster(
+def cluster(workers: int, gpus: int) -> SimulatedCluster:
+    return SimulatedCluster(
         workers=workers,
         cost_s=lambda trial: on_cpu(trial.params),
         gpus=gpus,
@@ -161,7 +162,7 @@ def test_a_trial_that_goes_on_with_another_engine_begins_anew() -> None:
         return Worker(engine, "here", Classifier(data=(data.train.x, data.train.y), engine=engine), data)
 
     (whole,) = worker("native").run([Task(trial=trial)])
-    (begun,) = worker("reference").run([Task(trial=trial, until=2)])
-    (ended,) = worker("native").run([Task(trial=trial, state=begun.state, engine="reference", replay=(2,))])
-    assert ended.result.measurements == whole.result.measurements
-    assert ended.result.after(begun.result).measurements == whole.result.measurements
+    (begun,) = worker("reference").run([Task(trial=trial, parts=(2,))])
+    (ended,) = worker("native").run([Task(trial=trial, parts=(2, 4), so_far=begun)])
+    assert ended.measurements == whole.measurements
+    assert ended.after(begun).measurements == whole.measurements

@@ -10,10 +10,9 @@ import pytest
 import caviar as cv
 from caviar.backends.inline import InlineBackend
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.worker import Finished, Task
 from caviar.data.splits import Split
-from caviar.driver.backend import Arrived, Happening
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.backend import BackendEvent
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.records.frames import Run
 from caviar.runner import run_study
 from caviar.study import Study
@@ -91,7 +90,7 @@ class Unreliable(InlineBackend):
 
     def __init__(self, study: Study, workers: int) -> None:
         super().__init__(study.objective, None, workers)
-        self._late: list[Happening] = []
+        self._late: list[BackendEvent] = []
         self._polls = 0
         self._causes = [cause for cause in Cause if cause not in (Cause.ERROR, Cause.CRASH, Cause.TIME)]
 
@@ -99,12 +98,12 @@ class Unreliable(InlineBackend):
         if worker in self._workers:
             super().submit(worker, chunk, tasks, test)
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         self._polls += 1
         happened = super().poll(timeout_s)
-        out: list[Happening] = []
+        out: list[BackendEvent] = []
         for happening in happened:
-            if not isinstance(happening, Arrived) or happening.worker not in self._workers:
+            if not isinstance(happening, ChunkDone) or happening.worker not in self._workers:
                 out.append(happening)
             elif self._polls % 4 == 0:
                 out += self._lose(happening)
@@ -115,17 +114,17 @@ class Unreliable(InlineBackend):
             self._late = []
         return out
 
-    def _lose(self, arrived: Arrived) -> list[Happening]:
+    def _lose(self, arrived: ChunkDone) -> list[BackendEvent]:
         engine = self._workers.pop(arrived.worker)
         chunks = {chunk for worker, chunk, *_ in self._queue if worker == arrived.worker} | {arrived.chunk}
         self._queue = type(self._queue)(sent for sent in self._queue if sent[0] != arrived.worker)
         name = f"inline-again-{self._polls}"
         self._workers[name] = engine
         cause = self._causes[self._polls // 4 % len(self._causes)]
-        worse = Finished(replace(arrived.finished[0].result, value=-1e9, measurements=()), {"epoch": 99})
-        self._late += [replace(arrived, finished=(worse, *arrived.finished[1:])), arrived]
-        lost = Lost(arrived.worker, cause, "struck by lightning", frozenset(chunks))
-        return [lost, self._late[0], Joined(name), lost]
+        worse = replace(arrived.results[0], value=-1e9, measurements=(), checkpoint={"epoch": 99})
+        self._late += [replace(arrived, results=(worse, *arrived.results[1:])), arrived]
+        lost = WorkerLost(arrived.worker, cause, "struck by lightning", frozenset(chunks))
+        return [lost, self._late[0], WorkerJoined(name), lost]
 
 
 def lost_and_late(study: Study, runs: Path) -> Run:

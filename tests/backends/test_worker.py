@@ -1,17 +1,18 @@
 """What a worker makes of what its engine says: a row, whatever that is."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from caviar.backends.worker import MOST_LETTERS, Task, Worker
+from caviar.backends.worker import MAX_FAILURE_CHARS, Worker
 from caviar.data.splits import Split
+from caviar.driver.messages import Task
 from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.training.function.objective import Function
-from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Trial
+from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 from tests.training.networks import blobs
@@ -66,8 +67,8 @@ def end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> Trained:
 def result(*events: Progress | Trained, **task: Any) -> Result:
     """Of a trial of two epochs, whose engine says this."""
     worker = Worker("w", "here", Given(engine=Scripted(*events)), None)
-    (finished,) = worker.run([Task(trial=trial(), **task)])
-    return finished.result
+    (row,) = worker.run([Task(trial=trial(), **task)])
+    return row
 
 
 def test_an_engine_that_gives_no_end_fails_the_trial_and_says_so() -> None:
@@ -91,51 +92,56 @@ def test_a_trial_whose_value_is_not_finite_has_diverged(value: float) -> None:
 
 def test_a_failure_is_cut_whatever_an_engine_says() -> None:
     row = result(end(Outcome.FAILED, failure="x" * 10**6))
-    assert row.failure == "x" * MOST_LETTERS
+    assert row.failure == "x" * MAX_FAILURE_CHARS
 
 
 @pytest.mark.parametrize(("spent_s", "outcome"), [(0.0, Outcome.COMPLETED), (60.0, Outcome.FAILED)])
 def test_what_earlier_parts_took_counts_towards_the_time_limit(spent_s: float, outcome: Outcome) -> None:
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"), time_limit_s=60.0)
-    (finished,) = Worker("w", "here", objective, None).run([Task(trial=trial(), spent_s=spent_s)])
-    row = finished.result
+    times = Times(setup_s=spent_s / 2, train_s=spent_s / 2)
+    earlier = Result(trial=trial(), outcome=Outcome.STOPPED, measurements=(at(1).measurement,), times=times)
+    (row,) = Worker("w", "here", objective, None).run([Task(trial=trial(), so_far=earlier)])
     assert row.outcome is outcome
     if outcome is Outcome.FAILED:
         assert (row.value, row.cause, row.failure) == (None, Cause.TIME, "took longer than 60 s")
-        assert finished.state is None
+        assert row.checkpoint is None
         assert row.measurements, "what it measured stays"
 
 
 def test_a_part_that_comes_to_its_end_is_stopped_and_gives_what_the_next_begins_from() -> None:
     worker = Worker("w", "here", Bowl(), None)
-    (part,) = worker.run([Task(trial=trial(epochs=4), until=3)])
-    assert (part.result.outcome, part.state["epoch"]) == (Outcome.STOPPED, 3)
-    (last,) = worker.run([Task(trial=trial(epochs=4), state=part.state, engine="bowl", replay=(3,))])
-    assert [m.epoch for m in last.result.measurements] == [4]
-    assert (last.result.outcome, last.state) == (Outcome.COMPLETED, None)
+    (part,) = worker.run([Task(trial=trial(epochs=4), parts=(3,))])
+    assert (part.outcome, part.checkpoint["epoch"]) == (Outcome.STOPPED, 3)
+    (last,) = worker.run([Task(trial=trial(epochs=4), parts=(3, 4), so_far=part)])
+    assert [m.epoch for m in last.measurements] == [4]
+    assert (last.outcome, last.checkpoint) == (Outcome.COMPLETED, None)
 
 
-@pytest.mark.parametrize("engine", ["", "another"])
+@pytest.mark.parametrize("engine", ["function", "another"])
 def test_without_a_state_that_its_engine_can_use_the_parts_before_are_trained_again(engine: str) -> None:
     """Each as it was: global generators are seeded at the start of a part."""
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"))
     worker, whole = Worker("w", "here", objective, None), trial(epochs=6)
-    rows: list[Result] = []
-    state = None
-    for until, before in ((2, ()), (4, (2,)), (6, (2, 4))):
-        (part,) = worker.run([Task(trial=whole, until=until, state=state, engine="function", replay=before)])
-        rows.append(part.result)
-        state = part.state if part.state is not None else state
-    lost = None if engine == "" else state
-    (again,) = worker.run([Task(trial=whole, state=lost, engine=engine, replay=(2, 4))])
-    assert again.result.measurements == tuple(m for row in rows for m in row.measurements)
-    assert [m.epoch for m in again.result.measurements] == [1, 2, 3, 4, 5, 6]
+    paused: list[Result] = []
+    for parts in ((2,), (2, 4), (2, 4, 6)):
+        so_far = paused[-1] if paused else None
+        (part,) = worker.run([Task(trial=whole, parts=parts, so_far=so_far)])
+        paused.append(part.after(so_far))
+    is_lost = engine == "function"
+    earlier = replace(paused[1], engine=engine, checkpoint=None if is_lost else paused[1].checkpoint)
+    (again,) = worker.run([Task(trial=whole, parts=(2, 4, 6), so_far=earlier, is_checkpoint_lost=is_lost)])
+    assert again.measurements == paused[-1].measurements
+    assert [m.epoch for m in again.measurements] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_part_that_fails_ends_the_replay_of_those_after_it() -> None:
     engine = Scripted(end(Outcome.FAILED, failure="no"))
-    (finished,) = Worker("w", "here", Given(engine=engine), None).run([Task(trial=trial(3), replay=(1, 2))])
-    assert finished.result.failure == "no"
+    paused = Result(
+        trial=trial(3), outcome=Outcome.STOPPED, measurements=(at(1).measurement, at(2).measurement)
+    )
+    task = Task(trial=trial(3), parts=(1, 2, 3), so_far=paused, is_checkpoint_lost=True)
+    (row,) = Worker("w", "here", Given(engine=engine), None).run([task])
+    assert row.failure == "no"
     assert [job.until for job in engine.jobs] == [1]
 
 
@@ -160,14 +166,14 @@ def test_the_test_split_scores_the_final_trial_alone(
 
     engine = Keeping()
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (finished,) = worker.run([Task(trial=trial(stage=stage))], sent)
-    assert finished.result.test == scores
+    (row,) = worker.run([Task(trial=trial(stage=stage))], sent)
+    assert row.test == scores
     assert engine.scored == bool(scores)
-    assert (finished.state is not None) == (stage is Stage.FINAL)
+    assert (row.checkpoint is not None) == (stage is Stage.FINAL)
 
 
 def test_a_final_trial_that_failed_is_not_scored_and_hands_over_nothing() -> None:
     engine = Scripted(end(Outcome.DIVERGED, failure="loss exploded", state=NETWORK))
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (finished,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
-    assert (finished.result.test, engine.scored, finished.state) == ({}, 0, None)
+    (row,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
+    assert (row.test, engine.scored, row.checkpoint) == ({}, 0, None)

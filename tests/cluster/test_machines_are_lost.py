@@ -24,8 +24,8 @@ from ray.cluster_utils import Cluster
 
 import caviar as cv
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.worker import Task
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.messages import Task
+from caviar.driver.messages import WorkerJoined, WorkerLost
 from caviar.trial import Trial
 
 
@@ -57,17 +57,17 @@ try:
     for how in ("killed", "drained, then killed", "terminated"):
         machine = cluster.add_node(num_cpus=1)
         backend = RayBackend(cv.Function(sleep), None, workers=1)
-        worker = wait_for(backend, Joined).worker
+        worker = wait_for(backend, WorkerJoined).worker
         backend.submit(worker, 7, [Task(trial=trial)], None)
         time.sleep(1)
         if how.startswith("drained"):
-            drain(backend._actors[worker].home.node)
+            drain(backend._actors[worker].info.node)
         if how == "terminated":  # here, for Ray itself kills what has not ended within a second
             raylet = machine.all_processes["raylet"][0].process
             raylet.terminate()
             raylet.wait(60)
         cluster.remove_node(machine, allow_graceful=False)
-        lost = wait_for(backend, Lost)
+        lost = wait_for(backend, WorkerLost)
         said[how] = [lost.cause, lost.detail, sorted(lost.suspects)]
         backend.close()
     with open("said.json", "w") as file:

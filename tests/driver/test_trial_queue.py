@@ -4,28 +4,30 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from caviar.driver.messages import Assignment
-from caviar.driver.trial_queue import Queue
+from caviar.driver.messages import Task
+from caviar.driver.trial_queue import TrialQueue
 from caviar.trial import Trial
 
 
-def assignment(number: int, cost_s: float = 1.0, attempt: int = 1) -> Assignment:
+def task(number: int, cost_s: float = 1.0, attempt: int = 1) -> Task:
     trial = Trial(number=number, round=1, params={}, epochs=1, seed=number)
-    return Assignment(trial=trial, costs={"cpu": cost_s}, attempt=attempt)
+    return Task(trial=trial, costs={"cpu": cost_s}, attempt=attempt)
 
 
-def numbers(queue: Queue) -> list[int]:
+def numbers(queue: TrialQueue) -> list[int]:
     return [a.trial.number for a in queue]
 
 
 def test_what_was_begun_goes_first_then_the_longest_then_the_earliest() -> None:
-    queue = Queue().put([assignment(0, 1.0), assignment(1, 5.0), assignment(2, 1.0)])
-    queue = queue.put([assignment(3, 2.0), assignment(4, 0.5, attempt=2)])
+    queue = TrialQueue().put([task(0, 1.0), task(1, 5.0), task(2, 1.0)])
+    queue = queue.put([task(3, 2.0), task(4, 0.5, attempt=2)])
     assert numbers(queue) == [4, 1, 3, 0, 2]
 
 
 def test_where_trials_race_cohort_goes_by_cohort() -> None:
-    queue = Queue().put([assignment(n, cost_s=float(n)) for n in range(6)], place=lambda number: number // 3)
+    queue = TrialQueue().put(
+        [task(n, cost_s=float(n)) for n in range(6)], cohort_of=lambda number: number // 3
+    )
     assert numbers(queue) == [2, 1, 0, 5, 4, 3]
 
 
@@ -34,13 +36,13 @@ def test_taking_from_the_head_and_putting_into_it_in_any_order(
     steps: list[int | list[float]],
 ) -> None:
     """A number is taken from the head; a list of costs is put in."""
-    queue, expected, drawn = Queue(), list[Assignment](), 0
+    queue, expected, drawn = TrialQueue(), list[Task](), 0
     for step in steps:
         before, copy = queue, list(queue)
         if isinstance(step, int):
             queue, expected = queue.without(min(step, len(queue))), expected[step:]
         else:
-            new = [assignment(drawn + n, cost_s) for n, cost_s in enumerate(step)]
+            new = [task(drawn + n, cost_s) for n, cost_s in enumerate(step)]
             drawn += len(new)
             queue = queue.put(new)
             expected = sorted((*expected, *new), key=lambda a: (-a.cost_s("cpu"), a.trial.number))
@@ -51,7 +53,7 @@ def test_taking_from_the_head_and_putting_into_it_in_any_order(
 
 
 def test_what_was_taken_is_let_go() -> None:
-    queue = Queue().put([assignment(n) for n in range(1_000)])
+    queue = TrialQueue().put([task(n) for n in range(1_000)])
     for _ in range(990):
         queue = queue.without(1)
     assert len(queue._entries) <= 2 * len(queue)

@@ -10,7 +10,7 @@ from caviar import runner
 from caviar.backends.inline import InlineBackend
 from caviar.backends.ray.backend import RayBackend
 from caviar.driver import controller
-from caviar.driver.backend import Happening
+from caviar.driver.backend import BackendEvent
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import load
 from caviar.space import Space, choice, integer, log
@@ -28,7 +28,7 @@ class Interrupted(InlineBackend):
         super().__init__(study.objective, None)
         self._patience = patience
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         self._patience -= 1
         if self._patience == 0:
             os.kill(os.getpid(), signal.SIGINT)
@@ -38,7 +38,7 @@ class Interrupted(InlineBackend):
 class BothAtOnce(RayBackend):
     """Lets nobody begin before both workers are there, for one alone could be done by then."""
 
-    def poll(self, timeout_s: float) -> list[Happening]:
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
         happened = super().poll(timeout_s)
         while self._starting:
             happened += super().poll(timeout_s)

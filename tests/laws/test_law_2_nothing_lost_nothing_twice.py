@@ -67,7 +67,7 @@ def test_a_driver_killed_at_any_touch_of_the_disk_loses_and_repeats_nothing(
     )  # so that the clock does not decide how often it is touched
     monkeypatch.setattr(controller, "PREFETCH_S", 1e9)
     monkeypatch.setattr(loop, "RECORD_S", 0.0)
-    monkeypatch.setattr(loop, "RECORD_EVERY", 0)
+    monkeypatch.setattr(loop, "RECORD_FACTOR", 0)
     with monkeypatch.context() as patch:
         touched = kill_at(-1, patch)
         whole = run_inline(study, tmp_path / "whole")

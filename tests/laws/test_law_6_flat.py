@@ -49,7 +49,7 @@ def run_watched(study: Study, runs: Path, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def test_the_driver_keeps_little_of_a_finished_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "RECORD_EVERY", 0)  # else a slow disk leaves a single mark
+    monkeypatch.setattr(loop, "RECORD_FACTOR", 0)  # else a slow disk leaves a single mark
     study = bowl_study(rounds=(1_500,), epochs=1)
     tracemalloc.start()
     try:
@@ -67,11 +67,9 @@ def test_the_controllers_state_does_not_grow_with_finished_trials(
     sizes: list[int] = []
     step = controller.step
 
-    def watched(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
-        state, commands = step(state, event)
-        sizes.append(
-            len(state.waiting) + sum(len(c.assignments) for cs in state.under_way.values() for c in cs)
-        )
+    def watched(state: State, event: Event, now: float) -> tuple[State, tuple[Command, ...]]:
+        state, commands = step(state, event, now)
+        sizes.append(len(state.waiting) + sum(len(c.tasks) for cs in state.running.values() for c in cs))
         return state, commands
 
     monkeypatch.setattr(controller, "step", watched)
@@ -101,8 +99,10 @@ def test_the_loop_holds_nothing_of_trials_that_are_recorded(tmp_path: Path) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "run", watched)
         run_study(study, runs=tmp_path, progress=False, backend=inline(study))
-    assert kept[0]._waits_since == {}
-    assert kept[0]._states == {}
+    (loop,) = kept
+    assert not loop._unrecorded
+    state = loop._state
+    assert (len(state.waiting), dict(state.paused), any(state.running.values())) == (0, {}, False)
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.worker import Task, Worker
+from caviar.backends.worker import Worker
 from caviar.columns import TIMES
+from caviar.driver.messages import Task
 from caviar.reporting.summary import worker_time
 from caviar.runner import run_study
 from caviar.trial import Trial
@@ -25,8 +26,8 @@ def test_dispatch_setup_and_train_add_up_to_the_workers_time() -> None:
             Task(trial=Trial(number=n, round=1, params={"rate": 0.1}, epochs=2, seed=n))
             for n in range(2 * chunk, 2 * chunk + 2)
         ]
-        for finished in worker.run(tasks):
-            times = finished.result.times
+        for result in worker.run(tasks):
+            times = result.times
             accounted += times.dispatch_s + times.setup_s + times.train_s
     elapsed = time.perf_counter() - began
     assert accounted == pytest.approx(elapsed, rel=0.2)
@@ -36,7 +37,7 @@ def test_waiting_for_work_is_dispatch_of_the_chunks_first_trial() -> None:
     worker = Worker("cpu-0", "here", Slow(), None)
     time.sleep(0.5)
     tasks = [Task(trial=Trial(number=n, round=1, params={"rate": 0.1}, epochs=1, seed=n)) for n in range(2)]
-    first, second = (finished.result.times.dispatch_s for finished in worker.run(tasks))
+    first, second = (result.times.dispatch_s for result in worker.run(tasks))
     assert first >= 0.5
     assert second < 0.25
 

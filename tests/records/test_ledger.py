@@ -317,7 +317,7 @@ def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pyte
     stages = run.trials["round"].nunique()  # what is left of a stage is recorded at once
     assert len(appended) > stages
     pauses = [(end - begin, later - end) for (begin, end), (later, _) in pairwise(appended)]
-    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_EVERY * took_s, 5.0)]
+    short = [took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_FACTOR * took_s, 5.0)]
     assert len(short) <= stages
     return run
 

@@ -1,4 +1,4 @@
-"""What runs in the process of a Ray actor: a worker, and the door through which chunks and results pass."""
+"""The process of a Ray actor: a worker, with the messages that chunks and results travel in."""
 
 import contextlib
 import os
@@ -12,33 +12,34 @@ from typing import Any
 from caviar.backends.ray.memory_guard import set_guard
 from caviar.backends.ray.objective_pickle import Packed, unpack
 from caviar.backends.ray.placement import Shape
-from caviar.backends.worker import Finished, Task, Worker
+from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
+from caviar.driver.messages import Task
 from caviar.engine import Progress
 from caviar.errors import ClusterError
-from caviar.trial import Outcome
+from caviar.trial import Outcome, Result
 
 STREAM_S = 0.5
-"""At least so long between two messages about what a worker is measuring ..."""
-MOST_SHOWN = 1_000
-"""... and at most so many measurements in one."""
+"""Shortest time between two messages with measurements, in seconds."""
+MAX_SHOWN = 1_000
+"""Largest number of measurements in a message."""
 FETCH_S = 10.0
-"""A paused trial's state that takes longer to come is taken to be lost with its machine, and trained again."""
+"""Timeout in seconds for a paused trial's checkpoint. After it the checkpoint counts as lost with its machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """Where a worker lives."""
+class ActorInfo:
+    """The place of a worker that has joined."""
 
     node: str
-    """Ray's name of its machine."""
+    """Ray's ID of its machine."""
     pid: int
     note: str | None
-    """The file in which its guard says that it took too much memory."""
+    """File in which its memory guard notes that it took too much memory."""
 
 
-class Host:
-    """What the actor process runs. The engine is built by `ready`, so that its errors have a name."""
+class WorkerActor:
+    """The class that Ray makes an actor of. `ready` builds the engine, so that its errors reach the driver."""
 
     def __init__(
         self, name: str, objective: Packed, folders: list[str], dataset: Dataset | None, shape: Shape
@@ -46,84 +47,91 @@ class Host:
         self._arguments = name, objective, folders, dataset, shape
         self._worker: Worker | None = None
 
-    def ready(self) -> Home:
-        """Build the engine on the device that Ray assigned; where that is."""
+    def ready(self) -> ActorInfo:
+        """Build the engine on the device that Ray assigned."""
         import ray
 
         name, objective, folders, dataset, shape = self._arguments
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to hear
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
         note = set_guard(int(shape.needs.get("memory", 0)))
         device = _assigned_device(shape)
         self._worker = Worker(name, socket.gethostname(), unpack(objective, folders), dataset, device)
-        return Home(ray.get_runtime_context().get_node_id(), os.getpid(), note)
+        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), note)
 
-    def run(self, tasks: Sequence[Task], test: Split | None) -> Iterator[list[Progress] | list[Finished]]:
-        """Train a chunk; give now and then what was measured of a long trial, and in the end all results."""
+    def run(self, tasks: Sequence[Task], test: Split | None) -> Iterator[list[Progress] | list[Result]]:
+        """Train a chunk; yield measurements of long trials now and then, and all results at the end."""
         assert self._worker is not None
         fresh: list[Progress] = []
-        finished: list[Finished] = []
-        said = time.monotonic()
-        for event in self._worker.stream(_brought(tasks), test):
-            if isinstance(event, Finished):
-                finished.append(event)
-                fresh = []  # its result says it all
+        results: list[Result] = []
+        sent = time.monotonic()
+        for event in self._worker.stream(_with_checkpoints(tasks), test):
+            if isinstance(event, Result):
+                results.append(event)
+                fresh = []  # the result has these measurements
                 continue
             fresh.append(event)
-            if time.monotonic() - said > STREAM_S:
-                yield fresh[-MOST_SHOWN:]
-                fresh, said = [], time.monotonic()
-        yield _put_away(finished)
+            if time.monotonic() - sent > STREAM_S:
+                yield fresh[-MAX_SHOWN:]
+                fresh, sent = [], time.monotonic()
+        yield _without_checkpoints(results)
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    """Where the state of a paused trial is: among others of its chunk, in the object store."""
+class _StoredCheckpoint:
+    """A reference to a paused trial's checkpoint in Ray's object store, stored with the others of its chunk."""
 
     chunk: Any
     trial: int
 
 
-def _put_away(finished: list[Finished]) -> list[Finished]:
-    """Leave the states of paused trials in the object store, where any worker finds them; the driver needs none."""
-    states = {
-        f.result.trial.number: f.state
-        for f in finished
-        if f.result.outcome is Outcome.STOPPED and f.state is not None
+def _without_checkpoints(results: list[Result]) -> list[Result]:
+    """Put the checkpoints of paused trials into the object store: any worker can get them, the driver needs none."""
+    checkpoints = {
+        r.trial.number: r.checkpoint
+        for r in results
+        if r.outcome is Outcome.STOPPED and r.checkpoint is not None
     }
-    if not states:
-        return finished
+    if not checkpoints:
+        return results
     import ray
 
-    chunk = ray.put(states)
+    chunk = ray.put(checkpoints)
     return [
-        Finished(f.result, _Stored(chunk, f.result.trial.number)) if f.result.trial.number in states else f
-        for f in finished
+        replace(r, checkpoint=_StoredCheckpoint(chunk, r.trial.number))
+        if r.trial.number in checkpoints
+        else r
+        for r in results
     ]
 
 
-def _brought(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with the states that they go on from; without, where one went down with its worker or machine."""
-    chunks = list({t.state.chunk for t in tasks if isinstance(t.state, _Stored)})
+def _with_checkpoints(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks with their checkpoints, as far as these can be fetched."""
+    stored = [t.so_far.checkpoint for t in tasks if t.so_far is not None]
+    chunks = list({c.chunk for c in stored if isinstance(c, _StoredCheckpoint)})
     if not chunks:
         return list(tasks)
     import ray
 
     there, _ = ray.wait(chunks, num_returns=len(chunks), timeout=FETCH_S)
-    states: dict[Any, Mapping[int, Any]] = {}
+    fetched: dict[Any, Mapping[int, Any]] = {}
     for chunk in there:
         with contextlib.suppress(ray.exceptions.ObjectLostError):
-            states[chunk] = ray.get(chunk)
-    return [_with_state(task, states) if isinstance(task.state, _Stored) else task for task in tasks]
+            fetched[chunk] = ray.get(chunk)
+    return [_with_checkpoint(task, fetched) for task in tasks]
 
 
-def _with_state(task: Task, states: Mapping[Any, Mapping[int, Any]]) -> Task:
-    if task.state.chunk not in states:
-        return replace(task, state=None, spent_s=0.0)  # what it spent is spent again
-    return replace(task, state=states[task.state.chunk][task.state.trial])
+def _with_checkpoint(task: Task, fetched: Mapping[Any, Mapping[int, Any]]) -> Task:
+    earlier = task.so_far
+    if earlier is None or not isinstance(earlier.checkpoint, _StoredCheckpoint):
+        return task
+    stored = earlier.checkpoint
+    if stored.chunk not in fetched:
+        return replace(task, so_far=replace(earlier, checkpoint=None), is_checkpoint_lost=True)
+    return replace(task, so_far=replace(earlier, checkpoint=fetched[stored.chunk][stored.trial]))
 
 
 def _assigned_device(shape: Shape) -> str:
-    """The device that Ray gave this actor: what torch can see on the machine may belong to others."""
+    """Return the device that Ray gave this actor: other GPUs that torch sees may belong to others."""
     import ray
 
     if shape.whole_gpu and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):

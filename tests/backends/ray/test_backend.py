@@ -17,17 +17,16 @@ from caviar.backends.ray import inflight
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend
 from caviar.backends.ray.placement import CORE, WHOLE_GPU, Wanted, shortage, unmet
-from caviar.backends.worker import Finished, Task
 from caviar.data.splits import Dataset
-from caviar.driver.backend import Arrived, Happening, Measured
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.backend import BackendEvent, Measured
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Engine
 from caviar.errors import ClusterError, DataError
 from caviar.resources import Resources
 from caviar.training.classifier import Classifier
 from caviar.training.function.objective import Function
 from caviar.training.function.trial_context import TrialContext
-from caviar.trial import Cause, Outcome, Trial
+from caviar.trial import Cause, Outcome, Result, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 
@@ -39,9 +38,9 @@ def tasks(*numbers: int) -> list[Task]:
     return [Task(trial=trial) for trial in trials]
 
 
-def wait_for(backend: RayBackend, count: int) -> list[Happening]:
+def wait_for(backend: RayBackend, count: int) -> list[BackendEvent]:
     """The next so many happenings, but for measurements: how often these are told of depends on the machine."""
-    happened: list[Happening] = []
+    happened: list[BackendEvent] = []
     deadline = time.monotonic() + 300
     while len(happened) < count:
         assert time.monotonic() < deadline
@@ -103,15 +102,15 @@ def test_what_the_cluster_does_not_have_is_refused(
 def test_every_chunk_comes_back_from_the_worker_it_was_sent_to() -> None:
     backend = RayBackend(Bowl(), None, workers=2)
     try:
-        assert {h.worker for h in wait_for(backend, 2) if isinstance(h, Joined)} == {"cpu-0", "cpu-1"}
+        assert {h.worker for h in wait_for(backend, 2) if isinstance(h, WorkerJoined)} == {"cpu-0", "cpu-1"}
         for chunk in range(6):
             backend.submit(f"cpu-{chunk % 2}", chunk, tasks(2 * chunk, 2 * chunk + 1), None)
         arrived = wait_for(backend, 6)
-        assert all(isinstance(h, Arrived) for h in arrived)
-        assert {(h.worker, h.chunk) for h in arrived if isinstance(h, Arrived)} == {
+        assert all(isinstance(h, ChunkDone) for h in arrived)
+        assert {(h.worker, h.chunk) for h in arrived if isinstance(h, ChunkDone)} == {
             (f"cpu-{chunk % 2}", chunk) for chunk in range(6)
         }
-        results = [f.result for h in arrived if isinstance(h, Arrived) for f in h.finished]
+        results = [r for h in arrived if isinstance(h, ChunkDone) for r in h.results]
         assert sorted(r.trial.number for r in results) == list(range(12))
         assert {r.outcome for r in results} == {Outcome.COMPLETED}
         assert all(r.node and r.worker for r in results)
@@ -161,7 +160,7 @@ def test_it_is_said_that_what_workers_need_is_gone_with_its_machine() -> None:
 def test_workers_whose_cores_others_hold_are_waited_for_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ray_backend, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(ray_backend, "WARN_AFTER_S", 0.05)
     others = RayBackend(Bowl(), None, workers=2)
     ours = None
     try:
@@ -186,7 +185,7 @@ def test_workers_whose_cores_others_hold_are_waited_for_and_it_is_said(
 def test_workers_whose_processes_take_their_time_do_not_wait_for_cores(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ray_backend, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(ray_backend, "WARN_AFTER_S", 0.05)
     backend = RayBackend(Function(noisy_bowl, resources=Resources(cpus=0.25)), None)
     try:
         joined = 0
@@ -204,17 +203,17 @@ def test_a_dead_worker_is_reported_with_its_suspects_and_replaced() -> None:
     try:
         wait_for(backend, 1)
         backend.submit("cpu-0", 0, tasks(1), None)
-        assert isinstance(wait_for(backend, 1)[0], Arrived)
+        assert isinstance(wait_for(backend, 1)[0], ChunkDone)
         backend.submit("cpu-0", 1, tasks(7), None)
         backend.submit("cpu-0", 2, tasks(2), None)
         happened = wait_for(backend, 2)
-        (lost,) = [h for h in happened if isinstance(h, Lost)]
+        (lost,) = [h for h in happened if isinstance(h, WorkerLost)]
         assert (lost.worker, lost.suspects) == ("cpu-0", frozenset({1, 2}))
-        assert Joined("cpu-1") in happened
+        assert WorkerJoined("cpu-1") in happened
         backend.submit("cpu-0", 3, tasks(3), None)  # the loop may not have read of its death yet
         backend.submit("cpu-1", 4, tasks(2), None)
         (arrived,) = wait_for(backend, 1)
-        assert isinstance(arrived, Arrived)
+        assert isinstance(arrived, ChunkDone)
         assert arrived.chunk == 4
     finally:
         backend.close()
@@ -230,29 +229,26 @@ def test_a_paused_trial_goes_on_at_another_worker_also_where_its_state_went_down
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"))
     backend = RayBackend(objective, None, workers=2)
 
-    def train(worker: str, task: Task) -> Finished:
+    def train(worker: str, task: Task) -> Result:
         backend.submit(worker, 0, [task], None)
         while True:
             for happened in wait_for(backend, 1):
-                if isinstance(happened, Arrived):
-                    return happened.finished[0]
+                if isinstance(happened, ChunkDone):
+                    return happened.results[0]
 
     try:
         wait_for(backend, 2)
-        parts = [train("cpu-0", Task(trial=whole, until=2))]
-        parts.append(train("cpu-0", Task(trial=whole, until=4, state=parts[0].state, engine="function")))
-        expected = train(
-            "cpu-0", Task(trial=whole, state=parts[1].state, engine="function")
-        ).result.measurements
+        first = train("cpu-0", Task(trial=whole, parts=(2,)))
+        second = train("cpu-0", Task(trial=whole, parts=(2, 4), so_far=first))
+        third = Task(trial=whole, parts=(2, 4, 6), so_far=second.after(first))
+        expected = train("cpu-0", third).measurements
         if dies:
             backend._ray.kill(backend._actors["cpu-0"].handle)
-            wait_until_lost(backend._ray, parts[1].state.chunk)
-        last = train(
-            "cpu-1", Task(trial=whole, state=parts[1].state, engine="function", replay=(2, 4))
-        ).result
+            wait_until_lost(backend._ray, second.checkpoint.chunk)
+        last = train("cpu-1", third)
     finally:
         backend.close()
-    assert [part.result.outcome for part in parts] == [Outcome.STOPPED, Outcome.STOPPED]
+    assert [first.outcome, second.outcome] == [Outcome.STOPPED, Outcome.STOPPED]
     assert last.outcome is Outcome.COMPLETED
     assert [m.epoch for m in last.measurements] == ([1, 2, 3, 4, 5, 6] if dies else [5, 6])
     assert last.measurements[-2:] == expected
@@ -293,23 +289,23 @@ def test_while_others_are_at_work_a_worker_that_cannot_start_costs_its_machine_t
     backend = RayBackend(FirstAlone(folder=str(tmp_path)), None, workers=2)
     try:
         (first,) = wait_for(backend, 1)
-        assert isinstance(first, Joined)
+        assert isinstance(first, WorkerJoined)
         (tmp_path / "go").touch()
         while not caplog.messages:
             assert backend.poll(0.5) == []
         (said,) = caplog.messages
-        assert said.startswith(f"no more workers on {socket.gethostname()} (")
+        assert said.startswith(f"starting no more workers on {socket.gethostname()} (")
         assert "cannot start: DataError: there is room for one" in said
         backend.submit(first.worker, 0, tasks(1), None)
-        assert isinstance(wait_for(backend, 1)[0], Arrived)
-        backend._look_at = 0.0
+        assert isinstance(wait_for(backend, 1)[0], ChunkDone)
+        backend._check_nodes_at = 0.0
         assert backend.poll(0.5) == [], "nobody has come"
 
         backend._ray.kill(backend._actors[first.worker].handle)
         backend.submit(first.worker, 1, tasks(2), None)
         with pytest.raises(
             ClusterError,
-            match=r"on no machine any more: worker cpu-\d cannot start: DataError: there is room",
+            match=r"cannot start on any machine: worker cpu-\d cannot start: DataError: there is room",
         ):
             wait_for(backend, 2)
     finally:
@@ -358,7 +354,7 @@ def test_a_worker_with_the_native_engine_does_not_load_torch() -> None:
     objective = TorchFree(data="sklearn:iris")
     backend = RayBackend(objective, objective.load().without_test(), workers=1)
     try:
-        assert wait_for(backend, 1) == [Joined("cpu-0")]
+        assert wait_for(backend, 1) == [WorkerJoined("cpu-0")]
     finally:
         backend.close()
 
@@ -371,19 +367,19 @@ def test_a_trial_that_is_long_in_coming_has_its_whole_time(monkeypatch: pytest.M
     backend = RayBackend(Function(talkative, metric="loss", time_limit_s=limit_s), None, workers=1)
     try:
         wait_for(backend, 1)
-        home = backend._actors["cpu-0"].home
-        assert home is not None
-        os.kill(home.pid, signal.SIGSTOP)
+        info = backend._actors["cpu-0"].info
+        assert info is not None
+        os.kill(info.pid, signal.SIGSTOP)
         backend.submit("cpu-0", 0, tasks(0), None)
-        held_until = time.monotonic() + limit_s + 2 * ray_backend.LAST_WORDS_S
+        held_until = time.monotonic() + limit_s + 2 * ray_backend.LAST_RESULTS_S
         while time.monotonic() < held_until:
             assert backend.poll(0.5) == []
-        os.kill(home.pid, signal.SIGCONT)
+        os.kill(info.pid, signal.SIGCONT)
         (arrived,) = wait_for(backend, 1)
     finally:
         backend.close()
-    assert isinstance(arrived, Arrived)
-    assert arrived.finished[0].result.outcome is Outcome.COMPLETED
+    assert isinstance(arrived, ChunkDone)
+    assert arrived.results[0].outcome is Outcome.COMPLETED
 
 
 @pytest.mark.ray
@@ -403,9 +399,9 @@ def test_a_trial_that_ended_in_time_is_not_overdue_however_late_the_driver_hears
         happened = backend.poll(0.0)
     finally:
         backend.close()
-    assert not [h for h in happened if isinstance(h, Lost)]
-    (arrived,) = [h for h in happened if isinstance(h, Arrived)]
-    assert arrived.finished[0].result.outcome is Outcome.COMPLETED
+    assert not [h for h in happened if isinstance(h, WorkerLost)]
+    (arrived,) = [h for h in happened if isinstance(h, ChunkDone)]
+    assert arrived.results[0].outcome is Outcome.COMPLETED
     assert len(happened) > 2, "it had said nothing before its end"
 
 
@@ -413,7 +409,7 @@ def test_a_trial_that_ended_in_time_is_not_overdue_however_late_the_driver_hears
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_that_goes_on_reporting_is_overdue_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflight, "GRACE_S", -600.0)
-    monkeypatch.setattr(ray_backend, "LAST_WORDS_S", 60.0)
+    monkeypatch.setattr(ray_backend, "LAST_RESULTS_S", 60.0)
     backend = RayBackend(Function(talkative, metric="loss", time_limit_s=600.0), None, workers=1)
     trial = Trial(number=0, round=1, params={}, epochs=100_000, seed=0)
     try:
@@ -423,7 +419,7 @@ def test_a_trial_that_goes_on_reporting_is_overdue_all_the_same(monkeypatch: pyt
     finally:
         backend.close()
     assert isinstance(measured, Measured)
-    assert lost == [Lost("cpu-0", Cause.TIME, "took longer than 600 s", frozenset({0}))]
+    assert lost == [WorkerLost("cpu-0", Cause.TIME, "took longer than 600 s", frozenset({0}))]
 
 
 def talkative(params: dict[str, Any], trial: TrialContext) -> None:

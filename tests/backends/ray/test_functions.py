@@ -16,9 +16,8 @@ import caviar as cv
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend
 from caviar.backends.ray.objective_pickle import pack, unpack
-from caviar.backends.worker import Task
-from caviar.driver.backend import Arrived, Happening, Measured
-from caviar.driver.messages import Joined, Lost
+from caviar.driver.backend import BackendEvent, Measured
+from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.errors import ClusterError, StudyError
 from caviar.experiment_script import load_study
 from caviar.records.frames import Run
@@ -73,9 +72,9 @@ def task(number: int) -> Task:
     return Task(trial=Trial(number=number, round=1, params={"x": 0.1}, epochs=3, seed=number))
 
 
-def until(backend: RayBackend, wanted: Callable[[Happening], bool]) -> list[Happening]:
+def until(backend: RayBackend, wanted: Callable[[BackendEvent], bool]) -> list[BackendEvent]:
     """What happens up to the first that is wanted."""
-    happened: list[Happening] = []
+    happened: list[BackendEvent] = []
     deadline = time.monotonic() + 200
     while not any(wanted(h) for h in happened):
         assert time.monotonic() < deadline
@@ -158,19 +157,19 @@ def test_what_cannot_travel_is_refused_before_any_work(tmp_path: Path) -> None:
 def test_a_long_functions_measurements_arrive_while_it_runs_in_few_messages() -> None:
     backend = RayBackend(cv.Function(functions.slow), None, workers=1)
     try:
-        until(backend, lambda h: isinstance(h, Joined))
+        until(backend, lambda h: isinstance(h, WorkerJoined))
         sent = time.monotonic()
         backend.submit("cpu-0", 0, [task(0)], None)
-        happened = until(backend, lambda h: isinstance(h, Arrived))
+        happened = until(backend, lambda h: isinstance(h, ChunkDone))
         took_s = time.monotonic() - sent
     finally:
         backend.close()
     *before, end = happened
-    assert isinstance(end, Arrived)
+    assert isinstance(end, ChunkDone)
     assert 2 <= len(before) <= took_s / STREAM_S + 1
     epochs = [p.measurement.epoch for h in before if isinstance(h, Measured) for p in h.progress]
     assert epochs == sorted(set(epochs))
-    assert [m.epoch for m in end.finished[0].result.measurements] == list(range(1, 200))
+    assert [m.epoch for m in end.results[0].measurements] == list(range(1, 200))
 
 
 @pytest.mark.ray
@@ -178,13 +177,13 @@ def test_a_long_functions_measurements_arrive_while_it_runs_in_few_messages() ->
 def test_a_trial_that_takes_too_long_is_killed_and_its_worker_replaced() -> None:
     backend = RayBackend(cv.Function(functions.hanging, time_limit_s=0.5), None, workers=1)
     try:
-        until(backend, lambda h: isinstance(h, Joined))
+        until(backend, lambda h: isinstance(h, WorkerJoined))
         backend.submit("cpu-0", 5, [task(3)], None)
         sent = time.monotonic()
-        happened = until(backend, lambda h: isinstance(h, Joined))
+        happened = until(backend, lambda h: isinstance(h, WorkerJoined))
         assert time.monotonic() - sent >= 0.5
-        lost = Lost("cpu-0", Cause.TIME, "took longer than 0.5 s", frozenset({5}))
-        assert happened == [lost, Joined("cpu-1")]
+        lost = WorkerLost("cpu-0", Cause.TIME, "took longer than 0.5 s", frozenset({5}))
+        assert happened == [lost, WorkerJoined("cpu-1")]
     finally:
         backend.close()
 
@@ -291,9 +290,7 @@ def test_that_a_halved_function_saves_nothing_is_said_once(
     study = function_study(forgetful, halving=halving)
     inline = run_inline(study, tmp_path / "inline")
     (said,) = caplog.messages
-    assert said.startswith(
-        "trials save nothing to go on from, so each part of a halved one is trained from its first"
-    )
+    assert said.startswith("trials save no checkpoint")
     assert "call trial.save(...)" in said
     caplog.clear()
     assert_same_frames(inline, on_ray(study, tmp_path / "ray"))

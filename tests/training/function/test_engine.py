@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import caviar as cv
-from caviar.backends.worker import Task, Worker
+from caviar.backends.worker import Worker
 from caviar.columns import RESERVED
+from caviar.driver.messages import Task
 from caviar.engine import Job, Progress, Trained
 from caviar.errors import StudyError
 from caviar.fingerprint import identity
@@ -25,7 +26,7 @@ from caviar.records.schema import trials_schema
 from caviar.training.function.engine import FunctionEngine
 from caviar.training.function.objective import Function
 from caviar.training.function.trial_context import TrialContext
-from caviar.trial import Outcome, Result, Trial
+from caviar.trial import Measurement, Outcome, Result, Times, Trial
 from tests.runs import run_inline
 
 Params = dict[str, Any]
@@ -38,8 +39,8 @@ def trial(epochs: int = 3, seed: int = 7, **params: Any) -> Trial:
 def result_of(fn: Callable[..., Any], epochs: int = 3, seed: int = 7, **declared: Any) -> Result:
     """What a worker makes of one call."""
     worker = Worker("here", "here", Function(fn, **declared), None)
-    (finished,) = worker.run([Task(trial=trial(epochs, seed))])
-    return finished.result
+    (result,) = worker.run([Task(trial=trial(epochs, seed))])
+    return result
 
 
 def curve(result: Result, metric: str = "value") -> list[tuple[int, float]]:
@@ -324,7 +325,7 @@ def test_each_trial_begins_in_the_same_surroundings_with_its_own_randomness(tmp_
 
     here = os.getcwd()
     worker = Worker("here", "here", Function(disturbs, metrics=("value", "left")), None)
-    one, other = (f.result for f in worker.run([Task(trial=trial()), Task(trial=trial())]))
+    one, other = worker.run([Task(trial=trial()), Task(trial=trial())])
     assert one.measurements == other.measurements
     assert one.measurements[0].metrics["left"] == 0
     assert os.getcwd() == here
@@ -443,8 +444,14 @@ def test_a_trial_that_took_longer_than_its_limit_has_failed_wherever_it_ran() ->
 
 def test_the_time_that_earlier_parts_took_counts() -> None:
     worker = Worker("here", "here", Function(lambda params: 1.0, time_limit_s=10.0), None)
-    (finished,) = worker.run([Task(trial=trial(), spent_s=11.0)])
-    assert finished.result.outcome is Outcome.FAILED
+    earlier = Result(
+        trial=trial(),
+        outcome=Outcome.STOPPED,
+        measurements=(Measurement(1, {"value": 1.0}),),
+        times=Times(train_s=11.0),
+    )
+    (result,) = worker.run([Task(trial=trial(), so_far=earlier)])
+    assert result.outcome is Outcome.FAILED
 
 
 def sparse(params: Params, trial: TrialContext) -> None:
@@ -457,10 +464,10 @@ def sparse(params: Params, trial: TrialContext) -> None:
 @pytest.mark.parametrize("until", [1, 3])
 def test_a_part_whose_last_epoch_is_not_reported_fails_with_what_to_do(until: int) -> None:
     worker = Worker("here", "here", Function(sparse), None)
-    (finished,) = worker.run([Task(trial=trial(epochs=9), until=until)])
-    assert finished.result.outcome is Outcome.FAILED
-    assert f"it trained up to epoch {until} and did not report it" in str(finished.result.failure)
-    assert worker.run([Task(trial=trial(epochs=9), until=4)])[0].result.outcome is Outcome.STOPPED
+    (result,) = worker.run([Task(trial=trial(epochs=9), parts=(until,))])
+    assert result.outcome is Outcome.FAILED
+    assert f"it trained up to epoch {until} and did not report it" in str(result.failure)
+    assert worker.run([Task(trial=trial(epochs=9), parts=(4,))])[0].outcome is Outcome.STOPPED
     assert result_of(sparse, epochs=9).outcome is Outcome.COMPLETED
 
 
@@ -472,8 +479,8 @@ def test_a_function_that_returns_early_has_completed_also_in_a_part() -> None:
                 return
 
     worker = Worker("here", "here", Function(gives_up), None)
-    (finished,) = worker.run([Task(trial=trial(epochs=9), until=5)])
-    assert (finished.result.outcome, len(finished.result.measurements)) == (Outcome.COMPLETED, 2)
+    (result,) = worker.run([Task(trial=trial(epochs=9), parts=(5,))])
+    assert (result.outcome, len(result.measurements)) == (Outcome.COMPLETED, 2)
 
 
 def test_a_function_that_saves_and_returns_but_never_reports_trains_each_epoch_once() -> None:
@@ -489,9 +496,8 @@ def test_a_function_that_saves_and_returns_but_never_reports_trains_each_epoch_o
         return float(done)
 
     worker = Worker("here", "here", Function(returns), None)
-    state = None
+    so_far = None
     for until in (1, 3, 9):
-        (finished,) = worker.run([Task(trial=trial(epochs=9), until=until, state=state, engine="function")])
-        assert finished.result.value == until
-        state = finished.state
+        (so_far,) = worker.run([Task(trial=trial(epochs=9), parts=(until,), so_far=so_far)])
+        assert so_far.value == until
     assert trained == list(range(1, 10))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import caviar as cv
-from caviar.backends.worker import Task, Worker
+from caviar.backends.worker import Worker
+from caviar.driver.messages import Task
 from caviar.training.function.process_state import ProcessState
 from caviar.trial import Outcome, Result, Trial
 from tests import functions
@@ -31,7 +32,7 @@ CLOSES, LEAVES = (
 def results(fn: functions.Body, *numbers: int) -> list[Result]:
     worker = Worker("here", "here", cv.Function(fn, metric="loss", metrics=("loss", "draws")), None)
     trials = [Trial(number=n, round=1, params={"x": 0.5}, epochs=3, seed=n) for n in numbers]
-    return [finished.result for finished in worker.run([Task(trial=trial) for trial in trials])]
+    return worker.run([Task(trial=trial) for trial in trials])
 
 
 @pytest.mark.usefixtures("recwarn")  # a storm of them

@@ -1,15 +1,19 @@
-"""The experiments do what they say, as a user runs them."""
+"""The scripts in experiments/ run and answer what they promise, with smaller budgets."""
 
-import os
-import subprocess
+import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from caviar.records.frames import load
+import caviar as cv
+from caviar.experiment_script import load_study
+from caviar.records.frames import Run
+from tests.runs import run_inline
 
-ROOT = Path(__file__).parents[1]
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 CELL = """
 import random
 
@@ -27,55 +31,44 @@ study = cv.Study(
     rounds=cv.coarse_to_fine(trials=40, epochs=1),
 )
 run = study.run(progress=False)
-print(len(run.trials), round(run.best.params["x"], 1))
 """
 
 
-def python(*arguments: str | Path, folder: Path, typed: str | None = None) -> str:
-    ended = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        input=typed,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+def run_small(script: str, runs: Path, *, trials: int, epochs: int) -> Run:
+    """Run an experiment's study with fewer trials and epochs, in this process."""
+    study = load_study(EXPERIMENTS / script)
+    return run_inline(replace(study, rounds=cv.coarse_to_fine(trials, epochs)), runs)
 
 
-@pytest.mark.slow
-def test_a_function_of_a_notebook_which_has_no_file_is_searched_over(tmp_path: Path) -> None:
-    said = python("-", folder=tmp_path, typed=CELL)
-    assert said.split() == ["41", "0.3"]
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_function_of_a_notebook_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    monkeypatch.chdir(tmp_path)
+    exec(CELL, vars(notebook))
+    run = notebook.run
+    assert len(run.trials) == 41
+    assert run.best.params["x"] == pytest.approx(0.3, abs=0.1)
 
 
-@pytest.mark.slow
-def test_the_main_job_finds_a_good_network_says_how_and_its_frames_answer_questions(tmp_path: Path) -> None:
-    said = python("-m", "caviar", "run", ROOT / "experiments" / "digits.py", folder=tmp_path)
-    run = load(tmp_path / "runs" / "digits")
-    search = run.trials[run.trials["stage"] == "search"]
-    assert len(run.trials) > 300
-    assert search["round"].nunique() >= 3
+def test_digits_finds_a_good_network_and_answers_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_small("digits.py", tmp_path, trials=40, epochs=6)
     assert run.best is not None
     assert run.best.test_accuracy is not None
-    assert run.best.test_accuracy >= 0.97
-    assert f"winner: trial {run.best.trial}" in said
-    assert f"test accuracy: {run.best.test_accuracy:.4f}" in said
-    for number in sorted(search["round"].unique())[1:]:
-        assert f"round {number}, which drew within" in said
-    assert str(Path("runs", "digits", "trials")) in said
+    assert run.best.test_accuracy >= 0.95
 
-    answers = python(ROOT / "experiments" / "analyse_digits.py", "--figures", "figures", folder=tmp_path)
-    assert "Which hyperparameters mattered?" in answers
+    script, figures = str(EXPERIMENTS / "analyse_digits.py"), tmp_path / "figures"
+    monkeypatch.setattr(sys, "argv", [script, str(run.path), "--figures", str(figures)])
+    runpy.run_path(script, run_name="__main__")
+    assert "Which hyperparameters mattered?" in capsys.readouterr().out
     for name in ("digits_rounds.png", "digits_analysis.png"):
-        assert (tmp_path / "figures" / name).stat().st_size > 20_000
+        assert (figures / name).stat().st_size > 20_000
 
 
-@pytest.mark.slow
-def test_the_search_over_a_function_keeps_all_its_metrics(tmp_path: Path) -> None:
-    python(ROOT / "experiments" / "function.py", folder=tmp_path)
-    trials = load(tmp_path / "runs" / "function").trials
+def test_function_experiment_keeps_all_its_metrics(tmp_path: Path) -> None:
+    trials = run_small("function.py", tmp_path, trials=16, epochs=1).trials
     assert trials["value"].max() > 0.9
     assert (trials["train_accuracy"].dropna() <= 1.0).all()

@@ -69,7 +69,7 @@ def run_study(
 
     run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
     if progress:
-        show(run, every_round=True)
+        show(run)
     return run
 
 
@@ -99,7 +99,7 @@ def resume_study(
     _check_counts(workers, gpus)
     run = _resumed(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
     if progress:
-        show(run, every_round=True)
+        show(run)
     return run
 
 

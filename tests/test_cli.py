@@ -316,16 +316,16 @@ def test_show_tells_rounds_reasons_times_and_winner(
     assert main(["show", str(path)]) == 0
     output = capsys.readouterr().out
     for part in (
-        "from the declared space to round 2",
+        "declared -> round 2",
         "the best",
-        "worker time",
+        "Worker time",
         "training",
-        "winner: trial",
-        "frames:",
+        "The winner is trial",
+        "Frames",
     ):
         assert part in output
     assert main(["show", str(path), "--rounds"]) == 0
-    assert "round 2, which drew within" in capsys.readouterr().out
+    assert "Round 2 draws near the best trials" in capsys.readouterr().out
 
 
 def test_a_run_begun_in_python_is_resumed_with_its_script(
@@ -361,10 +361,12 @@ def test_a_run_whose_driver_is_at_work_is_shown_as_running(
     with closing(Ledger.reopen(run.location, run.study_file)):
         assert main(["show", str(begun)]) == 0
     output = capsys.readouterr().out
-    assert f"running (process {os.getpid()}): 6 of 6 search trials" in output
+    assert f"is running (process {os.getpid()}): 6 of 6 search trials" in output
     assert "caviar resume" not in output
     assert main(["show", str(begun)]) == 0
-    assert "unfinished: 6 of 6 search trials; go on with" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "is unfinished: 6 of 6 search trials" in output
+    assert f"caviar resume {begun}" in output
 
 
 @pytest.mark.ray
@@ -375,7 +377,7 @@ def test_a_run_is_resumed_from_any_folder(begun: Path, capsys: pytest.CaptureFix
     assert main(["resume", os.path.relpath(begun), "--workers", "1"]) == 0
     assert load(begun).finished
     assert Path.cwd() == here
-    assert f"frames: {begun}/trials" in capsys.readouterr().out
+    assert f"{begun}/trials, {begun}/curves" in capsys.readouterr().out
 
 
 def test_where_data_or_script_have_moved_it_is_said(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -490,7 +492,7 @@ def test_run_interrupt_resume_and_show_on_a_local_cluster(
         text=True,
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert "winner: trial" in resumed.stdout
+    assert "The winner is trial" in resumed.stdout
     token = environment.get("RAY_AUTH_TOKEN", "")
     assert not token or token not in resumed.stdout + resumed.stderr
     assert_same_frames(run_inline(load_study(path), tmp_path / "inline"), load(runs / "bowl"))

@@ -1,4 +1,4 @@
-"""Live progress of a study in the terminal: a bar where there is one, else a line now and then."""
+"""Live progress of a study: a bar in a terminal, otherwise a line from time to time."""
 
 import logging
 import time
@@ -9,87 +9,90 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
+from caviar.control_chars import printable
 from caviar.engine import Progress
+from caviar.reporting.formatting import duration_text, metric_text
 from caviar.search.stages import StagePlan
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage
 
 _LOG = logging.getLogger("caviar")
 LINE_EVERY_S = 10.0
-"""Where the output is no terminal."""
+"""Seconds between lines of progress if the output is not a terminal."""
 
 
 class Silence:
-    """Shows nothing."""
+    """A watcher that shows nothing."""
 
     def __enter__(self) -> "Silence":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to put away."""
+        """Do nothing."""
 
     def recalled(self, trials: pd.DataFrame) -> None:
-        """See `Display`."""
+        """Do nothing."""
 
     def opened(self, plan: StagePlan, done: int) -> None:
-        """See `Watcher`."""
+        """Do nothing."""
 
     def recorded(self, results: list[Result]) -> None:
-        """See `Watcher`."""
+        """Do nothing."""
 
     def measured(self, progress: Sequence[Progress]) -> None:
-        """See `Watcher`."""
+        """Do nothing."""
 
     def waited(self, workers: int) -> None:
-        """See `Watcher`."""
+        """Do nothing."""
 
 
-class _Log(logging.Handler):
-    """Says what caviar warns of, in its words alone."""
+class _LogLines(logging.Handler):
+    """A handler that prints caviar's warnings among the lines of progress."""
 
-    def __init__(self, say: Callable[[Text], None]) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(Text(f"  {record.getMessage()}"))
+        self._say(f"  {record.getMessage()}")
 
 
 class Display:
-    """Shows the stage, trials done, trials a second, the best so far and the time left.
+    """A watcher that shows the stage, trials done, trials a second, the best so far and the time left.
 
-    While it is shown, caviar's warnings stand among its lines.
+    It prints to standard error, and caviar's warnings as well while it is shown.
     """
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._log = _Log(self._say)
+        self._log = _LogLines(self._say)
         self._console = Console(stderr=True, soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:,}/{task.total:,}  {task.fields[status]}", markup=False),
+            BarColumn(bar_width=24 if self._console.width >= 100 else 8),
+            TextColumn("{task.fields[status]}", markup=False, table_column=Column(overflow="fold")),
             console=self._console,
+            transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("starting workers", total=1, status="")
+        self._task = self._bar.add_task("starting workers", total=None, status="")
         self._asked = sum(r.trials for r in study.search_rounds) + study.confirmation.trials
-        self._ahead = self._asked + 1  # the winner once more
-        self._fewest = min(r.trials for r in study.search_rounds)
+        self._ahead = self._asked + 1  # the winner is trained once more
+        self._smallest_round = min(r.trials for r in study.search_rounds)
         self._best: tuple[int, float] | None = None
-        self._idle_said = False
         self._latest: Progress | None = None
-        self._done = self._trained = 0
-        self._total = 0
-        self._name = ""
+        self._stage = ""
+        self._done = self._total = self._trained = self._workers = 0
         self._began: float | None = None
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
+        self._has_warned_of_idle_workers = False
 
     def __enter__(self) -> "Display":
         name = (self._study.name, "bold")
-        self._say(Text.assemble(name, f": {self._asked:,} trials to train, then the winner once more"))
+        self._console.print(Text.assemble(name, f": {self._asked:,} trials, then the winner once more"))
         self._bar.start()
         _LOG.addHandler(self._log)
         return self
@@ -101,26 +104,24 @@ class Display:
         self._bar.stop()
 
     def recalled(self, trials: pd.DataFrame) -> None:
-        """A run goes on: count what it has recorded already, and look for the best in it."""
+        """Count the trials of a resumed run that are recorded already, and find the best of them."""
         if trials.empty:
             return
         self._ahead -= len(trials)
-        self._say(Text(f"  {len(trials):,} of them are recorded already"))
+        self._say(f"  {len(trials):,} of them are recorded already")
         ranked = trials[(trials["stage"] == Stage.SEARCH) & (trials["outcome"] == Outcome.COMPLETED)]
         for number, value in zip(ranked["trial"], ranked["value"], strict=True):
             self._compare(int(number), float(value))
 
     def opened(self, plan: StagePlan, done: int) -> None:
-        """A stage begins: say where it draws from."""
-        self._name = _name(self._study, plan)
+        """Say which stage begins, and where its trials come from."""
+        self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
-        if plan.region is not None and plan.region.elite:
-            places = ", ".join(f"{d.parameter} {d.after}" for d in plan.decisions)
-            self._say(Text(f"  near the best {len(plan.region.elite)}: {places}"))
-        self._show(force=True)
+        self._say(f"{self._stage}: {_what_it_trains(plan)}")
+        self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
-        """Count them, and look for a new best."""
+        """Count finished trials, and compare them with the best so far."""
         self._done += len(results)
         self._trained += len(results)
         self._ahead -= len(results)
@@ -130,82 +131,89 @@ class Display:
             if result.outcome is Outcome.COMPLETED and result.trial.stage is Stage.SEARCH:
                 assert result.value is not None
                 self._compare(result.trial.number, result.value)
-        self._show(force=self._done == self._total)
+        self._update(force=self._done == self._total)
 
     def measured(self, progress: Sequence[Progress]) -> None:
-        """Show the latest."""
+        """Show the latest measurement of a long trial."""
         self._latest = progress[-1]
-        self._show(force=False)
+        self._update(force=False)
 
     def waited(self, workers: int) -> None:
-        """Keep the time left true."""
+        """Update the time left and the number of workers."""
+        self._workers = workers
         if workers and self._began is None:
             self._began = time.monotonic()
-        if workers > self._fewest:
-            self._say_that_workers_idle()
-        self._show(force=False)
-
-    def _say_that_workers_idle(self) -> None:
-        """Once."""
-        if not self._idle_said:
-            self._idle_said = True
+        if workers > self._smallest_round and not self._has_warned_of_idle_workers:
+            self._has_warned_of_idle_workers = True
             self._say(
-                Text(
-                    f"  a round of {self._fewest:,} trials keeps no more than {self._fewest:,} workers busy: "
-                    "fewer rounds, with more trials each, would use them all"
-                )
+                f"  a round of {self._smallest_round:,} trials cannot keep {workers:,} workers busy: "
+                "use fewer rounds with more trials each"
             )
+        self._update(force=False)
 
     def _compare(self, trial: int, value: float) -> None:
-        """Keep the better of it and the best so far."""
+        """Keep the better of a trial and the best so far."""
         sign = 1 if self._study.objective.maximize else -1
         if self._best is None or sign * value > sign * self._best[1]:
             self._best = trial, value
 
-    def _say(self, line: Text) -> None:
-        """Print a line, above the bar where there is one. Never a string, in which Rich would look for markup."""
-        self._console.print(line)
+    def _say(self, line: str) -> None:
+        """Print a line, above the bar if there is one; as Text, for Rich looks for markup in strings."""
+        self._console.print(Text(printable(line)))
 
-    def _show(self, force: bool) -> None:
+    def _update(self, force: bool) -> None:
+        """Update the bar, or print a line if it is time for one."""
+        status = printable(self._status())
         self._bar.update(
             self._task,
-            description=self._name or "starting workers",
+            description=self._stage,
             completed=self._done,
             total=max(self._total, 1),
-            status=self._status(),
+            status=status,
         )
         now = time.monotonic()
-        if not self._console.is_terminal and (force or now - self._said > LINE_EVERY_S):
-            self._said = now
-            self._say(Text(f"{self._name}  {self._done:,}/{self._total:,}  {self._status()}"))
+        if not self._console.is_terminal and (force or now - self._printed > LINE_EVERY_S):
+            self._printed = now
+            self._say(f"{self._stage}: {status}")
 
     def _status(self) -> str:
-        parts = [] if self._began is not None else ["no worker is ready yet"]
-        elapsed = time.monotonic() - self._began if self._began is not None else 0.0
-        if self._trained and elapsed > 0:
-            parts.append(f"{self._trained / elapsed:,.1f} trials/s")
+        """Return how far the stage is, how fast, the best so far and the time left."""
+        metric = self._study.objective.metric
+        parts = [f"{self._done:,}/{self._total:,} trials"]
+        elapsed_s = 0.0 if self._began is None else time.monotonic() - self._began
+        per_s = self._trained / elapsed_s if elapsed_s > 0 else 0.0
+        if not self._workers:
+            parts.append("waiting for the first worker" if self._began is None else "waiting for a worker")
+        if per_s:
+            parts.append(f"{per_s:,.1f} trials/s")
         if self._best is not None:
             trial, value = self._best
-            parts.append(f"best {self._study.objective.metric} {value:.4f} (trial {trial})")
+            parts.append(f"best {metric} {metric_text(value)} (trial {trial})")
         if self._latest is not None:
-            now = self._latest.measurement
-            value = now.metrics[self._study.objective.metric]
-            parts.append(f"trial {self._latest.trial} is at {value:.4f} after epoch {now.epoch}")
-        if self._trained and elapsed > 0:
-            parts.append(f"{_duration(self._ahead * elapsed / self._trained)} left")
-        return "  ".join(parts)
+            latest = self._latest.measurement
+            value_text = metric_text(latest.metrics[metric])
+            parts.append(f"trial {self._latest.trial} has {metric} {value_text} after epoch {latest.epoch}")
+        if per_s:
+            parts.append(f"{duration_text(self._ahead / per_s)} left")
+        return ", ".join(parts)
 
 
-def _name(study: Study, plan: StagePlan) -> str:
+def _stage_name(study: Study, plan: StagePlan) -> str:
     rounds = len(study.search_rounds)
     if plan.stage is Stage.SEARCH:
         return f"round {plan.round} of {rounds}"
     if plan.stage is Stage.CONFIRMATION:
-        return f"confirmation, heat {plan.round - rounds} of {len(study.confirmation.heats)}"
-    return str(plan.stage)
+        return f"confirmation, step {plan.round - rounds} of {len(study.confirmation.heats)}"
+    return "final training"
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02.0f}" if hours else f"{minutes}:{seconds:02.0f}"
+def _what_it_trains(plan: StagePlan) -> str:
+    """Return a stage's trials in a few words."""
+    if plan.stage is Stage.FINAL:
+        return "the winner once more"
+    if plan.stage is Stage.CONFIRMATION:
+        return f"the best again with fresh seeds, {plan.count:,} trials" if plan.count else "already decided"
+    elite = len(plan.region.elite) if plan.region is not None else 0
+    return f"{plan.count:,} trials " + (
+        f"near the best {elite:,} so far" if elite else "from the whole space"
+    )

@@ -1,52 +1,48 @@
-"""A finished or unfinished run in words, for the terminal: `caviar show RUN`."""
+"""The summary of a run in the terminal, which `caviar run` and `caviar show RUN` print."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.markup import escape
-from rich.segment import Segment
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from caviar.columns import params_from_row
 from caviar.control_chars import printable
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.trial import Outcome, Stage
+from caviar.reporting.formatting import metric_text
+from caviar.rounds import Confirmation
+from caviar.space import Choice
+from caviar.trial import Outcome, Stage, Value
 
 WIDTH = 118
-"""Columns, where the output is no terminal."""
-MOST_CAUSES = 4
-"""Of failures, so many are told."""
+"""Columns of the summary if the output is not a terminal."""
+MAX_CAUSES = 4
+"""Most causes of failure that are listed."""
 
 
 def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:
-    """Print how a run went: rounds, what narrowed and why, where the time went, and the winner.
+    """Print how a run went: the winner, the rounds, what failed, how the space narrowed, and what to do next.
 
     Args:
-        run: finished or not.
-        console: where to; the terminal by default.
-        every_round: what each round changed, and why, rather than where the last one drew.
+        run: A finished, running or unfinished run.
+        console: The terminal to print to; by default standard output.
+        every_round: List the changes of every round instead of the difference between the declared space and the
+            last round.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     for part in _parts(run, every_round):
-        console.print(_Printable(part), highlight=False)
-
-
-class _Printable:
-    """What is drawn of something, without the control characters that names in a run directory may hold."""
-
-    def __init__(self, drawn: RenderableType) -> None:
-        self._drawn = drawn
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        for segment in console.render(self._drawn, options):
-            yield Segment(printable(segment.text), segment.style, segment.control)
+        # The terminal wraps lines of text itself, so that commands and paths can be copied whole.
+        console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
 
 
 def worker_time(trials: pd.DataFrame) -> dict[str, float]:
-    """Shares of the workers' time, from their first wait to their last result (law 7).
+    """Return how the workers spent their time, from their first wait to their last result (law 7).
+
+    Args:
+        trials: Rows of `Run.trials`.
 
     Returns:
         Shares that sum to one: "training", "setup", "waiting" for work.
@@ -61,160 +57,214 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
 
 
 def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
-    trials = run.trials
-    yield Text.assemble("\n", (run.study["name"], "bold"), f"  {len(trials):,} trials recorded")
-    if not run.finished:
-        yield from _so_far(run)
-    if not trials.empty:
-        yield _rounds_table(run)
-        yield from _failures(trials)
-        yield from _every_round(run) if every_round else _narrowing(run)
-        yield _time(trials)
     best = run.best
-    if best is not None:
-        yield _winner(run, best)
-    yield Text(
-        f"\nframes: {run.location / 'trials'}, {run.location / 'curves'}   "
-        f"in Python: caviar.load({str(run.location)!r}).trials"
-    )
+    yield from _winner(run, best) if best is not None else _unfinished(run)
+    if not run.trials.empty:
+        yield _rounds(run, every_round)
+        yield from _not_completed(run.trials)
+        yield from _every_round(run) if every_round else _narrowing(run)
+        yield _worker_time(run.trials)
+    yield from _next_steps(run, best)
+    if not every_round:
+        yield _heading("Every round", f"  caviar show {run.location.typed} --rounds")
 
 
-def _so_far(run: Run) -> Iterator[RenderableType]:
-    """How far an unfinished run has come, and what there is to do about it."""
-    planned = sum(r["trials"] for r in run.study["rounds"])
-    searched = f"{(run.trials['stage'] == Stage.SEARCH).sum():,} of {planned:,} search trials"
-    if driver := run.location.driver():
-        yield f"running ({driver}): {searched}"
+# The result
+
+
+def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
+    """Yield the winner's params and its scores."""
+    seeds = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
+    is_share = _metric(run).endswith("accuracy")
+    rows = [
+        ("params", _params_text(best.params)),
+        ("confirmed", f"{_metric(run)} {_score_text(best.value, best.interval, is_share)} ({seeds})"),
+    ]
+    if best.test_accuracy is not None:
+        score = _score_text(best.test_accuracy, best.test_interval)
+        rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
+    yield _heading(run.study["name"], f" is finished. The winner is trial {best.trial}:")
+    yield _table(rows)
+
+
+def _unfinished(run: Run) -> Iterator[RenderableType]:
+    """Yield how far the run is, how to continue it, and the best trial so far."""
+    driver = run.location.driver()
+    state = f"running ({driver})" if driver else "unfinished"
+    yield _heading(run.study["name"], f" is {state}: {_how_far(run)}")
+    if not driver:
+        yield _line(f"  continue with   {_resume_command(run)}")
+    search = run.trials[run.trials["stage"] == Stage.SEARCH]
+    completed = search[search["outcome"] == Outcome.COMPLETED]
+    if completed.empty:
         return
-    yield f"unfinished: {searched}; go on with"
-    yield Text(f"  caviar resume {run.location.typed}")
+    ranked = completed.sort_values("value", ascending=not run.study_file.maximize, kind="stable")
+    best = ranked.iloc[0].to_dict()
+    score = f"{_metric(run)} {metric_text(best['value'])} (trial {best['trial']})"
+    params = _params_text(params_from_row(run.space, best))
+    yield _table([("best so far", score), ("params", params)])
 
 
-def _rounds_table(run: Run) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    metric = run.study["objective"].get("metric", "value")
-    for name in (
-        "round",
-        "trials",
-        "epochs",
-        "completed",
-        "stopped",
-        "diverged",
-        "failed",
-        f"best {metric}",
-        "median",
-    ):
-        table.add_column(name, justify="left" if name == "round" else "right")
-    for number, rows in run.trials.groupby("round"):
-        stage = rows["stage"].iloc[0]
-        counts = [int((rows["outcome"] == outcome).sum()) for outcome in Outcome]
-        values = rows.loc[rows["outcome"] == Outcome.COMPLETED, "value"]
+def _resume_command(run: Run) -> str:
+    if run.study_file.script is None:  # begun in a notebook, say
+        return f"study.resume({str(run.location)!r})"
+    return f"caviar resume {run.location.typed}"
+
+
+def _how_far(run: Run) -> str:
+    """Return how many of the planned trials are recorded."""
+    stages = run.trials["stage"]
+    searched, confirmed = (int((stages == stage).sum()) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
+    text = f"{searched:,} of {sum(r['trials'] for r in run.study['rounds']):,} search trials"
+    if confirmed:
+        most = Confirmation(**run.study["confirmation"]).trials
+        text += f" and {confirmed:,} of at most {most:,} confirmation trials"
+    return f"{text} are recorded"
+
+
+# The rounds
+
+
+def _rounds(run: Run, every_step: bool) -> Table:
+    """Return one row a round and one for the confirmation, or one for each of its steps."""
+    trials = run.trials if every_step else run.trials[run.trials["stage"] != Stage.FINAL]
+    searching = trials["stage"] == Stage.SEARCH
+    labels = trials["round"] if every_step else trials["round"].where(searching, len(run.study["rounds"]) + 1)
+    outcomes = [o for o in Outcome if o is Outcome.COMPLETED or (trials["outcome"] == o).any()]
+    rows = []
+    for number, group in trials.groupby(labels):
+        counts = [int((group["outcome"] == outcome).sum()) for outcome in outcomes]
+        values = group.loc[group["outcome"] == Outcome.COMPLETED, "value"]
         best = values.max() if run.study_file.maximize else values.min()
-        numbers = ["-", "-"] if values.empty else [f"{best:.4f}", f"{values.median():.4f}"]
-        table.add_row(
-            str(number) if stage == Stage.SEARCH else _stage_name(run, stage, int(str(number))),
-            str(len(rows)),
-            str(rows["epochs"].iloc[0]),
-            *(str(count) for count in counts),
-            *numbers,
+        ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
+        label = _stage_name(run, group["stage"].iloc[0], int(number), every_step)
+        rows.append([label, *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
+    header = ["Rounds", "trials", "epochs", *map(str, outcomes), f"best {_metric(run)}", "median"]
+    return _table(rows, header, numbers=True)
+
+
+def _stage_name(run: Run, stage: str, number: int, every_step: bool) -> str:
+    if stage == Stage.SEARCH:
+        return f"{number}"
+    if stage == Stage.CONFIRMATION and every_step:
+        steps = Confirmation(**run.study["confirmation"]).heats
+        return f"confirmation, step {number - len(run.study['rounds'])} of {len(steps)}"
+    return stage
+
+
+def _not_completed(trials: pd.DataFrame) -> Iterator[RenderableType]:
+    """Yield why trials were stopped, diverged or failed: the most frequent causes."""
+    counts = trials["outcome"].value_counts()
+    rows = [
+        (f"{counts[outcome]:,} {outcome}", why)
+        for outcome, why in (
+            (Outcome.STOPPED, "by halving: their epochs went to better trials"),
+            (Outcome.DIVERGED, "the loss or metric was not finite or too large"),
         )
-    return table
-
-
-def _failures(trials: pd.DataFrame) -> Iterator[Text]:
-    """Why trials failed: the most frequent causes."""
+        if outcome in counts
+    ]
     causes = trials.loc[trials["outcome"] == Outcome.FAILED, "failure"].value_counts()
-    if causes.empty:
-        return
-    shown = [f"{count:,} x {cause}" for cause, count in causes.head(MOST_CAUSES).items()]
-    others = int(causes.iloc[MOST_CAUSES:].sum())
-    if others:
-        shown.append(f"{others:,} for other reasons (the column failure of the trials)")
-    yield Text("\nfailed: " + "\n        ".join(shown))
+    rows += [(f"{count:,} failed", str(cause)) for cause, count in causes.head(MAX_CAUSES).items()]
+    if others := int(causes.iloc[MAX_CAUSES:].sum()):
+        rows.append((f"{others:,} failed", "for other reasons: see the column `failure` of the trials"))
+    if rows:
+        yield _table(rows, ["Not completed", ""])
 
 
-def _stage_name(run: Run, stage: str, number: int) -> str:
-    return f"heat {number - len(run.study['rounds'])}" if stage == Stage.CONFIRMATION else stage
+# The search space
 
 
 def _narrowing(run: Run) -> Iterator[RenderableType]:
-    """From where to where each parameter came, and why the last round drew it there."""
+    """Yield the declared range of each parameter beside that of the last round, with the reason."""
     rounds = run.rounds
     last = rounds[(rounds["round"] == rounds["round"].max()) & (rounds["action"] != "declared")]
     if last.empty:
         return
-    declared = rounds[rounds["action"] == "declared"].set_index("parameter")["after"]
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for row in last.to_dict(orient="records"):
-        name = row["parameter"]
-        text = escape(f"{declared[name]} -> {row['after']}")
-        table.add_row(f"  {name}", text, Text(row["reason"], style="dim"))
-    number, width = last["round"].iloc[0], last["width"].iloc[0]
-    title = f"\nfrom the declared space to round {number}, which drew {_where(run, width)}"
-    yield Group(
-        Text(title), table, Text(f"  round by round: caviar show {run.location.typed} --rounds", style="dim")
-    )
+    declared = rounds[rounds["action"] == "declared"].set_index("parameter")["after"].to_dict()
+    rows = []
+    for name, after, reason in zip(last["parameter"], last["after"], last["reason"], strict=True):
+        is_choice = isinstance(run.space[name].domain, Choice)  # then `after` has all declared options
+        same = is_choice or after == declared[name]
+        rows.append((name, after if same else f"{declared[name]} -> {after}", reason))
+    yield _table(rows, ["Search space", f"declared -> round {last['round'].iloc[0]}", "reason"])
 
 
 def _every_round(run: Run) -> Iterator[RenderableType]:
-    """What each round changed of the one before, and why."""
+    """Yield the parameters that each round changed, with the reasons."""
     decided = run.rounds[run.rounds["action"] != "declared"]
     for number, rows in decided.groupby("round"):
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-        for row in rows[rows["action"] != "kept"].to_dict(orient="records"):
-            after = escape(row["after"])  # what was before is told of the round before
-            table.add_row(f"  {row['parameter']}", row["action"], after, Text(row["reason"], style="dim"))
-        width = rows["width"].iloc[0]
-        yield Group(Text(f"\nround {number}, which drew {_where(run, width)}"), table)
-        kept = ", ".join(rows.loc[rows["action"] == "kept", "parameter"])
-        if kept:
-            yield Text(f"  kept as it was: {kept}", style="dim")
+        yield _heading(f"Round {number}", f" {_how_drawn(run, rows['width'].iloc[0])}")
+        changed = rows.loc[rows["action"] != "kept", ["parameter", "action", "after", "reason"]]
+        yield _table(changed.to_numpy().tolist())
+        if kept := ", ".join(rows.loc[rows["action"] == "kept", "parameter"]):
+            yield _line(f"  unchanged: {kept}")
 
 
-def _where(run: Run, width: float) -> str:
-    """Samplers other than the random one look at the ranges alone."""
-    sampler, draws = run.study["sampler"], run.study["narrowing"]["draws"]
+def _how_drawn(run: Run, width: float) -> str:
+    """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
+    sampler = run.study["sampler"]
     if sampler != "random":
-        return f"from these ranges, by {sampler}"
-    return f"within {width / 2:.0%} of the elite" + (
-        f", the best bet of {draws} each time" if draws > 1 else ""
-    )
+        return f"draws from these ranges by {sampler}:"
+    return f"draws near the best trials, at most {width / 2:.0%} of a parameter's declared range away:"
 
 
-def _time(trials: pd.DataFrame) -> Text:
-    shares = worker_time(trials)
-    words = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
-    return Text(f"\nworker time: {words}")
+# Time, and what to do next
 
 
-def _winner(run: Run, best: Best) -> RenderableType:
-    metric = run.study["objective"].get("metric", "value")
-    lines = [f"\nwinner: trial {best.trial}"]
-    lines += [f"  {name} = {_value(value)}" for name, value in best.params.items()]
-    spread = ""
-    if best.interval is not None:
-        low, high = best.interval
-        spread = (
-            f" (95 % interval {low:.4f} .. {min(high, 1.0) if metric.endswith('accuracy') else high:.4f})"
-        )
-    trainings = "one fresh training" if best.seeds == 1 else f"the mean of {best.seeds} fresh trainings"
-    lines.append(f"confirmed {metric}: {best.value:.4f}, {trainings} in the last heat{spread}")
-    if best.test_accuracy is not None and best.test_interval is not None:
-        low, high = best.test_interval
-        lines.append(
-            f"test accuracy: {best.test_accuracy:.4f} on {best.test_rows} rows that nothing else has touched "
-            f"(95 % interval {low:.4f} .. {high:.4f})"
-        )
-        lines.append(
-            f"network: {run.location / 'best' / 'network.pt'}   "
-            f"in Python: caviar.load({str(run.location)!r}).best.predict(x)"
-        )
-    else:
-        lines.append(
-            f"params: {run.location / 'best' / 'best.json'}   in Python: caviar.load({str(run.location)!r}).best.params"
-        )
-    return Text("\n".join(lines))
+def _worker_time(trials: pd.DataFrame) -> Text:
+    training, setup, waiting = (f"{share:.1%}" for share in worker_time(trials).values())
+    return _heading("Worker time", f"  {training} training, {setup} setup, {waiting} waiting for trials")
 
 
-def _value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _next_steps(run: Run, best: Best | None) -> Iterator[Text]:
+    yield _heading("Frames", f"       {run.location / 'trials'}, {run.location / 'curves'}")
+    attributes = ".trials, .curves, .rounds"
+    if best is not None:
+        attributes += ", .best.params" if best.test_accuracy is None else ", .best.predict(x)"
+    yield _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
+
+
+# Building blocks; no string reaches Rich as it is, because it would look for markup in it.
+
+
+def _metric(run: Run) -> str:
+    return str(run.study["objective"].get("metric", "value"))
+
+
+def _score_text(value: float, interval: tuple[float, float] | None, is_share: bool = False) -> str:
+    """Return a value with its confidence interval, which does not exceed 1 for a share."""
+    if interval is None:
+        return metric_text(value)
+    low, high = interval
+    limits = f"{metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
+    return f"{metric_text(value)}, 95% interval {limits}"
+
+
+def _params_text(params: Mapping[str, Value]) -> str:
+    return ", ".join(f"{n}={f'{v:.6g}' if isinstance(v, float) else v}" for n, v in params.items())
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)
+
+
+def _heading(title: str, rest: str) -> Text:
+    return Text.assemble((printable(title), "bold"), printable(rest))
+
+
+def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = False) -> Table:
+    """Return rows that stand below their header's first word, which is flush left.
+
+    Args:
+        rows: Cells as text.
+        header: A title for each column; by default there is no header.
+        numbers: Align all columns but the first to the right.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header))
+    rows = list(rows)
+    for place in range(len(rows[0]) if rows else 0):
+        title = _line(header[place], "dim" if place else "bold") if header else ""
+        table.add_column(title, justify="right" if numbers and place else "left", overflow="fold")
+    for first, *rest in rows:
+        table.add_row(_line(f"  {first}"), *map(_line, rest))
+    return table

@@ -113,7 +113,7 @@ def test_a_study_is_submitted_from_a_host_that_is_no_part_of_the_cluster(folder:
         said, _ = laptop.communicate(timeout=300)
         assert laptop.returncode == 0, said
     run = load(folder / "runs" / "bowl")
-    assert "winner: trial" in said
+    assert "The winner is trial" in said
     assert set(run.trials["node"]) == {"h1", "h2"}
     assert_same_frames(run_inline(bowl_study(rounds=ROUNDS), folder), run)
 

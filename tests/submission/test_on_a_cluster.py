@@ -132,7 +132,7 @@ def test_a_job_is_followed_to_its_end_and_leaves_the_frames_of_a_run_here(desk: 
     code, output, said = ended(following)
     assert code == 0, output + said
     assert "not sent, for it looks secret: .env" in said
-    assert "winner: trial" in output
+    assert "The winner is trial" in output
     assert all(line.startswith("caviar: ") for line in said.splitlines()), said
     desk.assert_as_if_run_here()
     assert load(desk.runs / "bowl").trials["worker"].nunique() == 2, "the driver takes no core"
@@ -199,7 +199,7 @@ def test_after_ctrl_c_the_job_goes_on_and_after_a_kill_it_is_gone_on_with(desk: 
     os.kill(int((desk.runs / "bowl" / ".lock").read_text()), signal.SIGKILL)
     code, output, said = ended(second)
     assert (code, "was killed" in said) == (137, True), said
-    assert "trials to train" in output, "it tells from the beginning"
+    assert "trials, then the winner" in output, "it tells from the beginning"
 
     desk.in_hurry()
     code, output, said = ended(desk.submit("--resume"))

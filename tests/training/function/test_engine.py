@@ -426,9 +426,9 @@ def test_a_study_of_a_function_leaves_frames_a_winner_and_words_that_make_sense(
 
     show(run)
     said = capsys.readouterr().out
-    assert "confirmed loss" in said
+    assert "confirmed  loss" in said
     assert "best.params" in said
-    assert "test accuracy" not in said
+    assert "accuracy" not in said
     assert "network" not in said
 
 

@@ -1,5 +1,6 @@
-"""From a study to a finished run: data, run directory, workers, loop."""
+"""Run and resume studies: data, run directory, workers, loop, signals."""
 
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from caviar.storage.uri import locate
 from caviar.study import Study, check_name
 
 BackendFactory = Callable[[Dataset | None], Backend]
-"""Makes the workers, given the data that they may see."""
+"""Returns the workers, given train and dev split; the test split stays with the driver."""
 
 
 def run_study(
@@ -42,28 +43,31 @@ def run_study(
     script: Path | None = None,
     backend: BackendFactory | None = None,
 ) -> Run:
-    """Run a study; see `Study.run`.
+    """Run a study to its end in a new run directory.
 
     Args:
-        study: what to run.
-        workers: CPU workers.
-        gpus: GPU workers.
-        address: of the cluster.
+        study: the study.
+        workers: number of CPU workers.
+        gpus: number of GPU workers.
+        address: address of the Ray cluster.
         runs: the folder of run directories, or its URI.
-        name: of the run directory; by default the study's, numbered where taken.
-        progress: show live progress.
-        script: the experiment that declares the study, so that `caviar resume` finds it again.
-        backend: other workers than Ray's.
+        name: name of the run directory; the study's by default, numbered if it is taken.
+        progress: show live progress and the result.
+        script: the script that declares the study, which `caviar resume` loads again.
+        backend: makes other workers than Ray's.
+
+    Raises:
+        CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
     _require_script_is_loaded()
     check_name(study.name if name is None else name)
-    _check_counts(workers, gpus)
+    _require_workers(workers, gpus)
     require_sampler(study.sampler)
     folder = locate(runs)
     folder.require_writable()
     dataset = study.objective.load()
 
-    def create() -> Ledger:  # once the workers are there: what is refused before leaves no run directory
+    def create() -> Ledger:  # only once the workers are there, so that a refused study leaves no directory
         study_file = StudyFile.describe(study, dataset, script)
         return Ledger.create(folder, name or study.name, study_file, numbered=name is None)
 
@@ -84,20 +88,24 @@ def resume_study(
     repair: bool = False,
     backend: BackendFactory | None = None,
 ) -> Run:
-    """Go on with a run; see `Study.resume`.
+    """Continue an interrupted run to its end.
 
     Args:
-        study: as it was.
+        study: the study that the run was started with.
         path: the run directory, or its URI.
-        workers: CPU workers.
-        gpus: GPU workers.
-        address: of the cluster.
-        progress: show live progress.
+        workers: number of CPU workers.
+        gpus: number of GPU workers.
+        address: address of the Ray cluster.
+        progress: show live progress and the result.
         repair: set damaged segments aside and train their trials again.
-        backend: other workers than Ray's.
+        backend: makes other workers than Ray's.
+
+    Raises:
+        RunError: the run belongs to another study or version, or another driver is using it.
+        CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
-    _check_counts(workers, gpus)
-    run = _resumed(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
+    _require_workers(workers, gpus)
+    run = _continue(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
     if progress:
         show(run)
     return run
@@ -110,23 +118,24 @@ def calling_script() -> Path | None:
 
 
 def _require_script_is_loaded() -> None:
+    """Refuse to run a study while `caviar run` is loading the script that declares it."""
     if getattr(sys.modules.get(SCRIPT_MODULE), "__loading__", False):
         raise StudyError(
-            "study.run() is called while `caviar run` reads the script, which would run it twice: "
-            'put it under if __name__ == "__main__":'
+            "the script calls study.run() while `caviar run` loads it, so the study would run twice: "
+            'put the call under if __name__ == "__main__":'
         )
 
 
-def _resumed(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:
+def _continue(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:
     begun = StudyFile.read(location)
     _require_same_study(location, begun.study, study.to_json())
     _require_same_version(location, begun.versions)
     say = _note if progress else silent
     with closing(Ledger.reopen(location, begun, repair, say)) as ledger:
         run = Run(location)
-        if run.finished and not ledger.was_repaired:  # else trials before the last may be missing
+        if run.finished and not ledger.was_repaired:  # after a repair, trials before the last may be missing
             return run
-        dataset = _same_data(study, location, begun)
+        dataset = _load_same_data(study, location, begun)
         return _train(study, dataset, lambda: ledger, factory, progress)
 
 
@@ -137,23 +146,23 @@ def _train(
     factory: BackendFactory,
     progress: bool,
 ) -> Run:
-    """Start the workers and run the loop; Ctrl-C and SIGTERM stop it between chunks."""
+    """Start the workers and run the loop. Ctrl-C and SIGTERM stop it between chunks."""
     with ExitStack() as stack:
         interruption = stack.enter_context(_Interruption())
         watcher: Display | Silence = Display(study) if progress else Silence()
         stack.enter_context(watcher)
         workers = factory(dataset.without_test() if dataset is not None else None)
-        interruption.listen()  # again, for Ray has put its own handlers in place of ours
+        interruption.listen()  # again, because starting Ray replaces the signal handlers
         stack.callback(workers.close)
         ledger = open_ledger()
         stack.callback(ledger.close)
         watcher.recalled(ledger.trials())
-        stack.callback(interruption.ignore)  # from here on all is being closed, which nothing is to cut short
-        finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.asked).run()
+        stack.callback(interruption.ignore)  # closing must not be cut short
+        finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested).run()
     if not finished:
         _end_script_quietly()
         raise InterruptedStudy(
-            f"stopped; what was trained is recorded: go on with `caviar resume {ledger.location.typed}`"
+            f"stopped; all finished trials are recorded: continue with `caviar resume {ledger.location.typed}`"
         )
     return Run(ledger.location)
 
@@ -168,10 +177,10 @@ def _ray(study: Study, address: str, workers: int | None, gpus: int | None) -> B
 
 
 class _Interruption:
-    """Hears Ctrl-C and SIGTERM while inside: the first asks to stop, a second one stops at once."""
+    """A handler of Ctrl-C and SIGTERM: the first one requests a stop, a second one stops at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._ignored = False
         self._before: dict[int, Any] = {}
 
@@ -184,40 +193,40 @@ class _Interruption:
             signal.signal(number, handler)
 
     def listen(self) -> dict[int, Any]:
-        """Hear them from now on; what heard them before."""
+        """Install the handler; return the handlers that it replaces."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ignore(self) -> None:
-        """It will end without being asked."""
+        """Ignore further signals: the study is closing."""
         self._ignored = True
 
-    def _hear(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         del number, frame
         if self._ignored:
             return
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         os.write(
-            2, b"\nstopping after what is under way (once more: at once) ...\n"
-        )  # safe amid other output
+            2, b"\nstopping when the running trials are done (again: at once) ...\n"
+        )  # safe in a handler
 
 
 def _end_script_quietly() -> None:
-    """Let a script that does not catch `InterruptedStudy` end with its sentence and 130, as `caviar run` does.
+    """Let a script that does not catch `InterruptedStudy` end with a message and exit code 130, as `caviar run` does.
 
-    Errors keep their traceback, which leads to the line of the script; the user's Ctrl-C needs none. Prompts and
-    notebooks, which live on after it, are left alone.
+    Other errors keep their traceback, which names the line of the script. Interactive prompts and notebooks continue
+    after the exception, so they are left alone.
     """
     if not hasattr(sys.modules["__main__"], "__file__") or sys.flags.interactive:
         return
-    show_others = sys.excepthook
+    show_other = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not isinstance(error, InterruptedStudy):
-            show_others(kind, error, trace)
+            show_other(kind, error, trace)
             return
         sys.stderr.write(f"caviar: {error}\n")
         sys.exit(130)
@@ -226,36 +235,34 @@ def _end_script_quietly() -> None:
 
 
 def _require_same_study(location: Location, recorded: dict[str, Any], asked: dict[str, Any]) -> None:
-    # JSON has no tuples: compare what both would be after a round trip.
-    import json
-
-    asked = json.loads(json.dumps(asked))
+    asked = json.loads(json.dumps(asked))  # JSON has no tuples
     differing = [key for key in asked if asked[key] != recorded.get(key)]
     if differing:
         raise RunError(
-            f"{location} holds another study: it differs in {', '.join(differing)}; run this one under another name, "
-            "by `caviar run EXPERIMENT.py --name NAME` or study.run(name=...)"
+            f"{location} belongs to another study, which differs in {', '.join(differing)}: run this one under "
+            "another name, with `caviar run EXPERIMENT.py --name NAME` or study.run(name=...)"
         )
 
 
-def _same_data(study: Study, location: Location, begun: StudyFile) -> Dataset | None:
-    """The study's data, if they are still those that the run was begun with."""
+def _load_same_data(study: Study, location: Location, begun: StudyFile) -> Dataset | None:
+    """Load the study's data; refuse data that differ from those the run started with."""
     dataset = study.objective.load()
     if dataset is not None and dataset.fingerprint != (begun.data or {}).get("fingerprint"):
         raise RunError(
-            f"{location} was trained on other data than {dataset.name} holds now: its rows or splits differ"
+            f"{location} was trained on other data than {dataset.name} holds now: rows or splits differ; "
+            "restore the data, or run the study again under another name"
         )
     return dataset
 
 
 def _require_same_version(location: Location, recorded: dict[str, str]) -> None:
-    """Numbers are promised to be the same within one version of what computes them."""
+    """Refuse other versions of the packages that compute the numbers: results are reproducible within one version."""
     packages = ("caviar", "numpy", "torch", "optuna")
     changed = [p for p in packages if recorded.get(p) != metadata.version(p)]
     if changed:
         was = ", ".join(f"{p} {recorded.get(p)} (now {metadata.version(p)})" for p in changed)
         raise RunError(
-            f"{location} was begun with {was}: its numbers would not fit together; install those to go on"
+            f"{location} was started with {was}; results of different versions differ: install those to continue"
         )
 
 
@@ -263,7 +270,8 @@ def _note(text: str) -> None:
     sys.stderr.write(f"caviar: {text}\n")
 
 
-def _check_counts(workers: int | None, gpus: int | None) -> None:
+def _require_workers(workers: int | None, gpus: int | None) -> None:
+    """Refuse counts that are not whole numbers from 0, and zero workers in all."""
     for name, count in (("workers", workers), ("gpus", gpus)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
             raise RunError(f"--{name} {count!r}: must be a whole number from 0")

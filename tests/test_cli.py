@@ -428,7 +428,7 @@ def test_one_line_begins_a_study_and_goes_on_with_it(
     assert main(line) == 0  # it is finished: there is nothing to do
 
     path.write_text(path.read_text().replace("cv.Round(6, 2)", "cv.Round(7, 2)"))
-    assert "holds another study: it differs in rounds" in refusal(capsys, *line)
+    assert "belongs to another study, which differs in rounds" in refusal(capsys, *line)
 
 
 def _forget_the_end(runs: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_script_that_is_interrupted_ends_with_a_sentence_and_130(tmp_path: Pat
     ended = run(tmp_path, '    run_inline(study, Path("runs"))\n')
     assert ended.returncode == 130
     assert ended.stderr.splitlines()[-1].startswith(
-        "caviar: stopped; what was trained is recorded: go on with"
+        "caviar: stopped; all finished trials are recorded: continue with"
     )
     assert "Traceback" not in ended.stderr
 

@@ -126,7 +126,7 @@ def test_functions_that_take_their_randomness_from_the_trial_leave_the_same_fram
 def test_another_function_cannot_go_on_with_a_run(tmp_path: Path) -> None:
     run = run_inline(function_study(), tmp_path)
     other = function_study(lambda params: {"loss": params["x"], "draws": 0.0})
-    with pytest.raises(RunError, match="holds another study: it differs in objective"):
+    with pytest.raises(RunError, match="belongs to another study, which differs in objective"):
         resume_inline(other, run.path)
 
 

@@ -174,8 +174,8 @@ def test_a_stopped_job_is_gone_on_with(desk: Desk) -> None:
     assert (code, f"{job} was stopped after" in said) == (0, True), said
     code, output, said = ended(following)
     assert (code, "--resume" in said) == (130, True), said
-    assert "stopping after what is under way" in output
-    assert "caviar: stopped; what was trained is recorded" in output, "it was let finish, not killed"
+    assert "stopping when the running trials are done" in output
+    assert "caviar: stopped; all finished trials are recorded" in output, "it was let finish, not killed"
     assert not load(desk.runs / "bowl").finished
 
     desk.in_hurry()

@@ -30,7 +30,7 @@ from caviar.trial import Cause, Outcome, Result, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tasks(*numbers: int) -> list[Task]:

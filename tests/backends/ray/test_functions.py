@@ -28,7 +28,7 @@ from tests import functions
 from tests.functions import function_study
 from tests.runs import assert_same_frames, run_inline
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HELPER = "def squared(x):\n    return x * x\n"
 SCRIPT = """
 import caviar as cv

@@ -20,7 +20,7 @@ from caviar.trial import Outcome
 from tests import functions
 from tests.functions import function_study
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the guard needs Linux")
 CHILDREN = """
 import os, subprocess, sys, time

@@ -13,7 +13,7 @@ import pytest
 from caviar.backends.ray.private_api import offer_of, silenced
 from caviar.backends.ray.session import Session, environment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The frozen nouns that every room of caviar speaks: trial, measurement, outcome, result."""
+"""The values that all packages share: trial, measurement, outcome, result."""
 
 import hashlib
 import math
@@ -8,48 +8,48 @@ from enum import StrEnum
 from typing import Any
 
 Value = bool | int | float | str | None
-"""What a hyperparameter may be."""
+"""Type of a hyperparameter's value."""
 
 
 class Stage(StrEnum):
-    """What a trial is for."""
+    """The purpose of a trial."""
 
     SEARCH = "search"
-    """Drawn from the space of its round."""
+    """A configuration drawn from the space of its round."""
     CONFIRMATION = "confirmation"
-    """One of the best again, with a fresh seed."""
+    """One of the best configurations, trained again with a fresh seed."""
     FINAL = "final"
-    """The winner: the network that is handed over, scored on the test split."""
+    """The winner, trained once more: its network is handed over and scored on the test split."""
 
 
 class Outcome(StrEnum):
-    """How a trial ended."""
+    """The way a trial ended."""
 
     COMPLETED = "completed"
-    """Trained for all its epochs."""
+    """It trained for all its epochs."""
     STOPPED = "stopped"
-    """Ended by a rule: its budget went to better trials."""
+    """Halving ended it: its budget went to better trials."""
     DIVERGED = "diverged"
     """Its loss was not finite, or exploded."""
     FAILED = "failed"
-    """An exception or a lost machine; the row says which."""
+    """An exception or a lost machine ended it; its row says which."""
 
 
 class Cause(StrEnum):
-    """What ended an attempt at a trial before its time."""
+    """The cause of a failed attempt at a trial."""
 
     ERROR = "error"
-    """The trial's own exception, or a return that is no measurement."""
+    """The trial raised an exception, or returned something that is no measurement."""
     TIME = "time"
-    """It took longer than its limit."""
+    """The trial took longer than its time limit."""
     MEMORY = "memory"
-    """Its worker was stopped for want of memory."""
+    """Its worker was killed because it used too much memory."""
     CRASH = "crash"
     """Its worker's process died."""
     NODE = "node"
-    """Its machine was lost without notice, or others took the machine's memory."""
+    """Its machine was lost without notice, or other processes used up the machine's memory."""
     PREEMPTED = "preempted"
-    """Its machine was taken away with notice: no trial is to blame."""
+    """Its machine was taken away with notice, for which no trial is to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +57,18 @@ class Trial:
     """One point of the space, trained once."""
 
     number: int
-    """Its place in the study, from 0: the same in every run of the study."""
+    """Place in the study, from 0; the same in every run of the study."""
     round: int
-    """The round that it belongs to, from 1."""
+    """Number of its round, from 1."""
     params: Mapping[str, Value]
-    """Its hyperparameters in the user's units; those that do not apply are absent."""
+    """Hyperparameters in the user's units; conditional ones that do not apply are absent."""
     epochs: int
-    """How long it trains."""
+    """Number of epochs that it trains."""
     seed: int
-    """All randomness of its training follows from this number (0 <= seed < 2**63)."""
+    """Seed of all randomness in its training (0 <= seed < 2**63)."""
     stage: Stage = Stage.SEARCH
     confirms: int | None = None
-    """The number of the search trial that this one trains again."""
+    """Number of the search trial that this one trains again; None for a search trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,66 +76,70 @@ class Measurement:
     """The metrics of one trial after one epoch."""
 
     epoch: int
-    """Epochs trained so far, from 1."""
+    """Number of epochs trained so far, from 1."""
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Where the seconds of a trial went.
+    """The seconds of a trial, by what they were spent on.
 
-    The worker's own time is `dispatch + setup + train`: one second of it is in exactly one column of
-    one trial. `queue` and `record` pass while the worker does other work.
+    A worker's time is the sum of `dispatch_s`, `setup_s` and `train_s` over its trials: each second is in exactly one
+    of these columns of one trial. `queue_s` and `record_s` pass while the worker does other work.
     """
 
     queue_s: float = 0.0
-    """From being drawn to being sent to the worker that trained it; time at a worker that died, and what a trial
-    in parts waits between them, is in it."""
+    """Seconds from being drawn to being sent to the worker that trained it. Time at a worker that died, and time
+    between the parts of a trial, count too."""
     dispatch_s: float = 0.0
-    """The worker stood idle, waiting for this trial's message, or for the state that it goes on from."""
+    """Seconds that the worker was idle and waited for this trial's message, or for its checkpoint."""
     setup_s: float = 0.0
-    """Building the model and its random streams, packing the results."""
+    """Seconds for building the model and its random streams, and for packing the results."""
     train_s: float = 0.0
-    """Training and evaluating."""
+    """Seconds for training and evaluating."""
     record_s: float = 0.0
-    """The driver's work to record it, up to its commit: its share of the batch it was written with."""
+    """Seconds of the driver's work to record it: its share of the batch that it was written with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A finished trial: everything that its row and its curve say."""
+    """A finished trial, or a finished part of one: all that its row and its curve contain."""
 
     trial: Trial
     outcome: Outcome
     value: float | None = None
-    """The one number that ranks it, after its last epoch; None where it diverged or failed."""
+    """Number that ranks it, after its last epoch; None if it diverged or failed."""
     measurements: tuple[Measurement, ...] = ()
     failure: str | None = None
-    """What happened in one line, where it diverged or failed."""
+    """Description in one line of why it diverged or failed; else None."""
     cause: Cause | None = None
-    """What kind of thing that was, where it failed."""
+    """Cause of the failure, if it failed."""
     test: Mapping[str, float] = field(default_factory=dict)
-    """Metrics on the test split: only the final trial has them."""
+    """Metrics on the test split; only the final trial has them."""
     engine: str = ""
+    """Name of the engine that trained it."""
     device: str = ""
-    """"cpu" or "cuda"."""
+    """Device that it was trained on: "cpu" or "cuda"."""
     worker: str = ""
+    """Name of the worker."""
     node: str = ""
+    """Host name of the worker's machine."""
     attempt: int = 1
+    """Number of the attempt, from 1."""
     times: Times = Times()
     checkpoint: Any = field(default=None, compare=False, repr=False)
     """Paused trial: what its next part continues from, or the backend's reference to it. Final trial: the trained
     network. It is never recorded."""
 
     def after(self, earlier: "Result | None") -> "Result":
-        """This, with what an earlier part of the same trial measured and took.
+        """Return this result with the measurements and times of the trial's earlier parts.
 
-        Where this part trained its trial from the beginning, its own measurements hold: they are the same.
+        If this part trained the trial from the first epoch again, its own measurements replace the earlier ones.
         """
         if earlier is None:
             return self
-        begins = self.measurements[0].epoch if self.measurements else math.inf
-        before = tuple(m for m in earlier.measurements if m.epoch < begins)
+        first_epoch = self.measurements[0].epoch if self.measurements else math.inf
+        before = tuple(m for m in earlier.measurements if m.epoch < first_epoch)
         times = Times(
             **{f.name: getattr(self.times, f.name) + getattr(earlier.times, f.name) for f in fields(Times)}
         )
@@ -143,7 +147,9 @@ class Result:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**63) that depends on its parts alone, the same on every machine and version.
+    """Return a seed in [0, 2**63) that depends on the parts alone: the same on every machine and in every version.
+
+    It is the first 63 bits of the SHA-256 of the parts, joined by slashes.
 
     Example:
         >>> derive_seed(0, "trial", 1, 7) == derive_seed(0, "trial", 1, 7)

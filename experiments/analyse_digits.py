@@ -1,8 +1,6 @@
-"""What a finished search can tell: a run is pandas frames, and questions are a few lines each.
+"""An analysis of the digits search with pandas: importance, the gain from narrowing, and learning curves.
 
-    python experiments/analyse_digits.py [runs/digits] [--figures figures]
-
-Asks of the digits search: which hyperparameters mattered? what did narrowing buy? how did the best learn?
+python experiments/analyse_digits.py [runs/digits] [--figures figures]
 """
 
 import argparse
@@ -18,7 +16,7 @@ BINS = 6
 
 
 def main() -> None:
-    """Print the answers and draw the figures."""
+    """Print three tables and draw the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,26 +31,26 @@ def main() -> None:
 
     print(f"{len(trials)} search trials of {options.run}\n")
     mattered = importance(trials[trials["round"] == 1])
-    print("Which hyperparameters mattered? Share of the variance of dev accuracy in round 1, where all were")
     print(
-        "drawn from the whole space, that one hyperparameter alone explains; noise is what shuffling leaves:\n"
+        "Which hyperparameters mattered? Fraction of the variance of dev accuracy in round 1, which drew from the"
     )
+    print("whole space, that each hyperparameter alone explains; noise: the same for shuffled accuracies.\n")
     print(mattered.round(3).to_string(), "\n")
 
     bought = gain(trials)
     print(
-        "What did narrowing buy? Each round beside as many draws from the whole space (resampled from round 1):\n"
+        "What did narrowing gain? Each round beside as many draws from the whole space, resampled from round 1:\n"
     )
     print(bought.round(4).to_string(), "\n")
 
     curves = run.curves.merge(run.trials[["trial", "stage", "value"]], on="trial")
-    print("How did the best learn? Dev accuracy after some epochs, for the best ten and for all:\n")
+    print("How did the best learn? Median dev accuracy after some epochs, of the best ten and of all:\n")
     print(learning(curves, best=trials.nlargest(10, "value")["trial"]).round(4).to_string(), "\n")
     draw(run, trials, mattered, curves, options.figures)
 
 
 def importance(trials: pd.DataFrame) -> pd.DataFrame:
-    """Share of the variance of the value between the bins of each parameter, and the same for shuffled values."""
+    """Return the fraction of the variance of the value that each parameter's bins explain, and for shuffled values."""
     rng = np.random.default_rng(0)
     shares = {}
     for name in (column for column in trials.columns if column.startswith("params_")):
@@ -69,20 +67,20 @@ def importance(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def binned(column: pd.Series) -> np.ndarray:
-    """Bins of equal counts for numbers, the values themselves where they are few."""
+    """Return bins of equal counts for numbers, or the values themselves if they are few."""
     if column.nunique() <= BINS:
         return column.astype(str).to_numpy()
     return pd.qcut(column.astype(float), BINS, labels=False, duplicates="drop").to_numpy()
 
 
 def explained(values: np.ndarray, bins: np.ndarray) -> float:
-    """Between-bin share of the variance (eta squared)."""
+    """Return the between-bin fraction of the variance (eta squared)."""
     means = pd.Series(values).groupby(bins).transform("mean").to_numpy()
     return float(np.var(means) / np.var(values))
 
 
 def gain(trials: pd.DataFrame) -> pd.DataFrame:
-    """Each round's values beside equally many draws from the first round."""
+    """Compare each round's values with equally many draws from the first round."""
     rng = np.random.default_rng(0)
     first = trials.loc[trials["round"] == 1, "value"].to_numpy()
     rows = {}
@@ -95,13 +93,13 @@ def gain(trials: pd.DataFrame) -> pd.DataFrame:
             "top tenth from": np.quantile(values, 0.9),
             "whole space: median": np.median(first),
             "whole space: top tenth from": np.quantile(resampled, 0.9),
-            "share above whole space's top tenth": float((values > np.quantile(first, 0.9)).mean()),
+            "fraction above whole space's top tenth": float((values > np.quantile(first, 0.9)).mean()),
         }
     return pd.DataFrame(rows).T.rename_axis("round")
 
 
 def learning(curves: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
-    """Median dev accuracy after 1, 2, 5, 10 and all epochs."""
+    """Return the median dev accuracy after 1, 2, 5, 10 and all epochs."""
     search = curves[curves["stage"] == "search"]
     epochs = [1, 2, 5, 10, int(search["epoch"].max())]
     groups = {"best ten": search[search["trial"].isin(best)], "all": search}
@@ -115,7 +113,7 @@ def learning(curves: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
 def draw(
     run: cv.Run, trials: pd.DataFrame, mattered: pd.DataFrame, curves: pd.DataFrame, folder: Path
 ) -> None:
-    """Two figures: the search round by round, and the three answers."""
+    """Draw two figures: the search round by round, and the three answers."""
     try:
         import matplotlib
     except ImportError:
@@ -158,12 +156,12 @@ def draw(
     shown = mattered.iloc[::-1]
     left.barh(shown.index, shown["explained"], color="#3b6ea5")
     left.plot(shown["noise"], shown.index, "|", color="black", ms=9, label="noise")
-    left.set(title="which mattered (round 1)", xlabel="share of variance explained")
+    left.set(title="importance (round 1)", xlabel="fraction of variance explained")
     left.legend(frameon=False)
     middle.boxplot(
         [trials.loc[trials["round"] == n, "value"] for n in rounds], tick_labels=[str(n) for n in rounds]
     )
-    middle.set(title="what narrowing bought", xlabel="round", ylabel="dev accuracy", ylim=(0.8, 1.0))
+    middle.set(title="gain from narrowing", xlabel="round", ylabel="dev accuracy", ylim=(0.8, 1.0))
     best = set(trials.nlargest(10, "value")["trial"])
     for number, curve in curves[curves["stage"] == "search"].groupby("trial"):
         style = (
@@ -171,7 +169,11 @@ def draw(
         )
         right.plot(curve["epoch"].astype(int), curve["dev_loss"].astype(float), **style)
     right.set(
-        title="how the best ten learnt (red)", xlabel="epoch", ylabel="dev loss", yscale="log", ylim=(0.01, 5)
+        title="learning curves (red: the best ten)",
+        xlabel="epoch",
+        ylabel="dev loss",
+        yscale="log",
+        ylim=(0.01, 5),
     )
     figure.savefig(folder / "digits_analysis.png", dpi=130)
     print(f"figures: {folder}/digits_rounds.png, {folder}/digits_analysis.png")

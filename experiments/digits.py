@@ -1,4 +1,4 @@
-"""Handwritten digits (scikit-learn's, 1,797 images of 8 x 8): the whole of caviar in one search.
+"""A search over networks for handwritten digits (scikit-learn's: 1,797 images of 8 x 8 pixels).
 
 caviar run experiments/digits.py        or        python experiments/digits.py
 """

@@ -1,4 +1,4 @@
-"""Any Python function can be a trial: support vector machines on scikit-learn's digits, by cross-validation.
+"""A search over a Python function: support vector machines on scikit-learn's digits, by cross-validation.
 
 caviar run experiments/function.py        or        python experiments/function.py
 """
@@ -14,12 +14,12 @@ from sklearn.svm import SVC
 import caviar as cv
 
 ROWS = 600
-"""Of the 1,797 images: a trial takes a tenth of a second."""
+"""Number of images used, of 1,797, so that a trial takes a tenth of a second."""
 x, y = load_digits(return_X_y=True)
 
 
 def cross_validated(params: dict[str, Any], trial: cv.TrialContext) -> dict[str, float]:
-    """Accuracy on rows left out and on rows learnt from, the mean over three folds, which the trial's seed draws."""
+    """Return mean accuracy on held-out and on training rows over three folds, drawn with the trial's seed."""
     model = make_pipeline(StandardScaler(), SVC(**params))
     folds = StratifiedKFold(3, shuffle=True, random_state=trial.seed)
     scores = cross_validate(model, x[:ROWS], y[:ROWS], cv=folds, return_train_score=True)

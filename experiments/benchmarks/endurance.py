@@ -1,10 +1,10 @@
-"""Does a long study stay as quick and as small as it began? Very many trivial trials in one study, on Ray.
+"""Cost of a long study: memory, time and files over 100,000 trivial trials on Ray.
 
     python experiments/benchmarks/endurance.py OUT [--trials 100000] [--workers 2]
 
-writes OUT/endurance.csv, OUT/endurance.md and, where matplotlib is there, OUT/endurance.png: over finished trials, the
-driver's memory, its own time, and the files of the run directory; then how long its frames take to be loaded and shown,
-and the run to be interrupted in the middle and resumed.
+The study is interrupted in the middle and resumed. The script writes OUT/endurance.csv, OUT/endurance.md and, if
+matplotlib is installed, OUT/endurance.png: the driver's memory and processor time and the number of files, over
+finished trials; then the seconds for loading, showing and resuming the run.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from caviar.reporting.summary import show
 from caviar.trial import Result
 
 EVERY = 500
-"""Trials between two looks."""
+"""Number of trials between two samples."""
 
 
 def bowl(params: dict[str, Any]) -> float:
-    """As little work as can be."""
+    """Return a value with hardly any work."""
     return float((params["x"] - 0.3) ** 2)
 
 
 class Watcher(Silence):
-    """Looks at the driver now and then; interrupts the study where it is asked to."""
+    """Samples the driver's memory and time, and interrupts the study at one point."""
 
     def __init__(self, runs: Path, interrupt_at: int) -> None:
         self.rows: list[dict[str, float]] = []
@@ -45,7 +45,7 @@ class Watcher(Silence):
         self._began = time.perf_counter()
 
     def recorded(self, results: list[Result]) -> None:
-        """Note where the study stands."""
+        """Add a row if enough trials have finished since the last one."""
         before, self._done = self._done, self._done + len(results)
         if self._done // EVERY > before // EVERY:
             self.rows.append(
@@ -62,20 +62,20 @@ class Watcher(Silence):
 
 
 def resident_mib() -> float:
-    """Memory of this process."""
+    """Return the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def timed(action: Any) -> float:
-    """Seconds that something takes."""
+    """Return the seconds that an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[str, float]]:
-    """One study, interrupted in the middle; what was seen on the way, and what its run takes afterwards."""
+    """Run one study, interrupted in the middle; return the samples, and seconds of what follows."""
     study = cv.Study(
         name="endurance",
         objective=cv.Function(bowl),
@@ -107,18 +107,18 @@ def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[st
     frame = pd.concat(
         [pd.DataFrame(w.rows).assign(part=n) for n, w in enumerate(halves, 1)], ignore_index=True
     )
-    return frame[frame["trials"] <= trials], afterwards  # a round like any other follows
+    return frame[frame["trials"] <= trials], afterwards  # without the short second round
 
 
 def cost_ms(part: pd.DataFrame, column: str, low: float, high: float) -> float:
-    """Milliseconds a trial, between two shares of a part of the study."""
+    """Return the milliseconds per trial between two fractions of a part of the study."""
     rows = part.iloc[int(low * len(part)) : max(int(high * len(part)), int(low * len(part)) + 2)]
     spent, done = (rows[c].iloc[-1] - rows[c].iloc[0] for c in (column, "trials"))
     return float(1_000 * spent / done)
 
 
 def summarise(frame: pd.DataFrame, afterwards: dict[str, float]) -> str:
-    """The table of the README."""
+    """Return the results as a Markdown table."""
     lines = ["| | first part | resumed |", "| --- | --- | --- |"]
     parts = [part for _, part in frame.groupby("part")]
 
@@ -126,11 +126,11 @@ def summarise(frame: pd.DataFrame, afterwards: dict[str, float]) -> str:
         lines.append(f"| {name} | " + " | ".join(of(part) for part in parts) + " |")
 
     for column, name in (("seconds", "time"), ("driver_cpu_s", "driver's CPU time")):
-        line(f"{name} a trial, second tenth, ms", lambda p, c=column: f"{cost_ms(p, c, 0.1, 0.2):.2f}")
-        line(f"{name} a trial, last tenth, ms", lambda p, c=column: f"{cost_ms(p, c, 0.9, 1.0):.2f}")
+        line(f"{name} per trial, second tenth, ms", lambda p, c=column: f"{cost_ms(p, c, 0.1, 0.2):.2f}")
+        line(f"{name} per trial, last tenth, ms", lambda p, c=column: f"{cost_ms(p, c, 0.9, 1.0):.2f}")
     line("memory at a tenth, MiB", lambda p: f"{p['rss_mib'].iloc[len(p) // 10]:.0f}")
     line("memory at the end, MiB", lambda p: f"{p['rss_mib'].iloc[-1]:.0f}")
-    line("bytes a trial between", lambda p: f"{_growth(p):.0f}")
+    line("bytes per trial in between", lambda p: f"{_growth(p):.0f}")
     line("most files", lambda p: f"{p['files'].max()}")
     lines += ["", "| afterwards | seconds |", "| --- | --- |"]
     lines += [f"| {name} | {seconds:.1f} |" for name, seconds in afterwards.items()]
@@ -143,7 +143,7 @@ def _growth(part: pd.DataFrame) -> float:
 
 
 def draw(frame: pd.DataFrame, file: Path) -> None:
-    """Memory and cost over finished trials."""
+    """Draw memory, processor time and files over finished trials."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -163,7 +163,7 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Run the study, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--trials", type=int, default=100_000)

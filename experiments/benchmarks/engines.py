@@ -1,19 +1,19 @@
-"""How fast the engines train on one core: microseconds a step, and a whole search of the digits.
+"""Speed of the engines on one core: microseconds per training step, and a search of the digits.
 
     python experiments/benchmarks/engines.py OUT [--compile] [--search 40] [--quick]
 
-writes OUT/engines.csv, OUT/engines.md and OUT/search.csv. Every round measures each contender once, in
-turn, so that a busy neighbour slows all alike; the tables hold medians over rounds. A step is a mini-batch's
-forward and backward pass and update, with its share of an epoch's overhead (order of rows, calls), without
-evaluation. The search counts everything: setup, training and the evaluation of every epoch.
+The script writes OUT/engines.csv, OUT/engines.md and OUT/search.csv. Each round measures every contender once, in turn,
+so that other load on the machine slows all alike; the tables hold medians over rounds. A step is the forward pass,
+backward pass and update of a mini-batch, with its share of an epoch's overhead (order of rows, calls), without
+evaluation. The search includes everything: setup, training, and the evaluation of every epoch.
 
 - eager: the reference engine (plain torch).
 - compiled: torch.compile of the network, its loss and the optimizer's step (--compile: slow to start).
 - native: the native engine.
-- blas: only the matrix products of the step, OpenBLAS into arrays that exist already.
+- blas: only the matrix products of the step, by OpenBLAS into existing arrays.
 - products: the same products by the native engine's own kernel.
 
-speedup is eager / native; ceiling is eager / products: no engine with these products can do better.
+speedup is eager / native; ceiling is eager / products: no engine with these products can be faster.
 """
 
 import argparse
@@ -50,10 +50,10 @@ LARGE_FEATURES = 784
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all sizes, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too, for 2 layers and adam")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile, for 2 layers and adam")
     parser.add_argument("--search", type=int, default=40, help="trials of the digits search")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="fewer sizes")
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def measure(params: dict[str, Value], features: int, rounds: int, with_compile: bool) -> dict[str, Any]:
-    """Microseconds a step of every contender, and their ratios."""
+    """Return the microseconds per step of each contender, and their ratios."""
     recipe = recipe_from(params)
     trial = Trial(number=0, round=1, params=params, epochs=10**6, seed=0)
     steps = 16 if features == FEATURES else 4
@@ -126,7 +126,7 @@ def measure(params: dict[str, Value], features: int, rounds: int, with_compile: 
 
 
 def cloud(train_rows: int, features: int) -> Dataset:
-    """Random rows, of which so many are the train split."""
+    """Return random rows, `train_rows` of which are the train split."""
     rng = np.random.default_rng(0)
     rows = train_rows + 200
     x_ND, y_N = rng.standard_normal((rows, features)), np.arange(rows) % CLASSES
@@ -135,19 +135,19 @@ def cloud(train_rows: int, features: int) -> Dataset:
 
 
 def eager_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
-    """One epoch of the reference engine."""
+    """Return a function that trains one epoch with the reference engine."""
     training = ReferenceEngine(dataset).begin(Job(trial=trial))
     return lambda: void(training.advance(1e-3))
 
 
 def native_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
-    """One epoch of the native engine."""
+    """Return a function that trains one epoch with the native engine."""
     training = NativeEngine(dataset).begin(Job(trial=trial))
     return lambda: void(training.advance(1e-3))
 
 
 def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], None]:
-    """As many steps of the reference engine's network and optimizer under torch.compile."""
+    """Return a function that trains the same steps under torch.compile."""
     training = ReferenceEngine(dataset).begin(Job(trial=trial))
     network, optimizer = training.network.train(), training.optimizer
     x_ND, y_N = torch.tensor(dataset.train.x), torch.tensor(dataset.train.y)
@@ -170,7 +170,7 @@ def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], N
 def products_epoch(
     features: int, recipe: Recipe, steps: int, products: Callable[..., None]
 ) -> Callable[[], None]:
-    """Only the matrix products of as many steps: x W, x^T dz and, above the first layer, dz W^T."""
+    """Return a function that computes only the matrix products of the steps: x W, x^T dz and dz W^T."""
     rng = np.random.default_rng(0)
     sizes, rows = [features, *recipe.hidden, CLASSES], recipe.batch_size
 
@@ -216,7 +216,7 @@ def _own(
 
 
 def digits_search(trials: int, epochs: int = 20) -> pd.DataFrame:
-    """The same random trials of the digits space with both engines, in turn."""
+    """Train the same random trials of the digits space with both engines, in turn."""
     dataset = Classifier(data="sklearn:digits").load()
     engines: Sequence[Engine] = (ReferenceEngine(dataset), NativeEngine(dataset))
     rng = np.random.default_rng(0)
@@ -243,7 +243,7 @@ def digits_search(trials: int, epochs: int = 20) -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The frame as a table for a page."""
+    """Return the frame as a Markdown table."""
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
     lines += [
         ["" if pd.isna(value) else str(value) for value in row] for row in frame.itertuples(index=False)
@@ -252,7 +252,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def void(_: object) -> None:
-    """Measured for its time alone."""
+    """Ignore a result: only its time is measured."""
 
 
 if __name__ == "__main__":

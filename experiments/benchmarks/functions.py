@@ -1,10 +1,9 @@
-"""What a trial of a Python function costs besides the function: trials a second, by caviar and by others.
+"""Overhead of a trial of a Python function, in trials per second.
 
 python experiments/benchmarks/functions.py [--trials 20000] [--workers 2]
 
-A trivial function shows what each way adds: a plain loop, the engine in this process, a whole study on Ray (from
-drawing to recorded rows), the same with a time limit, functions that report, and
-Ray Tune where it can be imported.
+A trivial function is run in a plain loop, by the engine in this process, and by whole studies on Ray (from drawing to
+recorded rows): as it is, with a time limit, and reporting epochs; then by Ray Tune, if it is installed.
 """
 
 import argparse
@@ -22,18 +21,18 @@ from caviar.trial import Trial
 
 
 def bowl(params: dict[str, Any]) -> float:
-    """As little work as can be."""
+    """Return a value with hardly any work."""
     return float((params["x"] - 0.3) ** 2)
 
 
 def reporting(params: dict[str, Any], trial: cv.TrialContext) -> None:
-    """Five epochs of as little work."""
+    """Report five epochs with hardly any work."""
     for epoch in trial.remaining():
         trial.report(epoch, value=(params["x"] - 0.3) ** 2 + 1 / epoch)
 
 
 def five_milliseconds(params: dict[str, Any]) -> float:
-    """A short function that does something."""
+    """Work for five milliseconds."""
     end = time.perf_counter() + 0.005
     while time.perf_counter() < end:
         pass
@@ -41,7 +40,7 @@ def five_milliseconds(params: dict[str, Any]) -> float:
 
 
 def plain(trials: int) -> float:
-    """Seconds of a loop."""
+    """Return the seconds of a plain loop."""
     started = time.perf_counter()
     for number in range(trials):
         bowl({"x": number / trials})
@@ -49,7 +48,7 @@ def plain(trials: int) -> float:
 
 
 def engine(trials: int) -> float:
-    """Seconds of a worker in this process."""
+    """Return the seconds of a worker in this process."""
     worker = Worker("here", "here", cv.Function(bowl), None)
     chunk = [
         Task(trial=Trial(number=n, round=1, params={"x": n / trials}, epochs=1, seed=n))
@@ -61,7 +60,7 @@ def engine(trials: int) -> float:
 
 
 def study(objective: cv.Function, trials: int, epochs: int, workers: int) -> float:
-    """Seconds of a study's search, from the first trial drawn to the last recorded."""
+    """Return the seconds of a study, from the first trial drawn to the last recorded."""
     asked = cv.Study(
         name="functions",
         objective=objective,
@@ -82,7 +81,7 @@ def study(objective: cv.Function, trials: int, epochs: int, workers: int) -> flo
 
 
 def ray_tune(trials: int, workers: int) -> float | None:
-    """Seconds of the same search by Ray Tune; None where it cannot be imported."""
+    """Return the seconds of the same search by Ray Tune; None if it is not installed."""
     try:
         from ray import tune
     except ImportError:
@@ -105,7 +104,7 @@ def ray_tune(trials: int, workers: int) -> float | None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print all rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
@@ -115,7 +114,7 @@ def main() -> None:
 
     def row(name: str, count: int, measure: Callable[[], float | None]) -> None:
         seconds = measure()
-        said = "not there" if seconds is None else f"{count / seconds:12,.0f} trials/s"
+        said = "not installed" if seconds is None else f"{count / seconds:12,.0f} trials/s"
         print(f"{name:52}{count:8,} trials {said}", flush=True)
 
     row("a plain loop in Python", trials, lambda: plain(trials))

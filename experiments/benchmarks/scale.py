@@ -1,17 +1,17 @@
-"""How far does one driver go? Simulated clusters, real controller, loop and ledger.
+"""Scheduling on large clusters: simulated workers with the real controller, loop and ledger.
 
     python experiments/benchmarks/scale.py OUT [--quick]
 
-writes OUT/scale.csv and OUT/scale.md. Every row is one study of a single round on a simulated cluster
-(`caviar.backends.simulated`): workers, messages and deaths are simulated, the trials' seconds are made up; the
-driver's own time is the time that it really took here, on one core.
+The script writes OUT/scale.csv and OUT/scale.md. Each row is one study of a single round on a simulated cluster
+(`caviar.backends.simulated`). Workers, messages, deaths and the seconds of trials are simulated; the driver's time is
+the time that it really takes here, on one core.
 
-- ideal: no schedule is quicker: the workers' start, and the work shared evenly or the longest trial, whichever is more.
-  A trial begins anew when its worker dies: one of L seconds takes (exp(d L) - 1) / d of them on average, where a worker
-  dies d times a second; a single study may be luckier.
-- makespan / ideal: what scheduling costs, at the end of the round too.
-- utilisation: the share of the workers' time, from their start to the end of the round, that was training.
-- driver: the share of the makespan in which the driver was busy; near 1 it is the bottleneck.
+- ideal: a lower bound for the makespan: the workers' start, plus the work divided evenly or the longest trial,
+  whichever  is longer. A trial starts again when its worker dies: with d deaths a second, a trial of L seconds takes
+  (exp(d L) - 1) / d seconds on average; a single study can be luckier.
+- makespan / ideal: the cost of scheduling.
+- utilisation: the fraction of worker time, from the start to the end of the round, that is training.
+- driver: the fraction of the makespan in which the driver is busy; near 1 it is the bottleneck.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from caviar.trial import Stage, Trial, Value
 
 @dataclass(frozen=True)
 class Predicted(Function):
-    """A function whose cost is known beforehand, as that of a classifier is."""
+    """A function whose cost is predicted, like a classifier's."""
 
     mean_s: float = 1.0
     sigma: float = 1.5
@@ -72,17 +72,17 @@ QUICK = CASES[:3]
 
 
 def bowl(params: dict[str, float]) -> float:
-    """Next to nothing: what a trial takes is made up."""
+    """Return a value with hardly any work: the seconds of trials are simulated."""
     return (params["x"] - 0.3) ** 2
 
 
 class Watched(SimulatedBackend):
-    """Remembers when the last trial of the round came in."""
+    """A simulated cluster that notes when the last trial of the round finishes."""
 
     searched_s = searching_driver_s = 0.0
 
     def poll(self, timeout_s: float) -> list[BackendEvent]:
-        """As ever."""
+        """Return the next events, and note the time of those of the search."""
         happened = super().poll(timeout_s)
         for h in happened:
             if isinstance(h, ChunkDone) and h.results[0].trial.stage is Stage.SEARCH:
@@ -91,7 +91,7 @@ class Watched(SimulatedBackend):
 
 
 def simulate(case: Case) -> dict[str, object]:
-    """One study, as a row."""
+    """Simulate one study and return its row."""
     objective = Predicted(bowl, mean_s=case.mean_s) if case.predicted else Function(bowl)
     cost_s = heavy_tailed(case.mean_s)
     cluster = SimulatedCluster(
@@ -137,15 +137,15 @@ def simulate(case: Case) -> dict[str, object]:
 
 
 def _expected_s(work_s: float, deaths_per_s: float) -> float:
-    """How long a trial takes on average that begins anew whenever its worker dies."""
+    """Return the expected seconds of a trial that starts again whenever its worker dies."""
     return math.expm1(deaths_per_s * work_s) / deaths_per_s if deaths_per_s else work_s
 
 
 def main() -> None:
-    """Simulate, print, write."""
+    """Simulate all cases, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="the small ones")
+    parser.add_argument("--quick", action="store_true", help="only the small cases")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []

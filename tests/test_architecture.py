@@ -1,8 +1,10 @@
-"""The house: imports run one way, heavy libraries stay behind their borders, public names are what they say."""
+"""The layout: imports run one way, heavy libraries stay behind their borders."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,20 +16,21 @@ PACKAGE = Path(caviar.__file__).parent
 LAYERS = [
     {"errors", "control_chars"},
     {"trial", "fingerprint"},
-    {"space", "columns", "resources"},
-    {"rounds", "retries", "storage", "data"},
+    {"space", "resources"},
+    {"columns", "rounds", "retries", "storage", "data"},
     {"engine"},
     {"objective"},
     {"study"},
     {"search", "training"},
     {"records"},
-    {"driver", "analysis"},
+    {"driver"},
     {"backends", "reporting"},
     {"runner"},
     {"experiment_script", "submission"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
-"""From the ground up: a room may import from its own floor and from those below."""
+"""Packages and files from the bottom up: each may import from lower layers alone."""
 
 COMPILED = {f"training/native/{name}.py" for name in ("kernel_cache", "arrays", "matmul", "shuffle", "simd")}
 
@@ -48,49 +51,57 @@ BORDERS = {
 }
 """The only files that may import a heavy library."""
 
-DOORS = {
-    ("study.py", "runner"),
-    ("study.py", "reporting"),
-    ("study.py", "records"),
-    ("study.py", "training"),
-    ("driver/loop.py", "backends"),
-    ("driver/backend.py", "backends"),
-}
-"""`Study.run` and `Study.resume` lead upward, inside the functions; and study.py names types of upper floors."""
+DELEGATES = {("study", "runner"), ("study", "records")}
+"""The one way up: `Study.run` and `Study.resume` call the runner, and are annotated with the run that it returns."""
 
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path) -> list[tuple[ast.stmt, str]]:
-    found: list[tuple[ast.stmt, str]] = []
+def module_name(path: Path) -> str:
+    return ".".join(("caviar", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, also inside functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [(node, alias.name) for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            found.append((node, node.module or ""))
-    return found
+            assert node.level == 0, f"{path}, line {node.lineno}: imports are absolute"
+            assert node.module
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            files = [name for name in names if (PACKAGE.parent / f"{name.replace('.', '/')}.py").exists()]
+            yield from files or [node.module]
 
 
-def floor(room: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+def room(module: str) -> str:
+    """Return the package or file directly below `caviar` that a module belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def layer(name: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if name in rooms)
+
+
+def own_imports(path: Path) -> list[str]:
+    """Return the modules of caviar that a file imports, without the one way up."""
+    here = room(module_name(path))
+    found = [name for name in imports(path) if name.startswith("caviar.")]
+    return [name for name in found if (here, room(name)) not in DELEGATES]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
-    name = str(path.relative_to(PACKAGE))
-    room = name.split("/")[0].removesuffix(".py")
-    if room == "__init__":
-        return
-    for node, module in imports(path):
-        parts = module.split(".")
-        if parts[0] != "caviar" or len(parts) == 1 or (name, parts[1]) in DOORS:
-            continue
-        assert floor(parts[1]) <= floor(room), (
-            f"{name}, line {node.lineno}: {room} imports {module}, from above"
-        )
+    here = room(module_name(path))
+    for name in own_imports(path) if here else ():
+        assert room(name) == here or layer(room(name)) < layer(here), f"{here} imports {name}"
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    inner = [path for path in modules() if path != PACKAGE / "__init__.py"]
+    tuple(TopologicalSorter({module_name(path): own_imports(path) for path in inner}).static_order())
 
 
 @pytest.mark.parametrize("library", sorted(BORDERS))
@@ -98,7 +109,7 @@ def test_heavy_libraries_stay_behind_their_borders(library: str) -> None:
     importers = {
         str(path.relative_to(PACKAGE))
         for path in modules()
-        if any(module.split(".")[0] == library for _, module in imports(path))
+        if any(name.split(".")[0] == library for name in imports(path))
     }
     assert importers == BORDERS[library]
 

@@ -7,7 +7,7 @@ The script writes OUT/scale.csv and OUT/scale.md. Each row is one study of a sin
 the time that it really takes here, on one core.
 
 - ideal: a lower bound for the makespan: the workers' start, plus the work divided evenly or the longest trial,
-  whichever  is longer. A trial starts again when its worker dies: with d deaths a second, a trial of L seconds takes
+  whichever is longer. A trial starts again when its worker dies: with d deaths a second, a trial of L seconds takes
   (exp(d L) - 1) / d seconds on average; a single study can be luckier.
 - makespan / ideal: the cost of scheduling.
 - utilisation: the fraction of worker time, from the start to the end of the round, that is training.

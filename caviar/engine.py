@@ -27,8 +27,6 @@ State = Mapping[str, npt.NDArray[np.generic]]
     first.<tensor>, second.<tensor>   the optimizer's averages of gradients and of their squares
 """
 
-MOST_LETTERS = 300
-"""Of an exception's message in a row."""
 EXPLODED = 1e3
 """A mean training loss above this many nats counts as diverged (guessing costs ln classes)."""
 
@@ -84,16 +82,6 @@ class Engine(ABC):
     @abstractmethod
     def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
         """Accuracy and loss of a trained network on some rows, with running averages for batch norm."""
-
-
-def in_a_line(error: BaseException) -> str:
-    """An exception's name and the first line of its message, cut: the message may be anything, of any length."""
-    try:
-        message = str(error)[: 2 * MOST_LETTERS].strip()
-    except Exception:
-        message = "(its message cannot be shown)"
-    line = (message.splitlines() or [""])[0][:MOST_LETTERS]
-    return f"{type(error).__name__[:MOST_LETTERS]}: {line}" if line else type(error).__name__[:MOST_LETTERS]
 
 
 def divergence(train_loss: float, dev_loss: float) -> str | None:

@@ -15,6 +15,9 @@
 A trial that goes wrong raises nothing: it ends with an `Outcome` and a cause in its row.
 """
 
+MAX_MESSAGE_LENGTH = 300
+"""Characters of an exception's message that `one_line` keeps."""
+
 
 class CaviarError(Exception):
     """Base of all; catch it to catch whatever caviar refuses."""
@@ -58,3 +61,19 @@ class SubmissionError(CaviarError):
 
 class InterruptedStudy(CaviarError):
     """The study was stopped before its end; what it recorded is safe."""
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return an exception's class and the first line of its message, cut at `MAX_MESSAGE_LENGTH`.
+
+    Example:
+        >>> one_line(ValueError("no rows\nin the file"))
+        'ValueError: no rows'
+    """
+    name = type(error).__name__[:MAX_MESSAGE_LENGTH]
+    try:
+        message = str(error)[: 2 * MAX_MESSAGE_LENGTH].strip()
+    except Exception:  # a user's exception may fail to convert itself
+        return f"{name}: (its message cannot be shown)"
+    line = (message.splitlines() or [""])[0][:MAX_MESSAGE_LENGTH]
+    return f"{name}: {line}" if line else name

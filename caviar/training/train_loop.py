@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from caviar.engine import Job, Progress, State, Trained, divergence, in_a_line
+from caviar.engine import Job, Progress, State, Trained, divergence
+from caviar.errors import one_line
 from caviar.training.recipe import Recipe, learning_rate_at
 from caviar.trial import Measurement, Outcome
 
@@ -37,7 +38,7 @@ def train_in_turn(jobs: Sequence[Job], begin: Callable[[Job], Training]) -> Iter
         try:
             yield from _train(job, begin)
         except Exception as error:
-            yield Trained(trial=job.trial.number, outcome=Outcome.FAILED, failure=in_a_line(error))
+            yield Trained(trial=job.trial.number, outcome=Outcome.FAILED, failure=one_line(error))
 
 
 def _train(job: Job, begin: Callable[[Job], Training]) -> Iterator[Progress | Trained]:

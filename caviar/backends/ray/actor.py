@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from caviar.backends.ray.memory_guard import set_guard
-from caviar.backends.ray.objective_pickle import Packed, unpack
-from caviar.backends.ray.placement import Shape
+from caviar.backends.ray.memory_guard import start_guard
+from caviar.backends.ray.objective_pickle import PickledObjective, unpickle_objective
+from caviar.backends.ray.placement import WorkerSpec
 from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
 from caviar.driver.messages import Task
@@ -42,7 +42,12 @@ class WorkerActor:
     """The class that Ray makes an actor of. `ready` builds the engine, so that its errors reach the driver."""
 
     def __init__(
-        self, name: str, objective: Packed, folders: list[str], dataset: Dataset | None, shape: Shape
+        self,
+        name: str,
+        objective: PickledObjective,
+        folders: list[str],
+        dataset: Dataset | None,
+        shape: WorkerSpec,
     ) -> None:
         self._arguments = name, objective, folders, dataset, shape
         self._worker: Worker | None = None
@@ -53,9 +58,11 @@ class WorkerActor:
 
         name, objective, folders, dataset, shape = self._arguments
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
-        note = set_guard(int(shape.needs.get("memory", 0)))
+        note = start_guard(int(shape.needs.get("memory", 0)))
         device = _assigned_device(shape)
-        self._worker = Worker(name, socket.gethostname(), unpack(objective, folders), dataset, device)
+        self._worker = Worker(
+            name, socket.gethostname(), unpickle_objective(objective, folders), dataset, device
+        )
         return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), note)
 
     def run(self, tasks: Sequence[Task], test: Split | None) -> Iterator[list[Progress] | list[Result]]:
@@ -130,10 +137,10 @@ def _with_checkpoint(task: Task, fetched: Mapping[Any, Mapping[int, Any]]) -> Ta
     return replace(task, so_far=replace(earlier, checkpoint=fetched[stored.chunk][stored.trial]))
 
 
-def _assigned_device(shape: Shape) -> str:
+def _assigned_device(shape: WorkerSpec) -> str:
     """Return the device that Ray gave this actor: other GPUs that torch sees may belong to others."""
     import ray
 
-    if shape.whole_gpu and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+    if shape.has_whole_gpu and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
         raise ClusterError("Ray assigned no GPU to a GPU worker")
     return shape.device

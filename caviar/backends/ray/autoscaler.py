@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from caviar.backends.ray.placement import ROUNDING, Amounts, Wanted, room_for
+from caviar.backends.ray.placement import ROUNDING, ResourceDict, WorkerRequest, count_fitting
 from caviar.errors import ClusterError
 
 _log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ STATUS_S = 10
 """How long the head may take to say what its autoscaler makes of what it was asked for."""
 
 
-class Orders:
+class AutoscalerRequests:
     """What a study asks of the autoscaler of its cluster, if there is one.
 
     Args:
@@ -29,7 +29,7 @@ class Orders:
         self._scales = _has_autoscaler()
         self._ordered = 0
 
-    def on_their_way(self, wanted: Wanted, machines: Sequence[Amounts]) -> list[Amounts]:
+    def missing(self, wanted: WorkerRequest, machines: Sequence[ResourceDict]) -> list[ResourceDict]:
         """What the cluster shall start; said when it is more than before.
 
         Args:
@@ -47,7 +47,7 @@ class Orders:
         self._ordered = len(ordered)
         return ordered
 
-    def require_possible(self, waiting: Sequence[Amounts]) -> None:
+    def require_feasible(self, waiting: Sequence[ResourceDict]) -> None:
         """Give up where no machine has room for a worker, and none ever will.
 
         Args:
@@ -65,7 +65,7 @@ class Orders:
                 "ask for less, or choose another cluster with --address"
             )
 
-    def _refused(self) -> list[Amounts]:
+    def _refused(self) -> list[ResourceDict]:
         """What it can start no machine for: none of its kinds has it, or their largest number is reached."""
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
         from ray.core.generated import autoscaler_pb2
@@ -79,7 +79,7 @@ class Orders:
         return [dict(ask.resources_bundle) for ask in reply.autoscaling_state.infeasible_resource_requests]
 
 
-def missing(wanted: Wanted, machines: Sequence[Amounts]) -> list[Amounts]:
+def missing(wanted: WorkerRequest, machines: Sequence[ResourceDict]) -> list[ResourceDict]:
     """What must join before all workers that are asked for have a place, one entry a worker.
 
     Where nothing is asked for, the machines that are there will do; but where they have room for no worker at all,
@@ -90,7 +90,7 @@ def missing(wanted: Wanted, machines: Sequence[Amounts]) -> list[Amounts]:
         machines: that are there.
 
     Example:
-        >>> missing(Wanted(resources=None, workers=3, gpus=1), [{"CPU": 2.0}])
+        >>> missing(WorkerRequest(resources=None, workers=3, gpus=1), [{"CPU": 2.0}])
         [{'CPU': 1.0}, {'GPU': 1.0}]
     """
     resources, workers, gpus = wanted.resources, wanted.workers, wanted.gpus
@@ -98,12 +98,12 @@ def missing(wanted: Wanted, machines: Sequence[Amounts]) -> list[Amounts]:
         needs = resources.needs()
         if workers is None and gpus is not None and resources.gpus > 0:
             workers = int(gpus / resources.gpus + ROUNDING)
-        there = sum(room_for(needs, machine) for machine in machines)
+        there = sum(count_fitting(needs, machine) for machine in machines)
         return [needs] * max(0, (1 if workers is None else workers) - there)
     cores, devices = (int(sum(machine.get(name, 0.0) for machine in machines)) for name in ("CPU", "GPU"))
     if workers is None and gpus is None and cores + devices == 0:
         workers = 1
-    lacking: list[Amounts] = [{"CPU": 1.0}] * max(0, (workers or 0) - cores)
+    lacking: list[ResourceDict] = [{"CPU": 1.0}] * max(0, (workers or 0) - cores)
     return [*lacking, *[{"GPU": 1.0}] * max(0, (gpus or 0) - devices)]
 
 

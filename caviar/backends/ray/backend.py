@@ -16,13 +16,19 @@ from typing import Any
 
 from caviar.backends.ray import session
 from caviar.backends.ray.actor import FETCH_S, ActorInfo, WorkerActor
-from caviar.backends.ray.autoscaler import Orders
-from caviar.backends.ray.failure_diagnosis import diagnose, in_a_line
+from caviar.backends.ray.autoscaler import AutoscalerRequests
+from caviar.backends.ray.failure_diagnosis import diagnose, summarize
 from caviar.backends.ray.inflight import InflightChunks
 from caviar.backends.ray.memory_guard import read_note
-from caviar.backends.ray.node_monitor import Watch
-from caviar.backends.ray.objective_pickle import pack
-from caviar.backends.ray.placement import Amounts, Shape, Wanted, shortage, unmet
+from caviar.backends.ray.node_monitor import NodeMonitor
+from caviar.backends.ray.objective_pickle import pickle_objective
+from caviar.backends.ray.placement import (
+    ResourceDict,
+    WorkerRequest,
+    WorkerSpec,
+    explain_shortage,
+    find_unplaced,
+)
 from caviar.backends.worker import overtime
 from caviar.data.splits import Dataset, Split
 from caviar.driver.backend import Backend, BackendEvent, Measured
@@ -54,7 +60,7 @@ class _Actor:
     """A worker and its resources."""
 
     handle: Any
-    shape: Shape
+    shape: WorkerSpec
     info: ActorInfo | None = None
     """Its place, once it has joined."""
 
@@ -102,18 +108,18 @@ class RayBackend(Backend):
         self._failed_starts = 0
         self._excluded: dict[str, str] = {}
         self._time_limit_s = objective.time_limit_s
-        packed = pack(objective)
+        packed = pickle_objective(objective)
         self._open = ExitStack()
         try:
-            self._wanted = Wanted(objective.resources, workers, gpus)
-            connection = session.connected(address, self._wanted, _size(dataset) + packed.size)
+            self._wanted = WorkerRequest(objective.resources, workers, gpus)
+            connection = session.connect(address, self._wanted, _size(dataset) + packed.size)
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
-            self._watch = self._open.enter_context(Watch())
-            self._orders = Orders(self._ray)
+            self._watch = self._open.enter_context(NodeMonitor())
+            self._orders = AutoscalerRequests(self._ray)
             machines = self._all_machines()
-            self._wanted.require(machines)
-            planned = self._wanted.on(machines)
+            self._wanted.require_room(machines)
+            planned = self._wanted.plan(machines)
             self._devices = frozenset(shape.device for shape in planned)
             self._check_nodes_at = time.monotonic() + NODE_CHECK_S
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
@@ -162,33 +168,35 @@ class RayBackend(Backend):
         self._actors = {}
         self._open.close()
 
-    def _all_machines(self) -> list[Amounts]:
+    def _all_machines(self) -> list[ResourceDict]:
         """Return the resources of the machines, present and ordered from the autoscaler."""
         machines = self._machines()
-        return machines + self._orders.on_their_way(self._wanted, machines)
+        return machines + self._orders.missing(self._wanted, machines)
 
-    def _machines(self) -> list[Amounts]:
+    def _machines(self) -> list[ResourceDict]:
         """Return the resources of each machine that can have workers, and monitor them all but this one."""
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         here = self._ray.get_runtime_context().get_node_id()
         addresses = {name: (n["NodeManagerAddress"], n["NodeManagerPort"]) for name, n in alive.items()}
-        self._watch.over({name: address for name, address in addresses.items() if name != here})
+        self._watch.watch({name: address for name, address in addresses.items() if name != here})
         if self._excluded and alive.keys() <= self._excluded.keys() and not self._has_workers():
             raise ClusterError(f"workers cannot start on any machine: {self._excluded.popitem()[1]}")
         return [node["Resources"] for name, node in alive.items() if name not in self._avoided_nodes()]
 
     def _avoided_nodes(self) -> frozenset[str]:
         """Return the IDs of machines that do not answer and of those on which no worker can start."""
-        return self._watch.silent() | self._excluded.keys()
+        return self._watch.unresponsive() | self._excluded.keys()
 
     def _has_workers(self) -> bool:
         return any(actor.info is not None for actor in self._actors.values())
 
-    def _start(self, shape: Shape) -> None:
+    def _start(self, shape: WorkerSpec) -> None:
         """Start a worker. It joins when its engine is built."""
         name = f"{shape.kind}-{self._started[shape.kind]}"
         self._started[shape.kind] += 1
-        remote = self._remote_actor.options(**shape.options, scheduling_strategy=self._scheduling_strategy())
+        remote = self._remote_actor.options(
+            **shape.actor_options, scheduling_strategy=self._scheduling_strategy()
+        )
         handle = remote.remote(name, self._objective, self._folders, self._dataset, shape)
         self._actors[name] = _Actor(handle, shape)
         if not self._starting:
@@ -209,8 +217,8 @@ class RayBackend(Backend):
         if time.monotonic() < self._check_nodes_at:
             return
         self._check_nodes_at = time.monotonic() + NODE_CHECK_S
-        self._session.require_alive(surely=True)
-        missing = self._wanted.on(self._all_machines())
+        self._session.require_alive(now=True)
+        missing = self._wanted.plan(self._all_machines())
         for actor in self._actors.values():
             if actor.shape in missing:
                 missing.remove(actor.shape)
@@ -222,7 +230,7 @@ class RayBackend(Backend):
         waits = bool(self._starting) or not self._actors
         if not waits or self._session.folder is not None or time.monotonic() < self._warn_at:
             return
-        self._session.require_alive(surely=True)
+        self._session.require_alive(now=True)
         reason = self._waiting_reason()
         self._warn_at = time.monotonic() + (WARN_AGAIN_S if reason else WARN_AFTER_S)
         if reason:
@@ -236,12 +244,12 @@ class RayBackend(Backend):
             for start in self._starting.values()
             if not self._ray.wait([start.placed], timeout=0)[0]
         ]
-        demands = self._session.demands()
+        demands = self._session.pending_demands()
         if demands is not None:  # else workers whose processes are starting count too
-            waiting = unmet(waiting, demands)
+            waiting = find_unplaced(waiting, demands)
         if len(waiting) == len(self._actors):
-            self._orders.require_possible(waiting)
-        return shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
+            self._orders.require_feasible(waiting)
+        return explain_shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
 
     def _join(self, reference: Any) -> list[BackendEvent]:
         name = self._starting.pop(reference).name
@@ -261,23 +269,23 @@ class RayBackend(Backend):
             ClusterError: no other worker is running, so the study cannot continue.
         """
         if isinstance(error, self._ray.exceptions.RayTaskError):
-            reason = f"worker {name} cannot start: {in_a_line(error)}"
+            reason = f"worker {name} cannot start: {summarize(error)}"
         else:
-            self._session.troubled = True
+            self._session.keep_logs = True
             cause, _ = diagnose(error, self._ray.exceptions, pid=0)
             self._failed_starts += cause in (Cause.CRASH, Cause.MEMORY)  # else its machine was lost
             if self._failed_starts < MAX_FAILED_STARTS:
                 self._start(self._actors.pop(name).shape)
                 return
-            reason = f"{self._failed_starts} workers in a row died before they were ready: {in_a_line(error)}"
-        machine = self._session.machine_of(self._actors[name].handle)
+            reason = f"{self._failed_starts} workers in a row died before they were ready: {summarize(error)}"
+        machine = self._session.node_of(self._actors[name].handle)
         if machine is None or not self._has_workers():
             raise ClusterError(reason) from error
         self._failed_starts = 0
         self._dismiss(name)
         if machine not in self._excluded:
             self._excluded[machine] = reason
-            host = self._session.host(machine)
+            host = self._session.host_of(machine)
             _log.warning("starting no more workers on %s until Ray restarts there: %s", host, reason)
 
     def _receive(self, stream: Any) -> list[BackendEvent]:
@@ -286,7 +294,7 @@ class RayBackend(Backend):
         try:
             message = self._ray.get(next(stream), timeout=FETCH_S)
         except self._ray.exceptions.RayError as error:
-            self._session.troubled = True
+            self._session.keep_logs = True
             return [self._lost(chunk.worker, error)]
         if message and isinstance(message[0], Progress):
             return [Measured(chunk.worker, tuple(message))]
@@ -335,7 +343,7 @@ class RayBackend(Backend):
 
     def _drop_silent(self) -> list[BackendEvent]:
         """Drop the workers of machines that do not answer; if one answers again, new workers start there."""
-        silent = self._watch.silent()
+        silent = self._watch.unresponsive()
         places = {name: actor.info for name, actor in self._actors.items() if actor.info is not None}
         lost = [
             (name, self._inflight.chunks_of(name)) for name, info in places.items() if info.node in silent
@@ -350,7 +358,7 @@ class RayBackend(Backend):
         self._start(self._dismiss(name))
         return chunks
 
-    def _dismiss(self, name: str) -> Shape:
+    def _dismiss(self, name: str) -> WorkerSpec:
         """Kill a worker and forget it; return its resources."""
         actor = self._actors.pop(name)
         self._ray.kill(actor.handle)

@@ -18,6 +18,7 @@ ActorDiedError has no field for the death of a node, so its words must be read; 
 import re
 from typing import Any
 
+from caviar.errors import one_line
 from caviar.trial import Cause
 
 TERMINATED = "node was terminated expectedly"
@@ -53,15 +54,12 @@ def diagnose(error: Exception, known: Any, pid: int) -> tuple[Cause, str]:
         return Cause.CRASH, f"its process ended with exit code {_after(EXIT_CODE, said).rstrip('.')}"
     if isinstance(error, known.ActorDiedError):
         return Cause.CRASH, "its process ended (segmentation fault, os._exit, or killed by the system)"
-    return Cause.CRASH, in_a_line(error)
+    return Cause.CRASH, summarize(error)
 
 
-def in_a_line(error: Exception) -> str:
-    """The first telling line of what Ray reports."""
-    cause = getattr(error, "cause", None)
-    text = str(cause if cause is not None else error).strip()
-    name = type(cause if cause is not None else error).__name__
-    return f"{name}: {text.splitlines()[0]}" if text else name
+def summarize(error: Exception) -> str:
+    """Return in one line what Ray reports: the exception that ended a task, or Ray's own."""
+    return one_line(getattr(error, "cause", None) or error)
 
 
 def _greediest(said: str) -> int | None:

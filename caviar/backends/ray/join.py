@@ -84,7 +84,7 @@ def outlives_its_head(address: str) -> bool:
     return tags.get("gcs_storage", "memory") != "memory"
 
 
-def demands(address: str) -> list[Mapping[str, float]] | None:
+def pending_demands(address: str) -> list[Mapping[str, float]] | None:
     """What a cluster was asked for, each a worker's needs, and has given to nobody yet; None where it is not known."""
     try:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ Process = tuple[int, str]
 """A process id and when it was started: ids are used again."""
 
 
-def set_guard(limit_bytes: int) -> str | None:
+def start_guard(limit_bytes: int) -> str | None:
     """Have this process guarded from now on.
 
     Args:

@@ -24,7 +24,7 @@ MISSES = 2
 all are missed by a driver that was itself suspended for a while."""
 
 
-class Watch:
+class NodeMonitor:
     """Asks machines whether they are there; a context manager, with which its thread ends."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._ask_all()), daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "NodeMonitor":
         self._thread.start()
         return self
 
@@ -41,11 +41,11 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def over(self, machines: Mapping[str, Address]) -> None:
-        """Watch these machines, by name, and no others; one that is new is taken to be there."""
+    def watch(self, machines: Mapping[str, Address]) -> None:
+        """NodeMonitor these machines, by name, and no others; one that is new is taken to be there."""
         self._addresses = dict(machines)
 
-    def silent(self) -> frozenset[str]:
+    def unresponsive(self) -> frozenset[str]:
         """The machines that do not answer."""
         missed = self._missed
         return frozenset(name for name in self._addresses if missed.get(name, 0) >= MISSES)

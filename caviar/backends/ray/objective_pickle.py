@@ -19,7 +19,7 @@ from caviar.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PickledObjective:
     """An objective, ready to be sent."""
 
     pickled: bytes
@@ -31,7 +31,7 @@ class Packed:
         return len(self.pickled) + sum(memoryview(array).nbytes for array in self.arrays)
 
 
-def pack(objective: Objective) -> Packed:
+def pickle_objective(objective: Objective) -> PickledObjective:
     """Pickle an objective.
 
     Raises:
@@ -43,7 +43,7 @@ def pack(objective: Objective) -> Packed:
     try:
         arrays: list[pickle.PickleBuffer] = []
         pickled = cloudpickle.dumps(objective, protocol=5, buffer_callback=arrays.append)
-        return Packed(pickled, tuple(arrays))
+        return PickledObjective(pickled, tuple(arrays))
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise StudyError(
@@ -55,11 +55,11 @@ def pack(objective: Objective) -> Packed:
             cloudpickle.unregister_pickle_by_value(script)
 
 
-def unpack(packed: Packed, folders: list[str]) -> Objective:
+def unpickle_objective(packed: PickledObjective, folders: list[str]) -> Objective:
     """The objective, in a worker.
 
     Args:
-        packed: as `pack` made it.
+        packed: as `pickle_objective` made it.
         folders: where the driver finds modules; searched last, so that a worker's own packages come first.
     """
     sys.path.extend(folder for folder in folders if folder not in sys.path)

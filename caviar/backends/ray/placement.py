@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from caviar.errors import ClusterError
 from caviar.resources import GIB, Resources
 
-Amounts = Mapping[str, float]
+ResourceDict = Mapping[str, float]
 """Of resources, by the names that Ray uses."""
 ROUNDING = 1e-6
 """Ten shares of 0.1 make a whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class WorkerSpec:
     """What one worker is given, by the names that Ray uses."""
 
     needs: Mapping[str, float]
-    whole_gpu: bool = False
+    has_whole_gpu: bool = False
     """It trains with torch on a GPU of its own."""
 
     @property
@@ -33,7 +33,7 @@ class Shape:
         return "cuda" if self.kind == "gpu" else "cpu"
 
     @property
-    def options(self) -> dict[str, object]:
+    def actor_options(self) -> dict[str, object]:
         """For Ray."""
         named = ("CPU", "GPU", "memory")
         return {
@@ -44,12 +44,12 @@ class Shape:
         }
 
 
-CORE = Shape({"CPU": 1.0})
-WHOLE_GPU = Shape({"GPU": 1.0}, whole_gpu=True)
+CPU_WORKER = WorkerSpec({"CPU": 1.0})
+GPU_WORKER = WorkerSpec({"GPU": 1.0}, has_whole_gpu=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WorkerRequest:
     """The workers that were asked for."""
 
     resources: Resources | None
@@ -59,15 +59,15 @@ class Wanted:
     gpus: int | None
     """How many GPUs they may take in all; as many as there are by default."""
 
-    def on(self, machines: Sequence[Amounts]) -> list[Shape]:
+    def plan(self, machines: Sequence[ResourceDict]) -> list[WorkerSpec]:
         """As many of them as fit on the machines that are there."""
         if self.resources is None:
             n_cpu, n_gpu = _at_most(self.workers, _whole("CPU", machines)), _whole("GPU", machines)
-            return [CORE] * n_cpu + [WHOLE_GPU] * _at_most(self.gpus, n_gpu)
+            return [CPU_WORKER] * n_cpu + [GPU_WORKER] * _at_most(self.gpus, n_gpu)
         needs = self.resources.needs()
-        return [Shape(needs)] * _at_most(self.workers, self._room(self.resources, machines))
+        return [WorkerSpec(needs)] * _at_most(self.workers, self._room(self.resources, machines))
 
-    def require(self, machines: Sequence[Amounts]) -> None:
+    def require_room(self, machines: Sequence[ResourceDict]) -> None:
         """Whether all of them fit, as they must when a study starts; later, machines come and go.
 
         Raises:
@@ -76,9 +76,9 @@ class Wanted:
         if self.resources is None:
             self._require_whole(machines)
         else:
-            self._require_room(self.resources, machines)
+            self._require_fit(self.resources, machines)
 
-    def _require_whole(self, machines: Sequence[Amounts]) -> None:
+    def _require_whole(self, machines: Sequence[ResourceDict]) -> None:
         cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
         if self.workers is not None and self.workers > cores:
             raise ClusterError(
@@ -88,15 +88,15 @@ class Wanted:
             raise ClusterError(
                 f"{self.gpus} GPU workers asked for, but the cluster has {gpus} GPUs: use --gpus {gpus}"
             )
-        if not self.on(machines):
+        if not self.plan(machines):
             raise ClusterError(
                 f"{self._asked}no workers, for the cluster has {cores} cores and {gpus} GPUs: "
                 "ask for at least one with --workers or --gpus"
             )
 
-    def _require_room(self, resources: Resources, machines: Sequence[Amounts]) -> None:
+    def _require_fit(self, resources: Resources, machines: Sequence[ResourceDict]) -> None:
         needs = resources.needs()
-        if not any(room_for(needs, machine) for machine in machines):
+        if not any(count_fitting(needs, machine) for machine in machines):
             raise ClusterError(
                 f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
                 "ask for less in cv.Resources(...), or choose another cluster with --address"
@@ -106,7 +106,7 @@ class Wanted:
             raise ClusterError(
                 f"{self.workers} workers with {_text(needs)} each asked for, but only {room} fit: use --workers {room}"
             )
-        if not self.on(machines):
+        if not self.plan(machines):
             least = "one" if resources.gpus == 0 else f"one, and for {resources.gpus:g} GPU"
             raise ClusterError(f"{self._asked}no workers: ask for at least {least}")
 
@@ -117,15 +117,15 @@ class Wanted:
         words = [f"{option} {count}" for option, count in asked.items() if count is not None]
         return f"{' '.join(words)}: " if words else ""
 
-    def _room(self, resources: Resources, machines: Sequence[Amounts]) -> int:
+    def _room(self, resources: Resources, machines: Sequence[ResourceDict]) -> int:
         """How many workers fit on the machines, and into the GPUs that they may take."""
-        fitting = sum(room_for(resources.needs(), machine) for machine in machines)
+        fitting = sum(count_fitting(resources.needs(), machine) for machine in machines)
         if self.gpus is None or resources.gpus == 0:
             return fitting
         return min(fitting, int(self.gpus / resources.gpus + ROUNDING))
 
 
-def unmet(waiting: Sequence[Amounts], demands: Sequence[Amounts]) -> list[Amounts]:
+def find_unplaced(waiting: Sequence[ResourceDict], demands: Sequence[ResourceDict]) -> list[ResourceDict]:
     """Those of the waiting that have no place yet.
 
     Args:
@@ -141,7 +141,7 @@ def unmet(waiting: Sequence[Amounts], demands: Sequence[Amounts]) -> list[Amount
     return placeless
 
 
-def shortage(waiting: Sequence[Amounts], total: Amounts, free: Amounts) -> str | None:
+def explain_shortage(waiting: Sequence[ResourceDict], total: ResourceDict, free: ResourceDict) -> str | None:
     """Why workers that were asked for do not start, if what they need is held, or is gone with a machine.
 
     Args:
@@ -169,17 +169,17 @@ def _at_most(asked: int | None, there: int) -> int:
     return there if asked is None else min(asked, there)
 
 
-def _whole(name: str, machines: Sequence[Amounts]) -> int:
+def _whole(name: str, machines: Sequence[ResourceDict]) -> int:
     """How many cores or GPUs there are."""
     return int(sum(machine.get(name, 0.0) for machine in machines))
 
 
-def room_for(needs: Amounts, machine: Amounts) -> int:
+def count_fitting(needs: ResourceDict, machine: ResourceDict) -> int:
     """How many workers with these needs fit on a machine."""
     return min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())
 
 
-def _offers(machines: Sequence[Amounts]) -> str:
+def _offers(machines: Sequence[ResourceDict]) -> str:
     """The different machines, in words."""
     hidden = ("node:", "accelerator_type:", "object_store_memory")
     plain = [{k: v for k, v in machine.items() if not k.startswith(hidden)} for machine in machines]
@@ -187,7 +187,7 @@ def _offers(machines: Sequence[Amounts]) -> str:
     return "; ".join(texts[:4]) + ("; ..." if len(texts) > 4 else "")
 
 
-def _text(amounts: Amounts) -> str:
+def _text(amounts: ResourceDict) -> str:
     return ", ".join(
         f"{amount / GIB:.1f} GiB memory" if name == "memory" else f"{amount:g} {name}"
         for name, amount in amounts.items()

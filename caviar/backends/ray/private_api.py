@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from caviar.backends.ray.placement import Amounts
+from caviar.backends.ray.placement import ResourceDict
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def reread_access() -> None:
         AuthenticationTokenLoader.instance().reset_cache()
 
 
-def offer_of(**asked: Any) -> Amounts | None:
+def offer_of(**asked: Any) -> ResourceDict | None:
     """What a cluster will have that starts on this machine; None where Ray does not say.
 
     Args:

@@ -14,14 +14,14 @@ from typing import IO, Any
 from caviar.backends.ray import session_cleanup
 from caviar.backends.ray.auth import require_access, require_answer, token
 from caviar.backends.ray.join import (
-    demands,
     host_and_port,
     outlives_its_head,
+    pending_demands,
     reason,
     require_node,
     running_cluster,
 )
-from caviar.backends.ray.placement import Wanted
+from caviar.backends.ray.placement import WorkerRequest
 from caviar.backends.ray.private_api import offer_of, on_loopback, reread_access, silenced
 from caviar.errors import ClusterError
 
@@ -78,7 +78,7 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def connected(address: str, wanted: Wanted, data_bytes: int) -> Iterator["Session"]:
+def connect(address: str, wanted: WorkerRequest, data_bytes: int) -> Iterator["Session"]:
     """While inside, this process is connected to a local cluster of its own, or to the one at the address.
 
     A Ray that this process is connected to already is used, and left as it is.
@@ -123,18 +123,18 @@ class Session:
     """Where the vital processes of a cluster that was joined answer."""
     head_silence_s: float = SILENCE_S
     """How long its head may not."""
-    troubled: bool = False
+    keep_logs: bool = False
     """Something went wrong of which its logs may tell."""
     _probe_at: float = 0.0
 
-    def require_alive(self, *, surely: bool = False) -> None:
+    def require_alive(self, *, now: bool = False) -> None:
         """Notice that the cluster has died before Ray does: when Ray is sure of it, it ends this process itself.
 
         Of our own cluster the processes are watched. One that was joined is asked now and then; where it does not
         answer it is waited for, since whatever asks it for something would hang.
 
         Args:
-            surely: it is about to be asked for something: try now.
+            now: it is about to be asked for something: try now.
 
         Raises:
             ClusterError: it has died.
@@ -142,7 +142,7 @@ class Session:
         dead = [kind for kind, _ in self.node.dead_processes() if kind in VITAL] if self.node else []
         if dead:
             raise self._death(f"its {' and '.join(dead)} ended unexpectedly (out of memory, perhaps)")
-        if not self.vital or (not surely and time.monotonic() < self._probe_at):
+        if not self.vital or (not now and time.monotonic() < self._probe_at):
             return
         began = time.monotonic()
         while silent := [name for name, address in self.vital.items() if not _answers(address)]:
@@ -152,24 +152,24 @@ class Session:
             time.sleep(PROBE_S / 2)
         self._probe_at = time.monotonic() + PROBE_S
 
-    def machine_of(self, actor: Any) -> str | None:
+    def node_of(self, actor: Any) -> str | None:
         """Ray's name of the machine that an actor was started on; None where it was started on none."""
         told = self.ray._private.state.actors(actor._actor_id.hex())  # public only where there is a dashboard
         return told.get("Address", {}).get("NodeID") or None
 
-    def host(self, machine: str) -> str:
+    def host_of(self, node_id: str) -> str:
         """Host name and address of a machine."""
         for node in self.ray.nodes():
-            if node["NodeID"] == machine:
+            if node["NodeID"] == node_id:
                 return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         return "a machine that has gone"
 
-    def demands(self) -> list[Mapping[str, float]] | None:
+    def pending_demands(self) -> list[Mapping[str, float]] | None:
         """What the cluster was asked for and has given to nobody yet; None where it does not say."""
-        return demands(self.ray.get_runtime_context().gcs_address)
+        return pending_demands(self.ray.get_runtime_context().gcs_address)
 
     def _death(self, how: str) -> ClusterError:
-        self.troubled = True
+        self.keep_logs = True
         return ClusterError(
             f"the Ray cluster died: {how}; what was recorded is safe: `caviar resume` the run"
         )
@@ -178,7 +178,7 @@ class Session:
         """Remove the folder, once the cluster is gone; but not its logs where somebody will want to read them."""
         if self.folder is None:
             return
-        if self.troubled:
+        if self.keep_logs:
             _log.warning("Ray's logs of what went wrong are in %s", self.folder / "logs")
             session_cleanup.keep(self.folder)
         else:
@@ -187,7 +187,7 @@ class Session:
             self.mark.close()
 
 
-def _connect(ray: Any, address: str, wanted: Wanted, data_bytes: int) -> Session:
+def _connect(ray: Any, address: str, wanted: WorkerRequest, data_bytes: int) -> Session:
     """Start or join a cluster."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
@@ -215,7 +215,7 @@ def _connect(ray: Any, address: str, wanted: Wanted, data_bytes: int) -> Session
     return _joined(ray)
 
 
-def _asked_of_this_machine(wanted: Wanted, data_bytes: int) -> dict[str, Any]:
+def _asked_of_this_machine(wanted: WorkerRequest, data_bytes: int) -> dict[str, Any]:
     """What a cluster of our own is started with, if the workers will have room in it: starting it takes seconds."""
     cores = _cores()
     workers = wanted.workers if wanted.resources is None else None  # else as many as they take
@@ -230,7 +230,7 @@ def _asked_of_this_machine(wanted: Wanted, data_bytes: int) -> dict[str, Any]:
     }
     offer = offer_of(**asked)
     if offer is not None:
-        wanted.require([offer])
+        wanted.require_room([offer])
     return asked
 
 

@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from caviar.data.splits import Split
-from caviar.engine import Engine, Job, Progress, State, Trained, in_a_line
-from caviar.errors import StudyError
+from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.errors import StudyError, one_line
 from caviar.training.function.process_state import ProcessState
 from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Measurement, Outcome, Trial
@@ -174,7 +174,7 @@ def cause(error: BaseException, fn: Callable[..., Any]) -> str:
     own = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == own]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return in_a_line(error) + place
+    return one_line(error) + place
 
 
 def _name(fn: object) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from caviar.backends.ray.autoscaler import missing
-from caviar.backends.ray.placement import Wanted
+from caviar.backends.ray.placement import WorkerRequest
 from caviar.resources import Resources
 
 CORES = {"CPU": 4.0, "node:10.0.0.1": 1.0}
@@ -28,7 +28,7 @@ def test_cores_and_gpus_that_are_not_there_are_missing(
     machines: list[dict[str, float]], workers: int | None, gpus: int | None, cores: int, cards: int
 ) -> None:
     expected = [{"CPU": 1.0}] * cores + [{"GPU": 1.0}] * cards
-    assert missing(Wanted(None, workers, gpus), machines) == expected
+    assert missing(WorkerRequest(None, workers, gpus), machines) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_workers_with_needs_of_their_own_are_missing_where_they_do_not_fit(
     machines: list[dict[str, float]], workers: int | None, gpus: int | None, count: int
 ) -> None:
     half = Resources(gpus=0.5)
-    assert missing(Wanted(half, workers, gpus), machines) == [half.needs()] * count
+    assert missing(WorkerRequest(half, workers, gpus), machines) == [half.needs()] * count

@@ -16,7 +16,13 @@ from caviar.backends.ray import backend as ray_backend
 from caviar.backends.ray import inflight
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.ray.placement import CORE, WHOLE_GPU, Wanted, shortage, unmet
+from caviar.backends.ray.placement import (
+    CPU_WORKER,
+    GPU_WORKER,
+    WorkerRequest,
+    explain_shortage,
+    find_unplaced,
+)
 from caviar.data.splits import Dataset
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
@@ -78,8 +84,8 @@ def test_workers_are_one_a_core_and_one_a_gpu_unless_fewer_are_asked_for(
     workers: int | None, gpus: int | None, expected: tuple[int, int]
 ) -> None:
     n_cpu, n_gpu = expected
-    shapes = Wanted(None, workers, gpus).on([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
-    assert shapes == [CORE] * n_cpu + [WHOLE_GPU] * n_gpu
+    shapes = WorkerRequest(None, workers, gpus).plan([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
+    assert shapes == [CPU_WORKER] * n_cpu + [GPU_WORKER] * n_gpu
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_what_the_cluster_does_not_have_is_refused(
     workers: int | None, gpus: int | None, sentence: str
 ) -> None:
     with pytest.raises(ClusterError, match=sentence):
-        Wanted(None, workers, gpus).require([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
+        WorkerRequest(None, workers, gpus).require_room([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
 
 
 @pytest.mark.ray
@@ -139,20 +145,20 @@ def test_every_chunk_comes_back_from_the_worker_it_was_sent_to() -> None:
 def test_a_shortage_is_said_only_where_there_is_one(
     waiting: list[dict[str, float]], free: dict[str, float], sentence: str | None
 ) -> None:
-    assert shortage(waiting, {"CPU": 8.0, "GPU": 2.0}, free) == sentence
+    assert explain_shortage(waiting, {"CPU": 8.0, "GPU": 2.0}, free) == sentence
 
 
 def test_workers_that_have_their_place_lack_nothing() -> None:
     core, share = {"CPU": 1.0}, {"CPU": 1.0, "GPU": 0.5}
-    assert unmet([core] * 3 + [share], []) == []
-    assert unmet([core] * 3 + [share], [{"CPU": 8.0}, share]) == [core, share]
-    assert unmet([core], [core] * 3) == [core], "others wait, too"
+    assert find_unplaced([core] * 3 + [share], []) == []
+    assert find_unplaced([core] * 3 + [share], [{"CPU": 8.0}, share]) == [core, share]
+    assert find_unplaced([core], [core] * 3) == [core], "others wait, too"
 
 
 def test_it_is_said_that_what_workers_need_is_gone_with_its_machine() -> None:
     sentence = "waiting for 1 worker: no machine of the cluster has cores for it now"
-    assert shortage([{"CPU": 1.0}], {}, {}) == sentence
-    assert shortage([{"CPU": 1.0, "GPU": 1.0}], {"GPU": 1.0}, {"GPU": 0.0}) == sentence
+    assert explain_shortage([{"CPU": 1.0}], {}, {}) == sentence
+    assert explain_shortage([{"CPU": 1.0, "GPU": 1.0}], {"GPU": 1.0}, {"GPU": 0.0}) == sentence
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ import pytest
 import caviar as cv
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.ray.objective_pickle import pack, unpack
+from caviar.backends.ray.objective_pickle import pickle_objective, unpickle_objective
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.errors import ClusterError, StudyError
@@ -95,8 +95,8 @@ def test_a_function_of_a_script_travels_with_what_it_refers_to(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["__main__", "caviar_experiment"])
 def test_a_packed_script_opens_where_the_script_is_not_known(tmp_path: Path, name: str) -> None:
     end = (
-        "\nfrom pathlib import Path\nfrom caviar.backends.ray.objective_pickle import pack\n"
-        "Path(__file__).with_name('packed').write_bytes(pack(study.objective).pickled)\n"
+        "\nfrom pathlib import Path\nfrom caviar.backends.ray.objective_pickle import pickle_objective\n"
+        "Path(__file__).with_name('packed').write_bytes(pickle_objective(study.objective).pickled)\n"
     )
     script = script_in(tmp_path, end if name == "__main__" else "")
     if name == "__main__":
@@ -104,10 +104,10 @@ def test_a_packed_script_opens_where_the_script_is_not_known(tmp_path: Path, nam
         subprocess.run([sys.executable, str(script)], check=True, env=path, cwd=ROOT)
         packed = (tmp_path / "packed").read_bytes()
     else:
-        packed = pack(load_study(script).objective).pickled
+        packed = pickle_objective(load_study(script).objective).pickled
     opened = (
-        "import sys; from caviar.backends.ray.objective_pickle import Packed, unpack\n"
-        f"objective = unpack(Packed(sys.stdin.buffer.read(), ()), [{str(tmp_path)!r}])\n"
+        "import sys; from caviar.backends.ray.objective_pickle import PickledObjective, unpickle_objective\n"
+        f"objective = unpickle_objective(PickledObjective(sys.stdin.buffer.read(), ()), [{str(tmp_path)!r}])\n"
         "print(objective.fn({'x': 1.3}, None))"
     )
     said = subprocess.run(
@@ -118,7 +118,7 @@ def test_a_packed_script_opens_where_the_script_is_not_known(tmp_path: Path, nam
 
 def test_lambdas_and_closures_travel() -> None:
     scale = 2.0
-    objective = unpack(pack(cv.Function(lambda params: scale * params["x"])), [])
+    objective = unpickle_objective(pickle_objective(cv.Function(lambda params: scale * params["x"])), [])
     assert isinstance(objective, cv.Function)
     assert objective.fn({"x": 3.0}) == 6.0
 
@@ -132,7 +132,7 @@ def test_arrays_that_a_function_refers_to_are_shared_and_safe_from_it(tmp_path: 
         return float(rows.flags.writeable) + float(rows.flags.owndata) + float(rows[3])
 
     study = function_study(looks, rounds=(4,), metrics=(), metric="value")
-    packed = pack(study.objective)
+    packed = pickle_objective(study.objective)
     assert packed.size > 8_000_000
     assert len(packed.pickled) < 10_000
     assert set(on_ray(study, tmp_path).trials["value"]) == {3.0}

@@ -14,7 +14,7 @@ import pytest
 import caviar as cv
 from caviar.backends.ray import memory_guard
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.ray.memory_guard import read_note, set_guard
+from caviar.backends.ray.memory_guard import read_note, start_guard
 from caviar.runner import run_study
 from caviar.trial import Outcome
 from tests import functions
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the guard needs Linux")
 CHILDREN = """
 import os, subprocess, sys, time
-from caviar.backends.ray.memory_guard import set_guard
-print(set_guard({limit}))
+from caviar.backends.ray.memory_guard import start_guard
+print(start_guard({limit}))
 subprocess.Popen(["sleep", "600"])
 subprocess.Popen(["sleep", "600"], start_new_session=True)
 subprocess.run("setsid sleep 600 >/dev/null 2>&1 &", shell=True)
@@ -114,7 +114,8 @@ def test_a_worker_that_takes_more_memory_than_it_was_given_is_stopped_and_it_is_
 )
 def test_memory_that_children_share_with_a_worker_counts_once(shares: str) -> None:
     code = (
-        "import os, subprocess, time; from caviar.backends.ray.memory_guard import set_guard; set_guard(400 * 2**20)\n"
+        "import os, subprocess, time\n"
+        "from caviar.backends.ray.memory_guard import start_guard; start_guard(400 * 2**20)\n"
         "shared = bytearray(b'x') * (300 * 2**20)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code + shares], cwd=ROOT, timeout=150, check=False)
@@ -123,8 +124,8 @@ def test_memory_that_children_share_with_a_worker_counts_once(shares: str) -> No
 
 def test_a_worker_that_hangs_when_its_ray_has_gone_is_ended() -> None:
     worker = (
-        "import time; from caviar.backends.ray.memory_guard import set_guard\n"
-        "set_guard(0); print('guarded', flush=True); time.sleep(600)"
+        "import time; from caviar.backends.ray.memory_guard import start_guard\n"
+        "start_guard(0); print('guarded', flush=True); time.sleep(600)"
     )
     mark = f"orphan-{os.getpid()}"
     parent = (
@@ -164,8 +165,8 @@ def watch(worker: int, parent: int, folder: Path) -> str:
 def test_a_guard_does_not_hold_on_to_its_workers_streams() -> None:
     """A worker of Ray that ends waits until nobody can write to them, and its guard waits for its end."""
     code = (
-        "import os, time; from caviar.backends.ray.memory_guard import set_guard\n"
-        "set_guard(0); os.closerange(0, 3); time.sleep(600)"
+        "import os, time; from caviar.backends.ray.memory_guard import start_guard\n"
+        "start_guard(0); os.closerange(0, 3); time.sleep(600)"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=pipe, stderr=pipe) as worker:
@@ -179,7 +180,7 @@ def test_a_guard_does_not_hold_on_to_its_workers_streams() -> None:
 
 def test_where_there_is_no_proc_there_is_no_guard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory_guard, "Path", lambda *parts: tmp_path / "nothing")
-    assert set_guard(10**9) is None
+    assert start_guard(10**9) is None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from caviar.backends.ray import node_monitor
-from caviar.backends.ray.node_monitor import Address, Watch
+from caviar.backends.ray.node_monitor import Address, NodeMonitor
 
 
 @pytest.fixture(autouse=True)
@@ -55,41 +55,41 @@ def comes_true(true: Callable[[], bool], within_s: float = 100.0) -> bool:
 def test_one_that_listens_is_there_and_one_that_nobody_reaches_is_silent(
     there: Address, gone: Address
 ) -> None:
-    with Watch() as watch:
-        watch.over({"there": there, "gone": gone})
-        assert watch.silent() == frozenset(), "as long as nothing is known"
-        assert comes_true(lambda: watch.silent() == {"gone"})
+    with NodeMonitor() as watch:
+        watch.watch({"there": there, "gone": gone})
+        assert watch.unresponsive() == frozenset(), "as long as nothing is known"
+        assert comes_true(lambda: watch.unresponsive() == {"gone"})
 
 
 def test_one_that_refuses_is_there(gone: Address) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         refuses = server.getsockname()
-    with Watch() as watch:
-        watch.over({"refuses": refuses, "gone": gone})
-        assert comes_true(lambda: watch.silent() == {"gone"})
+    with NodeMonitor() as watch:
+        watch.watch({"refuses": refuses, "gone": gone})
+        assert comes_true(lambda: watch.unresponsive() == {"gone"})
 
 
 def test_one_that_answers_again_is_there_again(there: Address, gone: Address) -> None:
-    with Watch() as watch:
-        watch.over({"machine": gone})
-        assert comes_true(lambda: watch.silent() == {"machine"})
-        watch.over({"machine": there})
-        assert comes_true(lambda: watch.silent() == frozenset())
+    with NodeMonitor() as watch:
+        watch.watch({"machine": gone})
+        assert comes_true(lambda: watch.unresponsive() == {"machine"})
+        watch.watch({"machine": there})
+        assert comes_true(lambda: watch.unresponsive() == frozenset())
 
 
 def test_one_that_is_watched_no_longer_is_not_silent(gone: Address) -> None:
-    with Watch() as watch:
-        watch.over({"gone": gone})
-        assert comes_true(lambda: watch.silent() == {"gone"})
-        watch.over({})
-        assert watch.silent() == frozenset()
+    with NodeMonitor() as watch:
+        watch.watch({"gone": gone})
+        assert comes_true(lambda: watch.unresponsive() == {"gone"})
+        watch.watch({})
+        assert watch.unresponsive() == frozenset()
 
 
 def test_a_question_missed_once_is_forgiven(gone: Address) -> None:
     """A driver that was suspended misses one answer of all machines."""
-    watch = Watch()
-    watch.over({"gone": gone})
+    watch = NodeMonitor()
+    watch.watch({"gone": gone})
     asyncio.run(watch._ask("gone", gone))
-    assert watch.silent() == frozenset()
+    assert watch.unresponsive() == frozenset()
     asyncio.run(watch._ask("gone", gone))
-    assert watch.silent() == {"gone"}
+    assert watch.unresponsive() == {"gone"}

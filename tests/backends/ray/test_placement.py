@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.backends.ray.placement import Amounts, Wanted
+from caviar.backends.ray.placement import ResourceDict, WorkerRequest
 from caviar.errors import ClusterError, StudyError
 from caviar.resources import Resources
 
@@ -14,10 +14,10 @@ LAPTOP = {"CPU": 4.0, "memory": 8.0 * 2**30, "node:127.0.0.1": 1.0, "object_stor
 SERVER = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "license": 3.0}
 
 
-def count(resources: Resources, *machines: Amounts, **asked: Any) -> int:
-    wanted = Wanted(resources, asked.get("workers"), asked.get("gpus"))
-    wanted.require(machines)
-    return len(wanted.on(machines))
+def count(resources: Resources, *machines: ResourceDict, **asked: Any) -> int:
+    wanted = WorkerRequest(resources, asked.get("workers"), asked.get("gpus"))
+    wanted.require_room(machines)
+    return len(wanted.plan(machines))
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,24 @@ def test_a_request_that_can_never_be_met_is_refused_with_what_there_is() -> None
 
 def test_no_workers_are_refused_in_the_words_of_the_command_line() -> None:
     with pytest.raises(ClusterError, match=r"^--workers 0: no workers, for .* 4 cores and 0 GPUs: ask for"):
-        Wanted(None, workers=0, gpus=None).require([LAPTOP])
+        WorkerRequest(None, workers=0, gpus=None).require_room([LAPTOP])
     with pytest.raises(ClusterError, match=r"^--workers 0: no workers: ask for at least one$"):
-        Wanted(Resources(), workers=0, gpus=None).require([LAPTOP])
+        WorkerRequest(Resources(), workers=0, gpus=None).require_room([LAPTOP])
     with pytest.raises(ClusterError, match=r"^--gpus 0: no workers: ask for at least one, and for 0\.5 GPU$"):
-        Wanted(Resources(gpus=0.5), workers=None, gpus=0).require([SERVER])
+        WorkerRequest(Resources(gpus=0.5), workers=None, gpus=0).require_room([SERVER])
     for gpus in (1, None):
-        Wanted(None, workers=0, gpus=gpus).require([SERVER])
+        WorkerRequest(None, workers=0, gpus=gpus).require_room([SERVER])
 
 
 @pytest.mark.parametrize("resources", [None, Resources()])
 def test_of_what_was_asked_for_as_many_are_there_as_still_fit(resources: Resources | None) -> None:
-    wanted = Wanted(resources, workers=3, gpus=None)
+    wanted = WorkerRequest(resources, workers=3, gpus=None)
     large, small = {"CPU": 4.0}, {"CPU": 2.0}
-    wanted.require([large, small])
-    assert len(wanted.on([large, small])) == 3
-    assert len(wanted.on([small])) == 2
-    assert wanted.on([]) == []
-    assert len(wanted.on([large])) == 3
+    wanted.require_room([large, small])
+    assert len(wanted.plan([large, small])) == 3
+    assert len(wanted.plan([small])) == 2
+    assert wanted.plan([]) == []
+    assert len(wanted.plan([large])) == 3
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_folder_of_a_session_goes_and_others_stay(tmp_path: Path) -> None:
 def test_the_logs_of_a_troubled_session_stay_and_it_is_said_where(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Session(None, tmp_path, troubled=True).clear()
+    Session(None, tmp_path, keep_logs=True).clear()
     assert tmp_path.exists()
     assert caplog.messages == [f"Ray's logs of what went wrong are in {tmp_path / 'logs'}"]
 
@@ -122,12 +122,12 @@ TWICE = """
 import os
 from pathlib import Path
 import ray
-from caviar.scheduling import cluster
+from caviar.backends.ray import session
 from tests.objectives import Bowl, bowl_study
 
 folders = []
-clear = cluster.Session.clear
-cluster.Session.clear = lambda session: (folders.append(session.folder), clear(session))
+clear = session.Session.clear
+session.Session.clear = lambda ended: (folders.append(ended.folder), clear(ended))
 for objective in (Bowl("segfault", frozenset({2})), Bowl()):
     run = bowl_study(rounds=(6, 4), objective=objective).run(workers=1, progress=False)
     assert not [name for name in os.environ if name.startswith("RAY_AUTH")]

@@ -30,15 +30,16 @@ class NodeMonitor:
     def __init__(self) -> None:
         self._addresses: dict[str, Address] = {}
         self._missed: dict[str, int] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask_all()), daemon=True)
+        self._ended = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "NodeMonitor":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
     def watch(self, machines: Mapping[str, Address]) -> None:
@@ -50,6 +51,10 @@ class NodeMonitor:
         missed = self._missed
         return frozenset(name for name in self._addresses if missed.get(name, 0) >= MISSES)
 
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._ask_all())
+
     async def _ask_all(self) -> None:
         asked: dict[str, asyncio.Task[None]] = {}
         while not self._ended.is_set():
@@ -57,7 +62,9 @@ class NodeMonitor:
             for name, address in self._addresses.items():
                 if name not in asked:
                     asked[name] = asyncio.create_task(self._ask(name, address))
-            await asyncio.sleep(max(PAUSE_S, len(self._addresses) / MOST_A_SECOND))
+            pause_s = max(PAUSE_S, len(self._addresses) / MOST_A_SECOND)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), pause_s)
 
     async def _ask(self, name: str, address: Address) -> None:
         in_time = asyncio.create_task(asyncio.sleep(ANSWER_S))

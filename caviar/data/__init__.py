@@ -1,1 +1,1 @@
-"""What trials learn from."""
+"""Data of classification problems: sources, train, dev and test splits, preprocessing."""

@@ -1,4 +1,4 @@
-"""Features as they are given: an array, or a table, whose columns have names.
+"""Conversion of features, given as an array or a table, to finite float32 numbers.
 
 Shape legend: N rows, D features.
 """
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns of a table are called, and where its rows stand."""
+    """Names of a table's columns, and the position of its rows in a file."""
 
     features: tuple[str, ...]
     target: str | None = None
     first_line: int | None = None
-    """Of its file; None where a row is not a line."""
+    """Line number of the first row in its file; None if rows and lines do not correspond."""
 
 
 def as_table(x: Any) -> "pd.DataFrame | None":
-    """A table of any library as pandas has it; None for what is no table, such as an array."""
+    """Return a table of any library as a pandas DataFrame, or None if x is no table, such as an array."""
     import pandas as pd
 
     if hasattr(x, "to_pandas"):
@@ -38,112 +38,123 @@ def as_table(x: Any) -> "pd.DataFrame | None":
 
 
 def column_names(name: str, table: "pd.DataFrame") -> tuple[str, ...]:
-    """The names of a table's columns, each another one.
+    """Return the names of a table's columns as strings.
 
     Args:
-        name: for messages.
-        table: any.
+        name: the name of the data in error messages.
+        table: any table.
 
     Raises:
-        DataError: two columns have one name.
+        DataError: two columns have the same name.
     """
     names = tuple(map(str, table.columns))
-    twice = [column for column, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{name}: several columns are called {listed(twice)}; give each a name of its own")
+    duplicates = [column for column, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise DataError(
+            f"{name}: several columns are called {join_names(duplicates)}; give each column its own name"
+        )
     return names
 
 
-def columns_by_name(name: str, table: "pd.DataFrame", wanted: Sequence[str]) -> "pd.DataFrame":
-    """These columns of a table, in this order, wherever they stand in it, without the others.
+def select_columns(name: str, table: "pd.DataFrame", wanted: Sequence[str]) -> "pd.DataFrame":
+    """Return the wanted columns of a table in the wanted order.
 
     Args:
-        name: for messages.
-        table: any.
+        name: the name of the data in error messages.
+        table: any table; its other columns are ignored.
         wanted: names of columns.
 
     Raises:
-        DataError: a column is missing, or there are several of a name.
+        DataError: a wanted column is missing, or several columns have its name.
     """
-    there = dict.fromkeys(str(column) for column in table.columns)
-    missing = [column for column in wanted if column not in there]
+    present = dict.fromkeys(str(column) for column in table.columns)
+    missing = [column for column in wanted if column not in present]
     if missing:
         raise DataError(
-            f"{name}: there is no column {listed(missing)}; there are {listed(there)} "
-            "(give an array where the columns stand as they did in the data)"
+            f"{name}: there is no column {join_names(missing)}; there are {join_names(present)} "
+            "(or give an array whose columns are in the order of the data)"
         )
     found = table.loc[:, table.columns.map(str).isin(wanted)]
-    places = {column: place for place, column in enumerate(column_names(name, found))}
-    return found.iloc[:, [places[column] for column in wanted]]
+    positions = {column: position for position, column in enumerate(column_names(name, found))}
+    return found.iloc[:, [positions[column] for column in wanted]]
 
 
-def table_values(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float32]:
-    """The numbers of a table; booleans are 0 and 1, and what is missing is NaN.
+def table_to_array(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float32]:
+    """Return the numbers of a table; booleans become 0 and 1, and missing values NaN.
 
     Args:
-        name: for messages.
+        name: the name of the data in error messages.
         table: (N, D).
 
     Returns:
-        (N, D).
+        Array (N, D), float32.
 
     Raises:
-        DataError: columns that are not numbers.
+        DataError: a column is not numeric.
     """
     from pandas.api.types import is_numeric_dtype
 
     table = table.infer_objects()
-    words = [str(column) for column, kind in table.dtypes.items() if not is_numeric_dtype(kind)]
-    if words:
-        raise DataError(f"{name}: columns that are not numbers: {listed(words)}; encode or drop them")
-    with np.errstate(over="ignore"):  # what is too large for float32 is found by `finite`
+    others = [str(column) for column, kind in table.dtypes.items() if not is_numeric_dtype(kind)]
+    if others:
+        raise DataError(f"{name}: columns that are not numbers: {join_names(others)}; encode or drop them")
+    with np.errstate(over="ignore"):  # `require_finite` reports what is too large for float32
         return table.to_numpy(dtype=np.float32, na_value=np.nan)
 
 
-def finite(name: str, x: npt.NDArray[np.generic], columns: Columns | None = None) -> npt.NDArray[np.float32]:
-    """Features as a network takes them.
+def require_finite(
+    name: str, x: npt.NDArray[np.generic], columns: Columns | None = None
+) -> npt.NDArray[np.float32]:
+    """Flatten features to rows of finite float32 numbers.
 
     Args:
-        name: for messages.
-        x: (N, D), or images of any shape (N, ...), which are flattened.
-        columns: of the table that they are from.
+        name: the name of the data in error messages.
+        x: (N, D), or (N, ...) such as images.
+        columns: names of the table's columns, if x comes from a table.
 
     Returns:
-        (N, D).
+        Array (N, D), float32.
 
     Raises:
-        DataError: something that is no number, missing, or not finite in float32.
+        DataError: a value is not a number, missing, or not finite in float32.
     """
+    x_ND = x.reshape(len(x), math.prod(x.shape[1:]))
     try:
-        with np.errstate(over="ignore"):  # what is too large for float32 is found below
-            x_ND = x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float32)
+        with np.errstate(over="ignore"):  # reported below
+            numbers_ND = x_ND.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: the features must be numbers ({error})") from error
-    bad = np.argwhere(~np.isfinite(x_ND))
+    bad = np.argwhere(~np.isfinite(numbers_ND))
     if len(bad):
         row, column = bad[0]
-        place = f"{row_place(row, columns)}, column {columns.features[column] if columns else column}"
+        place = f"{row_text(row, columns)}, column {columns.features[column] if columns else column}"
+        value = x_ND[row, column]
         raise DataError(
-            f"{name}: 1 value is missing or not finite, in {place}; fill it or drop its row first"
+            f"{name}: 1 value is missing or not finite: {value} in {place}; fill it or drop its row"
             if len(bad) == 1
-            else f"{name}: {len(bad)} values are missing or not finite, the first in {place}; "
-            "fill or drop them first"
+            else f"{name}: {len(bad)} values are missing or not finite, the first is {value} in {place}; "
+            "fill them or drop their rows"
         )
-    return x_ND
+    return numbers_ND
 
 
-def row_place(row: int, columns: Columns | None) -> str:
-    """Where a row is, in words; rows count from 0, lines from 1, as in editors."""
+def row_text(row: int, columns: Columns | None) -> str:
+    """Return the place of a row in words; rows count from 0, lines of a file from 1.
+
+    Example:
+        >>> row_text(7, Columns(("x",), first_line=2))
+        'row 7 (line 9 of the file)'
+    """
     if columns is None or columns.first_line is None:
         return f"row {row}"
     return f"row {row} (line {columns.first_line + row} of the file)"
 
 
-def listed(names: Iterable[object], most: int = 10) -> str:
-    """Names in a sentence: the first few, and how many more there are.
+def join_names(names: Iterable[object], most: int = 10) -> str:
+    """Join the first names for a message, and count the others.
 
     Example:
-        >>> listed("abcde", most=3)
+        >>> join_names("abcde", most=3)
         'a, b, c and 2 more'
     """
     words = [str(name) for name in names]

@@ -1,4 +1,7 @@
-"""Where rows come from: a data set inside scikit-learn, a file, or arrays."""
+"""Sources of rows: data sets of scikit-learn, files, and arrays or tables in memory.
+
+Shape legend: N rows, D features.
+"""
 
 import difflib
 import re
@@ -8,41 +11,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caviar.data.features import Columns, as_table, column_names, listed, table_values
+from caviar.data.features import Columns, as_table, column_names, join_names, table_to_array
 from caviar.errors import DataError, StudyError
 
 Rows = tuple[npt.NDArray[np.generic], npt.NDArray[np.generic], Columns | None]
-"""Features (N, D) or images (N, ...), classes (N,), and what the columns of a table are called."""
+"""Features (N, D) or (N, ...), classes (N,), and the names of a table's columns."""
 SKLEARN = ("digits", "iris", "wine", "breast_cancer")
-_NAMELESS = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
-"""What readers and writers of tables call a column without a name."""
+_UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
+"""Names that readers and writers of tables give to columns without a name."""
 
 
-def read(source: str | Path, target: str | None = None) -> Rows:
-    """Features and classes of a named source.
+def read_source(source: str | Path, target: str | None = None) -> Rows:
+    """Read the features and classes of a named source.
 
     Args:
-        source: "sklearn:digits" (or iris, wine, breast_cancer), or a path to a .csv, .parquet or .npz file.
-        target: for tables the column that holds the class (by default "target", "label" or "class",
-            whichever there is); the other columns are features. An .npz file holds arrays x and y.
+        source: "sklearn:digits" (or iris, wine, breast_cancer), or the path of a .csv, .parquet or .npz file.
+            An .npz file holds arrays x and y.
+        target: the column of a table that holds the class; by default the one called "target", "label" or "class".
+            All other columns are features.
 
     Returns:
-        Features, classes, and the names of a table's columns.
+        Features (N, D) or (N, ...), classes (N,), and the names of a table's columns.
 
     Raises:
-        StudyError: something that names no source.
-        DataError: no such source or file, no such column, columns without a name or that are not numbers.
+        StudyError: the source is neither a name nor a path.
+        DataError: there is no such source, file or column, or a column has no name or is not numeric.
     """
     if not isinstance(source, str | Path):
         raise StudyError(
             f"data=<{type(source).__name__}>: must be the name of a source, a path, or a pair of arrays "
-            "in round brackets: data=(x, y)"
+            "in parentheses: data=(x, y)"
         )
     name = str(source)
     if name.startswith("sklearn:"):
-        return _from_sklearn(name.removeprefix("sklearn:"))
+        return _load_sklearn(name.removeprefix("sklearn:"))
     path = Path(source)
-    readers = {".csv": _from_csv, ".parquet": _from_parquet, ".npz": _from_npz}
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     if path.suffix not in readers:
         raise DataError(
             f"data={name!r}: use sklearn:{{{','.join(SKLEARN)}}} or a .csv, .parquet or .npz file"
@@ -57,45 +61,46 @@ def read(source: str | Path, target: str | None = None) -> Rows:
         raise DataError(f"data={name!r}: cannot be read: {error}") from error
 
 
-def given(x: Any, y: Any) -> Rows:
-    """Features and classes that a program holds.
+def from_memory(x: Any, y: Any) -> Rows:
+    """Return the features and classes of arrays or of a DataFrame.
 
     Args:
-        x: an array, or a DataFrame, whose columns keep their names.
-        y: classes.
+        x: array (N, D) or (N, ...), or a DataFrame, whose columns keep their names.
+        y: classes (N,).
 
     Returns:
         Features, classes, and the names of a DataFrame's columns.
 
     Raises:
-        DataError: columns of one name, or that are not numbers.
+        DataError: two columns have the same name, or a column is not numeric.
     """
     table = as_table(x)
     if table is None:
         return np.asarray(x), np.asarray(y), None
-    return table_values("arrays", table), np.asarray(y), Columns(column_names("arrays", table))
+    return table_to_array("arrays", table), np.asarray(y), Columns(column_names("arrays", table))
 
 
-def _from_sklearn(name: str) -> Rows:
+def _load_sklearn(name: str) -> Rows:
     from sklearn import datasets
 
     if name not in SKLEARN:
         raise DataError(f"data='sklearn:{name}': there are {', '.join(SKLEARN)}")
     bunch = getattr(datasets, f"load_{name}")()
-    names = Columns(tuple(map(str, bunch.feature_names)))
-    return bunch.data, np.asarray(bunch.target_names)[bunch.target], names
+    columns = Columns(tuple(map(str, bunch.feature_names)))
+    return bunch.data, np.asarray(bunch.target_names)[bunch.target], columns
 
 
-def _from_csv(path: Path, target: str | None) -> Rows:
+def _read_csv(path: Path, target: str | None) -> Rows:
     import pandas as pd
 
     table = pd.read_csv(path)
     with path.open("rb") as file:
-        lines = sum(1 for _ in file)
-    return _from_table(path, table, target, first_line=2 if lines == len(table) + 1 else None)
+        n_lines = sum(1 for _ in file)
+    has_line_per_row = n_lines == len(table) + 1  # not so with blank lines, or line breaks in quotes
+    return _from_table(path, table, target, first_line=2 if has_line_per_row else None)
 
 
-def _from_parquet(path: Path, target: str | None) -> Rows:
+def _read_parquet(path: Path, target: str | None) -> Rows:
     import pandas as pd
 
     return _from_table(path, pd.read_parquet(path), target)
@@ -104,33 +109,36 @@ def _from_parquet(path: Path, target: str | None) -> Rows:
 def _from_table(path: Path, table: Any, target: str | None, first_line: int | None = None) -> Rows:
     name = f"data={str(path)!r}"
     names = column_names(name, table)
-    table = table.set_axis(names, axis=1)  # Parquet can bring numbers
-    target = _class_column(name, names, target)
+    table = table.set_axis(names, axis=1)  # columns of Parquet files may be called by numbers
+    target = _find_target(name, names, target)
     features = table.drop(columns=target)
-    nameless = [place for place, column in enumerate(names, 1) if _NAMELESS.fullmatch(column)]
-    if nameless:
+    unnamed = [position for position, column in enumerate(names, 1) if _UNNAMED.fullmatch(column)]
+    if unnamed:
         raise DataError(
-            f"{name}: column {nameless[0]} has no name; row numbers (which pandas writes unless "
-            "told index=False) would betray the order of the rows: drop it, or name it if it is a feature"
+            f"{name}: column {unnamed[0]} has no name. If it holds row numbers, which pandas writes by default, "
+            "drop it (to_csv(..., index=False)), because it would leak the order of the rows into the features; "
+            "if it is a feature, name it"
         )
     columns = Columns(column_names(name, features), target, first_line)
-    return table_values(name, features), table[target].to_numpy(), columns
+    return table_to_array(name, features), table[target].to_numpy(), columns
 
 
-def _class_column(name: str, columns: tuple[str, ...], target: str | None) -> str:
-    """Which column holds the class."""
+def _find_target(name: str, columns: tuple[str, ...], target: str | None) -> str:
+    """Return the column that holds the class."""
     if target and target not in columns:
         close = difflib.get_close_matches(target, columns, n=1)
         hint = f": did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"{name}: there is no column {target!r}{hint} (there are {listed(columns)})")
+        raise DataError(f"{name}: there is no column {target!r}{hint} (there are {join_names(columns)})")
     usual = [target] if target else [column for column in ("target", "label", "class") if column in columns]
     if len(usual) != 1:
-        raise DataError(f"{name}: say which column is the class with target=...; there are {listed(columns)}")
+        raise DataError(
+            f"{name}: name the column that holds the class with target=...; there are {join_names(columns)}"
+        )
     return usual[0]
 
 
-def _from_npz(path: Path, target: str | None) -> Rows:
-    del target  # its arrays have names
+def _read_npz(path: Path, target: str | None) -> Rows:
+    del target  # the class is the array y
     with np.load(path, allow_pickle=False) as arrays:
         if not {"x", "y"} <= set(arrays):
             raise DataError(f"data={str(path)!r}: must hold arrays x and y, not {', '.join(arrays)}")

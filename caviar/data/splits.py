@@ -1,7 +1,7 @@
-"""Train, dev and test: who may see which rows.
+"""Train, dev and test splits of a data set, and their preprocessing.
 
-Trials learn from `train` and are ranked on `dev`. `test` is opened once, by the final trial (law 5), and so
-travels apart: workers are given a `Dataset` without it.
+Trials learn from `train` and are ranked on `dev`. Only the final trial is scored on `test` (law 5), so workers get a
+`Dataset` without it.
 
 Shape legend: N rows, D features.
 """
@@ -15,17 +15,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from caviar.data.features import Columns, finite, listed, row_place
+from caviar.data.features import Columns, join_names, require_finite, row_text
 from caviar.errors import DataError
 
 Preprocess = Literal["standardize", "scale", "none"]
-_MANY = 10
-"""More numbers than so, most of them rare, are hardly names of classes."""
+_MANY_CLASSES = 10
+"""Number of different numeric classes above which, if most of them are rare, y looks like a regression target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Rows and their classes."""
+    """Rows of one split and their classes."""
 
     x: npt.NDArray[np.float32]
     """(N, D), C-contiguous."""
@@ -35,44 +35,51 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preprocessing:
-    """x -> (x - shift) / scale for each feature, with numbers taken from the train split alone."""
+    """The map x -> (x - shift) / scale of each feature, fitted on the train split alone."""
 
     shift: npt.NDArray[np.float32]
-    """(D,)"""
+    """(D,)."""
     scale: npt.NDArray[np.float32]
     """(D,), never 0."""
 
     def apply(self, x: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """The features as the network sees them: float32 (N, D)."""
+        """Return features as a network takes them.
+
+        Args:
+            x: (N, D), any numbers.
+
+        Returns:
+            Array (N, D), float32, C-contiguous.
+        """
         return np.ascontiguousarray((np.asarray(x, dtype=np.float32) - self.shift) / self.scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Dataset:
-    """Split and preprocessed rows of a classification problem."""
+    """A classification problem: its rows, split and preprocessed."""
 
     name: str
     train: Split
     dev: Split
     test: Split | None
-    """None where it is not this reader's to see."""
+    """None in the copy that workers get."""
     classes: tuple[str, ...]
     """The name of each class number."""
     labels: npt.NDArray[Any]
-    """The same as they stood in the data: numbers, booleans or strings."""
+    """The classes as they are in the data, (C,): numbers, booleans or strings."""
     preprocessing: Preprocessing
     feature_names: tuple[str, ...] | None = None
-    """What the columns of a table are called; None where the data were arrays."""
+    """Names of a table's columns; None if the data are arrays."""
     fingerprint: str
-    """SHA-256 over all rows, classes and splits: two data sets with the same one are the same."""
+    """SHA-256 of all rows, classes and splits; equal for equal data sets only."""
 
     @property
     def features(self) -> int:
-        """D."""
+        """Number of features, D."""
         return int(self.train.x.shape[1])
 
     def without_test(self) -> "Dataset":
-        """What workers get."""
+        """Return a copy for workers, without the test split."""
         return replace(self, test=None)
 
 
@@ -86,31 +93,34 @@ def split(
     seed: int = 0,
     preprocess: Preprocess = "standardize",
 ) -> Dataset:
-    """Split rows at random, each class in proportion, and preprocess them.
+    """Split rows at random, stratified by class, and preprocess them.
 
     Args:
-        name: for messages and `study.json`.
-        x: features (N, D), finite numbers; images of any shape (N, ...) are flattened.
-        y: classes (N,), of any type that sorts.
-        columns: of the table that both are from.
-        shares: of train, dev and test; they sum to one.
-        seed: of the split alone, so that studies with other seeds see the same splits.
-        preprocess: "standardize" (mean 0, deviation 1), "scale" (into -1..1 or 0..1 by the largest
-            magnitude of all features, which suits images), "none".
+        name: the name of the data in messages and in `study.json`.
+        x: features (N, D), finite numbers; images (N, ...) are flattened.
+        y: classes (N,), of any type that can be sorted.
+        columns: names of the table's columns, if x and y come from a table.
+        shares: shares of train, dev and test, which sum to one.
+        seed: seed of the split alone, so that studies with different seeds use the same splits.
+        preprocess: "standardize" (mean 0, standard deviation 1), "scale" (divide by the largest magnitude of all
+            features, which suits images), or "none".
+
+    Returns:
+        The splits, each with features (N, D) and class numbers (N,), and the preprocessing that was applied.
 
     Raises:
-        DataError: shapes that do not fit, values that are not finite, classes that are missing or of
-            several kinds, one class only, a class too rare.
+        DataError: shapes do not match, a value is missing or not finite, classes are of several types, there is
+            only one class, or a class has too few rows.
     """
-    x_ND, y_N, labels = _checked(name, x, y, columns)
-    if len(shares) != 3 or not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):  # NaN is neither
+    x_ND, y_N, labels = _validate(name, x, y, columns)
+    if len(shares) != 3 or not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):  # also refuses NaN
         raise DataError(f"{name}: split={tuple(shares)} must be three shares above 0 that sum to 1")
     try:
-        train, dev, test = _stratified(y_N, shares, seed)
+        train, dev, test = _split_rows(y_N, shares, seed)
     except ValueError as error:
         subject = (columns and columns.target) or "y"
-        raise DataError(f"{name}: {_why_too_few(subject, labels, y_N, shares)}") from error
-    preprocessing = _preprocessing(name, x_ND[train], preprocess)
+        raise DataError(f"{name}: {_explain_too_few(subject, labels, y_N, shares)}") from error
+    preprocessing = _fit_preprocessing(name, x_ND[train], preprocess)
     parts = {
         part: Split(preprocessing.apply(x_ND[rows]), np.ascontiguousarray(y_N[rows]))
         for part, rows in (("train", train), ("dev", dev), ("test", test))
@@ -130,9 +140,10 @@ def split(
     )
 
 
-def _checked(
+def _validate(
     name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic], columns: Columns | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Return features (N, D), class numbers (N,) and the classes (C,), or raise a DataError."""
     import pandas as pd
 
     x, y = np.asarray(x), np.asarray(y)
@@ -142,29 +153,31 @@ def _checked(
         )
     if x[:1].size == 0:
         raise DataError(f"{name}: there are no rows or no features: {x.shape}")
-    x_ND = finite(name, x, columns)
+    x_ND = require_finite(name, x, columns)
     missing = np.flatnonzero(pd.isna(y))
     if len(missing):
-        place = row_place(missing[0], columns)
+        place = row_text(missing[0], columns)
         raise DataError(
-            f"{name}: 1 class is missing, in {place}; drop the row"
+            f"{name}: 1 class is missing, in {place}; fill it or drop its row"
             if len(missing) == 1
-            else f"{name}: {len(missing)} classes are missing, the first in {place}; drop the rows"
+            else f"{name}: {len(missing)} classes are missing, the first in {place}; fill them or drop their rows"
         )
     try:
         names, y_N = np.unique(y, return_inverse=True)
     except TypeError as error:
-        raise DataError(f"{name}: the classes must be of one kind ({error})") from error
+        raise DataError(
+            f"{name}: the classes must be of one type, such as all numbers or all strings ({error})"
+        ) from error
     if len(names) < 2:
-        raise DataError(f"{name}: there is only one class ({names[0]}); a classifier needs two")
+        raise DataError(f"{name}: there is only one class ({names[0]}); a classifier needs at least two")
     labels = names if names.dtype.kind in "biufU" else names.astype(str)
     return x_ND, y_N.astype(np.int64), labels
 
 
-def _stratified(
+def _split_rows(
     y_N: npt.NDArray[np.int64], shares: Sequence[float], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Train, dev and test rows; a ValueError where there are too few."""
+    """Return the row numbers of train, dev and test; raise a ValueError if a class has too few rows."""
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(y_N))
@@ -175,34 +188,34 @@ def _stratified(
     return np.sort(train), np.sort(dev), np.sort(test)
 
 
-def _why_too_few(
+def _explain_too_few(
     subject: str, labels: npt.NDArray[Any], y_N: npt.NDArray[np.int64], shares: Sequence[float]
 ) -> str:
-    """What keeps rows from being split, in words."""
+    """Return the reason why rows cannot be split."""
     needed = [1 / share for share in shares] + [2 / (shares[1] + shares[2])]
-    least = math.ceil(max(needed) - 1e-9)  # each part gets a row of a class, and dev and test together two
+    least = math.ceil(max(needed) - 1e-9)  # each split needs a row of each class, dev and test together two
     counts = np.bincount(y_N)
     rare = np.flatnonzero(counts < least)
-    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(rare) > len(labels) / 2:
+    if labels.dtype.kind in "iuf" and len(labels) > _MANY_CLASSES and len(rare) > len(labels) / 2:
         return (
             f"{subject} looks like a number to predict, not a class: "
-            f"it has {len(labels)} different values in {len(y_N)} rows"
+            f"it has {len(labels)} different values in {len(y_N)} rows; sort them into classes, or name another target"
         )
-    split = f"each class needs at least {least} to be split by split={tuple(shares)}"
+    split = f"each class needs at least {least} for split={tuple(shares)}; add rows, or merge or drop rare classes"
     if len(rare) == 1:
         (count,) = counts[rare]
-        return f"class {listed(labels[rare])} has only {count} row{'s' if count > 1 else ''}; {split}"
+        return f"class {join_names(labels[rare])} has only {count} row{'s' if count > 1 else ''}; {split}"
     if len(rare):
-        return f"{len(rare)} classes have too few rows: {listed(labels[rare], most=3)}; {split}"
-    return f"{len(y_N)} rows of {len(labels)} classes are too few to be split by split={tuple(shares)}"
+        return f"{len(rare)} classes have too few rows: {join_names(labels[rare], most=3)}; {split}"
+    return f"{len(y_N)} rows of {len(labels)} classes are too few for split={tuple(shares)}; add rows"
 
 
-def _preprocessing(name: str, x_ND: npt.NDArray[np.float32], kind: Preprocess) -> Preprocessing:
+def _fit_preprocessing(name: str, x_ND: npt.NDArray[np.float32], kind: Preprocess) -> Preprocessing:
     n_features = x_ND.shape[1]
     shift, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
     if kind == "standardize":
         shift = x_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
-        deviation = x_ND.std(axis=0, dtype=np.float64).astype(np.float32)  # as it is divided by
+        deviation = x_ND.std(axis=0, dtype=np.float64).astype(np.float32)  # float32 may round it to 0
         scale = np.where(deviation > 0, deviation, np.float32(1.0))
     elif kind == "scale":
         largest = float(np.abs(x_ND).max())

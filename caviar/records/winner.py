@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from caviar.data.features import Columns, as_table, columns_by_name, finite, listed, table_values
+from caviar.data.features import Columns, as_table, join_names, require_finite, select_columns, table_to_array
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
 from caviar.storage.json_files import read_json, understood, write_json
@@ -109,14 +109,14 @@ class Best:
         """As they were in the data."""
         table, names = as_table(x), self.feature_names
         if table is not None and names is not None:
-            table = columns_by_name("predict", table, names)
-        x = np.asarray(x) if table is None else table_values("predict", table)
+            table = select_columns("predict", table, names)
+        x = np.asarray(x) if table is None else table_to_array("predict", table)
         if x.ndim < 2 or (len(x) and x[0].size != n_features):
-            which = f" ({listed(names)})" if names else ""
+            which = f" ({join_names(names)})" if names else ""
             raise DataError(
                 f"predict: rows must have {n_features} features{which}, (N, {n_features}), not {x.shape}"
             )
-        return finite("predict", x.reshape(len(x), n_features), Columns(names) if names else None)
+        return require_finite("predict", x.reshape(len(x), n_features), Columns(names) if names else None)
 
     def _inputs(self) -> Arrays:
         content = self._read("inputs.npz")

@@ -81,9 +81,9 @@ class Classifier(Objective):
 
     def load(self) -> Dataset:
         if isinstance(self.data, tuple):
-            rows = sources.given(self.data[0], self.data[1])
+            rows = sources.from_memory(self.data[0], self.data[1])
         else:
-            rows = sources.read(self.data, self.target)
+            rows = sources.read_source(self.data, self.target)
         return split(
             self._data_name,
             *rows,

@@ -83,10 +83,10 @@ def test_a_frame_without_a_column_is_refused_with_its_name(best: Best) -> None:
 def test_values_that_no_network_can_take_are_refused_with_their_place(best: Best) -> None:
     rows = table()[COLUMNS[::-1]]
     rows.loc[3, "b"] = np.nan
-    with pytest.raises(DataError, match="predict: 1 value is missing or not finite, in row 3, column b"):
+    with pytest.raises(DataError, match="predict: 1 value is missing or not finite: nan in row 3, column b"):
         best.predict(rows)
     rows.loc[[3, 7], "b"] = np.inf
-    with pytest.raises(DataError, match="2 values are missing or not finite, the first in row 3, column b"):
+    with pytest.raises(DataError, match="the first is inf in row 3, column b"):
         best.predict(rows[COLUMNS].to_numpy())
     with pytest.raises(DataError, match="predict: columns that are not numbers: c"):
         best.predict(rows.assign(c="red"))

@@ -1,1 +1,0 @@
-"""Looking at saved runs, without Ray or torch."""

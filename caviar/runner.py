@@ -20,7 +20,7 @@ from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.reporting.progress import Display, Silence
+from caviar.reporting.progress import Display, NoProgress
 from caviar.reporting.summary import show
 from caviar.search.sampling import require_sampler
 from caviar.storage.location import Location, silent
@@ -149,7 +149,7 @@ def _train(
     """Start the workers and run the loop. Ctrl-C and SIGTERM stop it between chunks."""
     with ExitStack() as stack:
         interruption = stack.enter_context(_Interruption())
-        watcher: Display | Silence = Display(study) if progress else Silence()
+        watcher: Display | NoProgress = Display(study) if progress else NoProgress()
         stack.enter_context(watcher)
         workers = factory(dataset.without_test() if dataset is not None else None)
         interruption.listen()  # again, because starting Ray replaces the signal handlers

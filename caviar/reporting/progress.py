@@ -24,10 +24,10 @@ LINE_EVERY_S = 10.0
 """Seconds between lines of progress if the output is not a terminal."""
 
 
-class Silence:
+class NoProgress:
     """A watcher that shows nothing."""
 
-    def __enter__(self) -> "Silence":
+    def __enter__(self) -> "NoProgress":
         return self
 
     def __exit__(self, *exception: object) -> None:

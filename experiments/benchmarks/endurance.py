@@ -22,7 +22,7 @@ import pandas as pd
 import caviar as cv
 from caviar import runner
 from caviar.errors import InterruptedStudy
-from caviar.reporting.progress import Silence
+from caviar.reporting.progress import NoProgress
 from caviar.reporting.summary import show
 from caviar.trial import Result
 
@@ -35,7 +35,7 @@ def bowl(params: dict[str, Any]) -> float:
     return float((params["x"] - 0.3) ** 2)
 
 
-class Watcher(Silence):
+class Watcher(NoProgress):
     """Samples the driver's memory and time, and interrupts the study at one point."""
 
     def __init__(self, runs: Path, interrupt_at: int) -> None:
@@ -84,7 +84,7 @@ def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[st
     )
     halves = [Watcher(runs, interrupt_at=trials // 2), Watcher(runs, interrupt_at=-1)]
     watchers = iter(halves)
-    runner.Silence = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
+    runner.NoProgress = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
     with contextlib.suppress(InterruptedStudy):
         study.run(workers=workers, runs=runs, progress=False)
     path = runs / "endurance"

@@ -14,7 +14,7 @@ from caviar.driver.controller import State
 from caviar.driver.loop import Loop
 from caviar.driver.messages import Command, Event
 from caviar.records.frames import load
-from caviar.reporting.progress import Silence
+from caviar.reporting.progress import NoProgress
 from caviar.reporting.summary import show
 from caviar.runner import run_study
 from caviar.study import Study
@@ -28,7 +28,7 @@ DEARER = 2.5
 """So much more processor time than an early trial a late one may take: even that depends on a machine's neighbours."""
 
 
-class Clock(Silence):
+class Clock(NoProgress):
     """Notes the processor time and the memory after every recorded batch."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Clock(Silence):
 
 def run_watched(study: Study, runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, int]]:
     clock = Clock()
-    monkeypatch.setattr("caviar.runner.Silence", lambda: clock)
+    monkeypatch.setattr("caviar.runner.NoProgress", lambda: clock)
     gc.collect()
     run_study(study, runs=runs, progress=False, backend=inline(study, workers=2))
     return clock.marks
@@ -120,7 +120,7 @@ def test_twenty_thousand_trials_cost_the_same_from_first_to_last(
     assert seconds(20_000 - third, 20_000) < DEARER * seconds(0, third)
 
 
-class Resident(Silence):
+class Resident(NoProgress):
     """Notes the driver's processor time and its memory after every recorded batch."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ def test_a_long_study_on_ray_stays_as_small_and_as_quick_as_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Resident()
-    monkeypatch.setattr("caviar.runner.Silence", lambda: watcher)
+    monkeypatch.setattr("caviar.runner.NoProgress", lambda: watcher)
     run = run_study(bowl_study(rounds=(20_000,), epochs=1), runs=tmp_path, workers=2, progress=False)
 
     def between(low: int, high: int) -> tuple[float, float]:

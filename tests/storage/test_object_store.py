@@ -23,7 +23,7 @@ from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.reporting.progress import Silence
+from caviar.reporting.progress import NoProgress
 from caviar.runner import run_study
 from caviar.storage import lease
 from caviar.storage.uri import locate
@@ -197,7 +197,7 @@ def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: 
     study = bowl_study(rounds=(200,), objective=Slow(pause_s=0.01))
     book = Ledger.create(locate(runs), "bowl", StudyFile.describe(study, None, None), numbered=False)
     backend = inline(study)(None)
-    watcher = loop.Loop(study, None, book, backend, Silence(), steal)
+    watcher = loop.Loop(study, None, book, backend, NoProgress(), steal)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
         watcher.run()
     book.close()

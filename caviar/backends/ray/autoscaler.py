@@ -40,9 +40,9 @@ class AutoscalerRequests:
             return []
         ordered = missing(wanted, machines)
         if len(ordered) > self._ordered:
-            room = "1 more worker" if len(ordered) == 1 else f"{len(ordered):,} more workers"
+            workers = "1 more worker" if len(ordered) == 1 else f"{len(ordered):,} more workers"
             _log.warning(
-                f"asked the cluster's autoscaler for room for {room}: `ray status` on the head tells what comes of it"
+                f"asking the cluster's autoscaler for room for {workers}; `ray status` on the head shows its progress"
             )
         self._ordered = len(ordered)
         return ordered

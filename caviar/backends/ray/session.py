@@ -179,7 +179,7 @@ class Session:
         if self.folder is None:
             return
         if self.keep_logs:
-            _log.warning("Ray's logs of what went wrong are in %s", self.folder / "logs")
+            _log.warning("something went wrong in Ray; its logs are in %s", self.folder / "logs")
             session_cleanup.keep(self.folder)
         else:
             session_cleanup.remove(self.folder)

@@ -68,7 +68,7 @@ def test_the_logs_of_a_troubled_session_stay_and_it_is_said_where(
 ) -> None:
     Session(None, tmp_path, keep_logs=True).clear()
     assert tmp_path.exists()
-    assert caplog.messages == [f"Ray's logs of what went wrong are in {tmp_path / 'logs'}"]
+    assert caplog.messages == [f"something went wrong in Ray; its logs are in {tmp_path / 'logs'}"]
 
 
 CRASHING = """
@@ -153,7 +153,7 @@ def test_one_process_runs_one_local_cluster_after_another(tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr
     first, second = ended.stdout.splitlines()
     assert first == "True True"
-    assert "Ray's logs of what went wrong are in /tmp/ray/session_" in ended.stderr
+    assert "something went wrong in Ray; its logs are in /tmp/ray/session_" in ended.stderr
     assert second == "True False"
 
 
@@ -210,5 +210,5 @@ def test_a_cluster_that_dies_ends_the_driver_with_the_way_to_go_on(tmp_path: Pat
     assert driver.returncode == 1
     assert f"caviar: the Ray cluster died: its {kind} ended unexpectedly" in said
     assert "`caviar resume` the run" in said
-    assert "Ray's logs of what went wrong are in" in said
+    assert "something went wrong in Ray; its logs are in" in said
     assert "Traceback" not in said

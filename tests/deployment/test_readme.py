@@ -70,6 +70,6 @@ def test_links_lead_somewhere() -> None:
 
 def test_troubles_are_named_as_caviar_names_them() -> None:
     source = "".join(inspect.getsource(module) for module in (auth, autoscaler, placement))
-    for words in ("asks for a token", "does not accept our token", "no workers, for the cluster has"):
+    for words in ("asks for a token", "does not accept our token", "no workers; the cluster has"):
         assert words in source
         assert words in README

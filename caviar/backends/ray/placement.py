@@ -1,4 +1,4 @@
-"""How many workers of which shape, and what they wait for: pure arithmetic over what a cluster has."""
+"""Placement of workers: how many fit on the machines of a cluster, and what the others wait for. Pure arithmetic."""
 
 import math
 from collections import Counter
@@ -9,32 +9,34 @@ from caviar.errors import ClusterError
 from caviar.resources import GIB, Resources
 
 ResourceDict = Mapping[str, float]
-"""Of resources, by the names that Ray uses."""
+"""Amounts of resources by Ray's names, such as {"CPU": 2.0, "memory": 1e9}; memory is in bytes."""
 ROUNDING = 1e-6
-"""Ten shares of 0.1 make a whole."""
+"""Tolerance for rounding errors in a number of workers: ten shares of 0.1 GPU fit into one GPU."""
+RAY_PRECISION = 1.1e-4
+"""Largest difference between an amount and Ray's copy of it: Ray keeps four decimals and whole bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What one worker is given, by the names that Ray uses."""
+    """The resources of one worker."""
 
-    needs: Mapping[str, float]
+    needs: ResourceDict
     has_whole_gpu: bool = False
-    """It trains with torch on a GPU of its own."""
+    """True if it trains with torch on a GPU of its own."""
 
     @property
     def kind(self) -> str:
-        """The word for it in the names of workers."""
+        """The first part of the worker's name: "gpu" or "cpu"."""
         return "gpu" if self.needs.get("GPU") else "cpu"
 
     @property
     def device(self) -> str:
-        """What its engine trains on, by torch's word for it."""
+        """Torch's name of the device that the engine trains on."""
         return "cuda" if self.kind == "gpu" else "cpu"
 
     @property
     def actor_options(self) -> dict[str, object]:
-        """For Ray."""
+        """The resource options of the worker's Ray actor."""
         named = ("CPU", "GPU", "memory")
         return {
             "num_cpus": self.needs.get("CPU", 0),
@@ -50,35 +52,72 @@ GPU_WORKER = WorkerSpec({"GPU": 1.0}, has_whole_gpu=True)
 
 @dataclass(frozen=True, slots=True)
 class WorkerRequest:
-    """The workers that were asked for."""
+    """The workers that the user asked for.
+
+    Args:
+        resources: resources of each worker; None for workers with one core or one GPU each.
+        workers: number of workers, without resources of the CPU workers alone; None for as many as fit.
+        gpus: number of GPUs that all workers take together; None for all GPUs of the cluster.
+    """
 
     resources: Resources | None
-    """Of each; None for workers with a core or a whole GPU each."""
     workers: int | None
-    """How many; without resources, those with a core. As many as fit by default."""
     gpus: int | None
-    """How many GPUs they may take in all; as many as there are by default."""
 
     def plan(self, machines: Sequence[ResourceDict]) -> list[WorkerSpec]:
-        """As many of them as fit on the machines that are there."""
+        """Return the specs of the requested workers that fit on the machines."""
         if self.resources is None:
-            n_cpu, n_gpu = _at_most(self.workers, _whole("CPU", machines)), _whole("GPU", machines)
-            return [CPU_WORKER] * n_cpu + [GPU_WORKER] * _at_most(self.gpus, n_gpu)
-        needs = self.resources.needs()
-        return [WorkerSpec(needs)] * _at_most(self.workers, self._room(self.resources, machines))
+            n_cpu, n_gpu = _whole("CPU", machines), _whole("GPU", machines)
+            return [CPU_WORKER] * _capped(n_cpu, self.workers) + [GPU_WORKER] * _capped(n_gpu, self.gpus)
+        room = _capped(_total_fitting(self.resources.needs(), machines), self._gpu_limit)
+        return [WorkerSpec(self.resources.needs())] * _capped(room, self.workers)
 
     def require_room(self, machines: Sequence[ResourceDict]) -> None:
-        """Whether all of them fit, as they must when a study starts; later, machines come and go.
+        """Require that the machines have room for all requested workers, which must hold when a study starts.
 
         Raises:
-            ClusterError: they do not, or no worker at all would be left.
+            ClusterError: some do not fit, or no worker at all is left.
         """
         if self.resources is None:
-            self._require_whole(machines)
+            self._require_devices(machines)
         else:
             self._require_fit(self.resources, machines)
 
-    def _require_whole(self, machines: Sequence[ResourceDict]) -> None:
+    def missing(self, machines: Sequence[ResourceDict]) -> list[ResourceDict]:
+        """Return the resources that must join before all requested workers fit, one entry a worker.
+
+        A request without numbers takes the machines that are there, but at least one worker.
+
+        Example:
+            >>> WorkerRequest(resources=None, workers=3, gpus=1).missing([{"CPU": 2.0}])
+            [{'CPU': 1.0}, {'GPU': 1.0}]
+        """
+        if self.resources is not None:
+            requested = self._gpu_limit if self.workers is None else self.workers
+            needs = self.resources.needs()
+            missing = (1 if requested is None else requested) - _total_fitting(needs, machines)
+            return [needs] * max(0, missing)
+        cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
+        is_empty = self.workers is None and self.gpus is None and cores + gpus == 0
+        cpu_workers = 1 if is_empty else (self.workers or 0) - cores
+        gpu_workers = (self.gpus or 0) - gpus
+        return [CPU_WORKER.needs] * max(0, cpu_workers) + [GPU_WORKER.needs] * max(0, gpu_workers)
+
+    @property
+    def _gpu_limit(self) -> int | None:
+        """The number of workers that share the requested GPUs; None for no limit."""
+        if self.resources is None or self.gpus is None or self.resources.gpus == 0:
+            return None
+        return int(self.gpus / self.resources.gpus + ROUNDING)
+
+    @property
+    def _options(self) -> str:
+        """The numbers that were asked for, as options of the command line."""
+        options = {"--workers": self.workers, "--gpus": self.gpus}
+        words = [f"{option} {count}" for option, count in options.items() if count is not None]
+        return f"{' '.join(words)}: " if words else ""
+
+    def _require_devices(self, machines: Sequence[ResourceDict]) -> None:
         cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
         if self.workers is not None and self.workers > cores:
             raise ClusterError(
@@ -90,104 +129,104 @@ class WorkerRequest:
             )
         if not self.plan(machines):
             raise ClusterError(
-                f"{self._asked}no workers, for the cluster has {cores} cores and {gpus} GPUs: "
-                "ask for at least one with --workers or --gpus"
+                f"{self._options}no workers; the cluster has {cores} cores and {gpus} GPUs: "
+                "ask for at least one worker with --workers or --gpus"
             )
 
     def _require_fit(self, resources: Resources, machines: Sequence[ResourceDict]) -> None:
         needs = resources.needs()
-        if not any(count_fitting(needs, machine) for machine in machines):
+        fitting = _total_fitting(needs, machines)
+        if fitting == 0:
             raise ClusterError(
-                f"each worker needs {_text(needs)}, and no machine of the cluster has that ({_offers(machines)}): "
-                "ask for less in cv.Resources(...), or choose another cluster with --address"
+                f"each worker needs {_describe(needs)}, and no machine of the cluster has that "
+                f"({_describe_all(machines)}): ask for less in cv.Resources(...) or choose another cluster with "
+                "--address"
             )
-        room = self._room(resources, machines)
+        room = _capped(fitting, self._gpu_limit)
         if self.workers is not None and self.workers > room:
             raise ClusterError(
-                f"{self.workers} workers with {_text(needs)} each asked for, but only {room} fit: use --workers {room}"
+                f"{self.workers} workers with {_describe(needs)} each asked for, but only {room} fit: "
+                f"use --workers {room}"
             )
         if not self.plan(machines):
-            least = "one" if resources.gpus == 0 else f"one, and for {resources.gpus:g} GPU"
-            raise ClusterError(f"{self._asked}no workers: ask for at least {least}")
-
-    @property
-    def _asked(self) -> str:
-        """What was asked for, as the command line has it."""
-        asked = {"--workers": self.workers, "--gpus": self.gpus}
-        words = [f"{option} {count}" for option, count in asked.items() if count is not None]
-        return f"{' '.join(words)}: " if words else ""
-
-    def _room(self, resources: Resources, machines: Sequence[ResourceDict]) -> int:
-        """How many workers fit on the machines, and into the GPUs that they may take."""
-        fitting = sum(count_fitting(resources.needs(), machine) for machine in machines)
-        if self.gpus is None or resources.gpus == 0:
-            return fitting
-        return min(fitting, int(self.gpus / resources.gpus + ROUNDING))
+            gpus = f" and {resources.gpus:g} GPU" if resources.gpus else ""
+            raise ClusterError(f"{self._options}no workers: ask for at least one worker{gpus}")
 
 
 def find_unplaced(waiting: Sequence[ResourceDict], demands: Sequence[ResourceDict]) -> list[ResourceDict]:
-    """Those of the waiting that have no place yet.
+    """Return the waiting workers that Ray has not given their resources yet.
+
+    A worker whose process is starting waits too, but Ray no longer lists a demand for it.
 
     Args:
-        waiting: what each needs; not all of their processes may have begun.
-        demands: what Ray was asked for, by us or others, and has given to nobody yet.
+        waiting: resources of each worker that waits.
+        demands: resources that Ray was asked for, by this study or others, and has not given to anybody yet.
     """
-    left = Counter(frozenset(demand) for demand in demands)
-    placeless = []
+    left = Counter(frozenset(demand.items()) for demand in demands)
+    unplaced = []
     for needs in waiting:
-        if left[frozenset(needs)] > 0:
-            left[frozenset(needs)] -= 1
-            placeless.append(needs)
-    return placeless
+        demand = next((kind for kind in left if left[kind] > 0 and _is_same(needs, dict(kind))), None)
+        if demand is not None:
+            left[demand] -= 1
+            unplaced.append(needs)
+    return unplaced
 
 
 def explain_shortage(waiting: Sequence[ResourceDict], total: ResourceDict, free: ResourceDict) -> str | None:
-    """Why workers that were asked for do not start, if what they need is held, or is gone with a machine.
+    """Return why workers wait if the resources they need are in use or have left the cluster; otherwise None.
 
     Args:
-        waiting: what each of them needs.
-        total: what the cluster has.
-        free: what nobody uses.
+        waiting: resources of each worker that waits.
+        total: resources of the whole cluster.
+        free: resources that nobody uses.
     """
-    needed = {
-        name: min(needs.get(name, math.inf) for needs in waiting) for needs in waiting for name in needs
-    }
-    taken = [name for name, least in needed.items() if free.get(name, 0.0) < least]
-    if not taken:
+    least = {name: min(needs.get(name, math.inf) for needs in waiting) for needs in waiting for name in needs}
+    short = [name for name, amount in least.items() if free.get(name, 0.0) < amount]
+    if not short:
         return None
     workers = "1 worker" if len(waiting) == 1 else f"{len(waiting):,} workers"
-    gone = [name for name in taken if total.get(name, 0.0) < needed[name]]
-    words = " and ".join({"CPU": "cores", "GPU": "GPUs"}.get(name, name) for name in gone or taken)
+    gone = [name for name in short if total.get(name, 0.0) < least[name]]
+    names = " and ".join({"CPU": "cores", "GPU": "GPUs"}.get(name, name) for name in gone or short)
     if gone:
-        them = "it" if len(waiting) == 1 else "them"
-        return f"waiting for {workers}: no machine of the cluster has {words} for {them} now"
-    counts = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in taken)
-    return f"waiting for {workers}: the cluster's {words} are in use ({counts})"
+        return f"waiting for {workers}: no machine of the cluster has {names} now"
+    counts = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in short)
+    return f"waiting for {workers}: the cluster's {names} are in use ({counts})"
 
 
-def _at_most(asked: int | None, there: int) -> int:
-    return there if asked is None else min(asked, there)
+def _is_same(needs: ResourceDict, demand: ResourceDict) -> bool:
+    """Return whether Ray's demand is for these resources; Ray rounds the amounts that it is asked for."""
+    return needs.keys() == demand.keys() and all(
+        math.isclose(amount, demand[name], rel_tol=1e-6, abs_tol=RAY_PRECISION)
+        for name, amount in needs.items()
+    )
+
+
+def _capped(count: int, limit: int | None) -> int:
+    return count if limit is None else min(count, limit)
 
 
 def _whole(name: str, machines: Sequence[ResourceDict]) -> int:
-    """How many cores or GPUs there are."""
+    """Return the number of cores or GPUs of all machines."""
     return int(sum(machine.get(name, 0.0) for machine in machines))
 
 
-def count_fitting(needs: ResourceDict, machine: ResourceDict) -> int:
-    """How many workers with these needs fit on a machine."""
-    return min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())
+def _total_fitting(needs: ResourceDict, machines: Sequence[ResourceDict]) -> int:
+    """Return how many workers with these needs fit on the machines, each worker on one machine."""
+    return sum(
+        min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())
+        for machine in machines
+    )
 
 
-def _offers(machines: Sequence[ResourceDict]) -> str:
-    """The different machines, in words."""
-    hidden = ("node:", "accelerator_type:", "object_store_memory")
-    plain = [{k: v for k, v in machine.items() if not k.startswith(hidden)} for machine in machines]
-    texts = list(dict.fromkeys(_text({"CPU": 0.0, "GPU": 0.0, **offered}) for offered in plain))
+def _describe_all(machines: Sequence[ResourceDict]) -> str:
+    """Return the resources of up to four different machines in words."""
+    internal = ("node:", "accelerator_type:", "object_store_memory")
+    usable = [{k: v for k, v in machine.items() if not k.startswith(internal)} for machine in machines]
+    texts = list(dict.fromkeys(_describe({"CPU": 0.0, "GPU": 0.0, **amounts}) for amounts in usable))
     return "; ".join(texts[:4]) + ("; ..." if len(texts) > 4 else "")
 
 
-def _text(amounts: ResourceDict) -> str:
+def _describe(amounts: ResourceDict) -> str:
     return ", ".join(
         f"{amount / GIB:.1f} GiB memory" if name == "memory" else f"{amount:g} {name}"
         for name, amount in amounts.items()

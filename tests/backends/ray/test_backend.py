@@ -16,13 +16,6 @@ from caviar.backends.ray import backend as ray_backend
 from caviar.backends.ray import inflight
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend
-from caviar.backends.ray.placement import (
-    CPU_WORKER,
-    GPU_WORKER,
-    WorkerRequest,
-    explain_shortage,
-    find_unplaced,
-)
 from caviar.data.splits import Dataset
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
@@ -76,33 +69,6 @@ class Unready(Bowl):
         raise DataError("the rows are gone")
 
 
-@pytest.mark.parametrize(
-    ("workers", "gpus", "expected"),
-    [(None, None, (4, 2)), (1, None, (1, 2)), (None, 0, (4, 0)), (0, 1, (0, 1)), (4, 2, (4, 2))],
-)
-def test_workers_are_one_a_core_and_one_a_gpu_unless_fewer_are_asked_for(
-    workers: int | None, gpus: int | None, expected: tuple[int, int]
-) -> None:
-    n_cpu, n_gpu = expected
-    shapes = WorkerRequest(None, workers, gpus).plan([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
-    assert shapes == [CPU_WORKER] * n_cpu + [GPU_WORKER] * n_gpu
-
-
-@pytest.mark.parametrize(
-    ("workers", "gpus", "sentence"),
-    [
-        (5, None, "5 workers asked for, but the cluster has 4 cores: use --workers 4"),
-        (None, 3, "3 GPU workers asked for, but the cluster has 2 GPUs: use --gpus 2"),
-        (0, 0, "no workers"),
-    ],
-)
-def test_what_the_cluster_does_not_have_is_refused(
-    workers: int | None, gpus: int | None, sentence: str
-) -> None:
-    with pytest.raises(ClusterError, match=sentence):
-        WorkerRequest(None, workers, gpus).require_room([{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}])
-
-
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_chunk_comes_back_from_the_worker_it_was_sent_to() -> None:
@@ -122,43 +88,6 @@ def test_every_chunk_comes_back_from_the_worker_it_was_sent_to() -> None:
         assert all(r.node and r.worker for r in results)
     finally:
         backend.close()
-
-
-@pytest.mark.parametrize(
-    ("waiting", "free", "sentence"),
-    [
-        (
-            [{"CPU": 1.0}] * 8,
-            {},
-            "waiting for 8 workers: the cluster's cores are in use (0 of 8 CPU free)",
-        ),
-        (
-            [{"CPU": 4.0, "GPU": 0.5}],
-            {"CPU": 3.0, "GPU": 0.25},
-            "waiting for 1 worker: the cluster's cores and GPUs are in use "
-            "(3 of 8 CPU free, 0.25 of 2 GPU free)",
-        ),
-        ([{"CPU": 1.0}], {"CPU": 1.0}, None),
-        ([], {}, None),
-    ],
-)
-def test_a_shortage_is_said_only_where_there_is_one(
-    waiting: list[dict[str, float]], free: dict[str, float], sentence: str | None
-) -> None:
-    assert explain_shortage(waiting, {"CPU": 8.0, "GPU": 2.0}, free) == sentence
-
-
-def test_workers_that_have_their_place_lack_nothing() -> None:
-    core, share = {"CPU": 1.0}, {"CPU": 1.0, "GPU": 0.5}
-    assert find_unplaced([core] * 3 + [share], []) == []
-    assert find_unplaced([core] * 3 + [share], [{"CPU": 8.0}, share]) == [core, share]
-    assert find_unplaced([core], [core] * 3) == [core], "others wait, too"
-
-
-def test_it_is_said_that_what_workers_need_is_gone_with_its_machine() -> None:
-    sentence = "waiting for 1 worker: no machine of the cluster has cores for it now"
-    assert explain_shortage([{"CPU": 1.0}], {}, {}) == sentence
-    assert explain_shortage([{"CPU": 1.0, "GPU": 1.0}], {"GPU": 1.0}, {"GPU": 0.0}) == sentence
 
 
 @pytest.mark.ray

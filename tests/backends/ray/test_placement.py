@@ -1,4 +1,4 @@
-"""Workers of a shape: as many as fit on the machines there are, refused in clear words where none does."""
+"""Placement of workers: as many as fit, clear errors where they do not, and reasons why some wait."""
 
 from typing import Any
 
@@ -6,22 +6,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.backends.ray.placement import ResourceDict, WorkerRequest
+from caviar.backends.ray.placement import (
+    CPU_WORKER,
+    GPU_WORKER,
+    ResourceDict,
+    WorkerRequest,
+    explain_shortage,
+    find_unplaced,
+)
 from caviar.errors import ClusterError, StudyError
 from caviar.resources import Resources
 
 LAPTOP = {"CPU": 4.0, "memory": 8.0 * 2**30, "node:127.0.0.1": 1.0, "object_store_memory": 1e9}
 SERVER = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "license": 3.0}
+HEAD = {"memory": 8.0 * 2**30}
+"""A head that is not for workers."""
+SMALL_CLUSTER = [{"CPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}]
 
 
 def count(resources: Resources, *machines: ResourceDict, **asked: Any) -> int:
-    wanted = WorkerRequest(resources, asked.get("workers"), asked.get("gpus"))
-    wanted.require_room(machines)
-    return len(wanted.plan(machines))
+    request = WorkerRequest(resources, asked.get("workers"), asked.get("gpus"))
+    request.require_room(machines)
+    return len(request.plan(machines))
 
 
 @pytest.mark.parametrize(
-    ("resources", "fit"),
+    ("workers", "gpus", "expected"),
+    [(None, None, (4, 2)), (1, None, (1, 2)), (None, 0, (4, 0)), (0, 1, (0, 1)), (4, 2, (4, 2))],
+)
+def test_default_is_one_worker_per_core_and_gpu(
+    workers: int | None, gpus: int | None, expected: tuple[int, int]
+) -> None:
+    n_cpu, n_gpu = expected
+    planned = WorkerRequest(None, workers, gpus).plan(SMALL_CLUSTER)
+    assert planned == [CPU_WORKER] * n_cpu + [GPU_WORKER] * n_gpu
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "message"),
+    [
+        (5, None, "5 workers asked for, but the cluster has 4 cores: use --workers 4"),
+        (None, 3, "3 GPU workers asked for, but the cluster has 2 GPUs: use --gpus 2"),
+        (0, 0, "no workers"),
+    ],
+)
+def test_more_workers_than_cores_or_gpus_are_refused(
+    workers: int | None, gpus: int | None, message: str
+) -> None:
+    with pytest.raises(ClusterError, match=message):
+        WorkerRequest(None, workers, gpus).require_room(SMALL_CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("resources", "fitting"),
     [
         (Resources(), 20),
         (Resources(cpus=3), 1 + 5),
@@ -35,12 +72,12 @@ def count(resources: Resources, *machines: ResourceDict, **asked: Any) -> int:
         (Resources(cpus=8, custom={"license": 1}), 2),
     ],
 )
-def test_as_many_workers_as_fit_each_on_one_machine(resources: Resources, fit: int) -> None:
-    assert count(resources, LAPTOP, SERVER) == fit
+def test_each_worker_fits_on_one_machine(resources: Resources, fitting: int) -> None:
+    assert count(resources, LAPTOP, SERVER) == fitting
 
 
 @given(st.integers(1, 64), st.floats(0.01, 8.0), st.integers(1, 5))
-def test_what_fits_never_exceeds_a_machine_and_no_more_would_fit(cores: int, cpus: float, nodes: int) -> None:
+def test_workers_fill_each_machine_and_never_exceed_it(cores: int, cpus: float, nodes: int) -> None:
     machines = [{"CPU": float(cores)}] * nodes
     try:
         fitting = count(Resources(cpus=cpus), *machines)
@@ -52,16 +89,15 @@ def test_what_fits_never_exceeds_a_machine_and_no_more_would_fit(cores: int, cpu
     assert (each + 1) * cpus > cores
 
 
-def test_fewer_can_be_asked_for_by_workers_or_by_gpus() -> None:
+def test_workers_and_gpus_limit_the_number_of_workers() -> None:
     assert count(Resources(cpus=2), LAPTOP, SERVER, workers=3) == 3
     assert count(Resources(gpus=0.5), SERVER, gpus=1) == 2
 
 
-def test_a_request_that_can_never_be_met_is_refused_with_what_there_is() -> None:
+def test_resources_that_no_machine_has_are_refused() -> None:
     with pytest.raises(
         ClusterError,
-        match=r"each worker needs 1 CPU, 1 GPU, and no machine of the cluster has that "
-        r"\(4 CPU, 0 GPU, 8.0 GiB memory\): ask for less in cv.Resources",
+        match=r"needs 1 CPU, 1 GPU, and no machine .* \(4 CPU, 0 GPU, 8.0 GiB memory\): ask for less",
     ):
         count(Resources(gpus=1), LAPTOP)
     with pytest.raises(ClusterError, match="each worker needs 17 CPU"):
@@ -72,26 +108,113 @@ def test_a_request_that_can_never_be_met_is_refused_with_what_there_is() -> None
         count(Resources(gpus=1), SERVER, gpus=0)
 
 
-def test_no_workers_are_refused_in_the_words_of_the_command_line() -> None:
-    with pytest.raises(ClusterError, match=r"^--workers 0: no workers, for .* 4 cores and 0 GPUs: ask for"):
+def test_a_request_for_no_workers_is_refused() -> None:
+    with pytest.raises(ClusterError, match=r"^--workers 0: no workers; .* 4 cores and 0 GPUs: ask for"):
         WorkerRequest(None, workers=0, gpus=None).require_room([LAPTOP])
-    with pytest.raises(ClusterError, match=r"^--workers 0: no workers: ask for at least one$"):
+    with pytest.raises(ClusterError, match=r"^--workers 0: no workers: ask for at least one worker$"):
         WorkerRequest(Resources(), workers=0, gpus=None).require_room([LAPTOP])
-    with pytest.raises(ClusterError, match=r"^--gpus 0: no workers: ask for at least one, and for 0\.5 GPU$"):
+    with pytest.raises(ClusterError, match=r"^--gpus 0: no workers: .* one worker and 0\.5 GPU$"):
         WorkerRequest(Resources(gpus=0.5), workers=None, gpus=0).require_room([SERVER])
     for gpus in (1, None):
         WorkerRequest(None, workers=0, gpus=gpus).require_room([SERVER])
 
 
 @pytest.mark.parametrize("resources", [None, Resources()])
-def test_of_what_was_asked_for_as_many_are_there_as_still_fit(resources: Resources | None) -> None:
-    wanted = WorkerRequest(resources, workers=3, gpus=None)
+def test_the_plan_shrinks_when_machines_leave(resources: Resources | None) -> None:
+    request = WorkerRequest(resources, workers=3, gpus=None)
     large, small = {"CPU": 4.0}, {"CPU": 2.0}
-    wanted.require_room([large, small])
-    assert len(wanted.plan([large, small])) == 3
-    assert len(wanted.plan([small])) == 2
-    assert wanted.plan([]) == []
-    assert len(wanted.plan([large])) == 3
+    request.require_room([large, small])
+    assert len(request.plan([large, small])) == 3
+    assert len(request.plan([small])) == 2
+    assert request.plan([]) == []
+    assert len(request.plan([large])) == 3
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "gpus", "cores", "cards"),
+    [
+        ([LAPTOP], None, None, 0, 0),
+        ([LAPTOP], 4, None, 0, 0),
+        ([LAPTOP], 6, None, 2, 0),
+        ([LAPTOP, {"CPU": 2.0, "GPU": 1.0}], 6, 3, 0, 2),
+        ([LAPTOP], 0, 2, 0, 2),
+        ([HEAD], None, None, 1, 0),
+        ([HEAD], None, 1, 0, 1),
+        ([{"CPU": 2.0, "GPU": 1.0}], None, 0, 0, 0),
+    ],
+)
+def test_missing_counts_cores_and_gpus(
+    machines: list[dict[str, float]], workers: int | None, gpus: int | None, cores: int, cards: int
+) -> None:
+    expected = [{"CPU": 1.0}] * cores + [{"GPU": 1.0}] * cards
+    assert WorkerRequest(None, workers, gpus).missing(machines) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "workers", "gpus", "missing"),
+    [
+        (LAPTOP, None, None, 1),  # at least one worker is requested
+        ({"CPU": 2.0, "GPU": 1.0}, None, None, 0),
+        ({"CPU": 2.0, "GPU": 1.0}, 5, None, 3),
+        ({"CPU": 2.0, "GPU": 1.0}, None, 3, 4),
+        ({"CPU": 2.0, "GPU": 1.0}, None, 0, 0),
+        ({"CPU": 2.0, "GPU": 1.0}, 0, None, 0),
+    ],
+)
+def test_missing_counts_workers_with_resources(
+    machine: dict[str, float], workers: int | None, gpus: int | None, missing: int
+) -> None:
+    half = Resources(gpus=0.5)
+    assert WorkerRequest(half, workers, gpus).missing([machine]) == [half.needs()] * missing
+
+
+def test_only_workers_with_an_open_demand_are_unplaced() -> None:
+    core, share = {"CPU": 1.0}, {"CPU": 1.0, "GPU": 0.5}
+    assert find_unplaced([core] * 3 + [share], []) == []
+    assert find_unplaced([core] * 3 + [share], [core, share]) == [core, share]
+    assert find_unplaced([core], [core] * 3) == [core], "others wait too"
+
+
+def test_a_demand_for_other_amounts_is_not_ours() -> None:
+    core, eight = {"CPU": 1.0}, {"CPU": 8.0}
+    assert find_unplaced([core], [eight]) == []
+    assert find_unplaced([core, eight], [eight] * 2) == [eight]
+
+
+def test_amounts_that_ray_has_rounded_are_recognised() -> None:
+    needs = Resources(cpus=4 / 3, memory_gib=0.7 / 3 * 5, custom={"license": 2 / 3}).needs()
+    demand = {"license": 0.6666, "CPU": 1.3333, "memory": float(int(needs["memory"]))}  # as Ray 2.60 lists it
+    assert find_unplaced([needs], [demand]) == [needs]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "free", "reason"),
+    [
+        (
+            [{"CPU": 1.0}] * 8,
+            {},
+            "waiting for 8 workers: the cluster's cores are in use (0 of 8 CPU free)",
+        ),
+        (
+            [{"CPU": 4.0, "GPU": 0.5}],
+            {"CPU": 3.0, "GPU": 0.25},
+            "waiting for 1 worker: the cluster's cores and GPUs are in use "
+            "(3 of 8 CPU free, 0.25 of 2 GPU free)",
+        ),
+        ([{"CPU": 1.0}], {"CPU": 1.0}, None),
+        ([], {}, None),
+    ],
+)
+def test_a_shortage_is_explained_where_there_is_one(
+    waiting: list[dict[str, float]], free: dict[str, float], reason: str | None
+) -> None:
+    assert explain_shortage(waiting, {"CPU": 8.0, "GPU": 2.0}, free) == reason
+
+
+def test_a_shortage_names_resources_that_left_the_cluster() -> None:
+    reason = "waiting for 1 worker: no machine of the cluster has cores now"
+    assert explain_shortage([{"CPU": 1.0}], {}, {}) == reason
+    assert explain_shortage([{"CPU": 1.0, "GPU": 1.0}], {"GPU": 1.0}, {"GPU": 0.0}) == reason
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,8 @@ def read_best(folder: Location) -> Best | None:
             if plain[name] is not None:
                 low, high = plain[name]
                 plain[name] = float(low), float(high)
+        if (plain["test_accuracy"] is None) != (plain["test_rows"] is None):
+            raise ValueError("test_accuracy and test_rows do not fit together")
         names = plain.pop("feature_names")
         if names is not None and not all(isinstance(name, str) for name in names):
             raise ValueError(f"feature_names is {names!r}")

@@ -8,7 +8,7 @@
     │   ├── DamagedError   a recorded segment that cannot be read back
     │   └── RefusedError   the disk or the store does not let us write
     ├── ClusterError       no Ray, no such cluster, no such resources, no access
-    │   └── NoAnswer       the cluster's dashboard does not answer (any more); later it may
+    │   └── UnreachableError  the dashboard of a cluster does not answer; a later attempt may succeed
     ├── SubmissionError    a job that cannot be sent to a cluster as asked
     └── InterruptedStudy   stopped by the user or a signal; it can be resumed
 
@@ -51,8 +51,8 @@ class ClusterError(CaviarError):
     """No Ray, no such cluster, no such resources, no access."""
 
 
-class NoAnswer(ClusterError):
-    """The cluster's dashboard does not answer, or no longer; asking again later may help."""
+class UnreachableError(ClusterError):
+    """The dashboard of a cluster does not answer; a later attempt may succeed."""
 
 
 class SubmissionError(CaviarError):

@@ -1,4 +1,4 @@
-"""Finding the study that an experiment script declares."""
+"""Loading the study that an experiment script declares."""
 
 import importlib.util
 import sys
@@ -11,15 +11,15 @@ from caviar.fingerprint import SCRIPT_MODULE
 from caviar.study import Study
 
 
-def load_study(script: Path, name: str | None = None) -> "Study":
-    """The study that a script declares.
+def load_study(script: Path, name: str | None = None) -> Study:
+    """Execute a script, but not as `__main__`, and return the study that it declares.
 
     Args:
-        script: a Python file; it is executed, but not as `__main__`.
-        name: which study, where there are several.
+        script: Path of a Python file.
+        name: Name of the study, if the script declares several.
 
     Raises:
-        StudyError: no such file, no study in it, several, or an error in the script.
+        StudyError: The file does not exist, fails, or declares no study of that name, or several.
     """
     if not script.is_file():
         raise StudyError(f"{script}: there is no such file")
@@ -27,13 +27,30 @@ def load_study(script: Path, name: str | None = None) -> "Study":
     found = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
     studies = [study for study in found.values() if name is None or study.name == name]
     if not found:
-        raise StudyError(f"{script} declares no study: it needs a line such as study = cv.Study(...)")
+        raise StudyError(f"{script} declares no study: add a line such as study = cv.Study(...)")
     names = ", ".join(study.name for study in found.values())
     if not studies:
-        raise StudyError(f"{script} declares no study named {name}; there is {names}")
+        raise StudyError(f"{script} declares no study named {name}; it declares: {names}")
     if len(studies) > 1:
         raise StudyError(f"{script} declares several studies ({names}): choose one with --study")
     return studies[0]
+
+
+def locate_error(error: BaseException, script: Path | None) -> str:
+    """Return the line of the user's script that an error passed through, as a prefix for its message.
+
+    Args:
+        error: The error, with its traceback.
+        script: Path of the script; None if no script was involved.
+
+    Returns:
+        A prefix such as "digits.py, line 7: "; empty if the error is from elsewhere or its message names the script.
+    """
+    if script is None or (isinstance(error.__cause__, Exception) and str(error).startswith(str(script))):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename) in (script, script.resolve())]
+    return f"{script}, line {lines[-1]}: " if lines else ""
 
 
 def _execute(script: Path) -> ModuleType:
@@ -42,7 +59,7 @@ def _execute(script: Path) -> ModuleType:
         raise StudyError(f"{script} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[SCRIPT_MODULE] = module
-    vars(module)["__loading__"] = True
+    vars(module)["__loading__"] = True  # Study.run refuses to run meanwhile
     sys.path.insert(0, str(script.resolve().parent))
     try:
         spec.loader.exec_module(module)
@@ -50,20 +67,12 @@ def _execute(script: Path) -> ModuleType:
         raise
     except SystemExit as error:
         raise StudyError(
-            f"{script} ended by itself (exit {error.code}) before its study could be found"
+            f"{script} exited with code {error.code} while it was loaded: "
+            'put code that exits under if __name__ == "__main__":'
         ) from error
     except Exception as error:
-        line = place_in_script(error, script) or f"{script}: "
-        raise StudyError(f"{line}the script fails: {type(error).__name__}: {error}") from error
+        place = locate_error(error, script) or f"{script}: "
+        raise StudyError(f"{place}the script failed: {type(error).__name__}: {error}") from error
     finally:
         vars(module)["__loading__"] = False
     return module
-
-
-def place_in_script(error: BaseException, script: Path | None) -> str:
-    """Where in the user's script an error came out, as the head of a sentence."""
-    if script is None or (isinstance(error.__cause__, Exception) and str(error).startswith(str(script))):
-        return ""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if Path(f.filename) == script or Path(f.filename) == script.resolve()]
-    return f"{script}, line {lines[-1]}: " if lines else ""

@@ -1,4 +1,4 @@
-"""The `caviar` command: parses its options, runs the action, turns errors into sentences and exit codes."""
+"""The `caviar` command: parses the command line, runs the command, prints errors and returns the exit code."""
 
 import argparse
 import sys
@@ -9,46 +9,67 @@ import caviar
 from caviar.cli import jobs, runs, studies
 from caviar.control_chars import printable
 from caviar.errors import CaviarError, InterruptedStudy
-from caviar.experiment_script import place_in_script
+from caviar.experiment_script import locate_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `caviar` command.
 
+    Args:
+        arguments: Words of the command line after `caviar`; those of this process by default.
+
     Returns:
-        The exit code: 0 done, 1 refused or failed, 2 a wrong command line, 130 interrupted; a job's own.
+        The exit code: 0 for success, 1 for an error, 2 for a wrong command line, 130 if interrupted, or that of the
+        job that was followed.
     """
-    options = parser().parse_args(arguments)
+    options = create_parser().parse_args(arguments)
     try:
         return options.action(options) or 0
     except InterruptedStudy as error:
         print(f"caviar: {error}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("caviar: stopped at once; what was recorded is safe: `caviar resume` the run", file=sys.stderr)
+        print(
+            "caviar: stopped at once; finished trials are saved, and `caviar resume` continues the run",
+            file=sys.stderr,
+        )
         return 130
     except CaviarError as error:
-        return _refuse(options, error, str(error))
+        return _print_error(options, error, str(error))
     except Exception as error:
-        return _refuse(options, error, f"{type(error).__name__}: {error} (--debug shows where)")
+        return _print_error(options, error, f"{type(error).__name__}: {error} (--debug prints the traceback)")
 
 
-def _refuse(options: argparse.Namespace, error: Exception, sentence: str) -> int:
+def _print_error(options: argparse.Namespace, error: Exception, message: str) -> int:
     if options.debug:
         traceback.print_exception(error)
-    where = place_in_script(error, getattr(options, "experiment", None))
-    print(printable(f"caviar: {where}{sentence}"), file=sys.stderr)
+    place = locate_error(error, getattr(options, "experiment", None))
+    print(printable(f"caviar: {place}{message}"), file=sys.stderr)
     return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def create_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; its help lists them by group."""
     parser = argparse.ArgumentParser(
-        prog="caviar", description="Tune neural networks the caviar way: very many trials at once."
+        prog="caviar",
+        usage="caviar COMMAND ...",
+        description="Tune neural networks: train very many trials in parallel and keep the best.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"caviar {caviar.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"caviar {caviar.__version__}",
+        help="print the version and exit",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    sections = []
     for group in (studies, runs, jobs):
+        sections.append(group.TITLE)
         for command in group.add_parsers(commands):
-            command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+            command.add_argument("--debug", action="store_true", help="print the traceback of an error")
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            name, summary = command.prog.split()[-1], (command.description or "").partition("\n")[0]
+            sections[-1] += f"\n  {name:8}{summary}"
+    parser.epilog = "\n\n".join([*sections, "caviar COMMAND --help describes a command and its options."])
     return parser

@@ -1,20 +1,40 @@
-"""Commands that read saved runs: show, fetch."""
+"""Commands that read saved runs: show and fetch."""
 
 import argparse
 from typing import Any
 
+TITLE = "look at the results:"
+
+SHOW = """Print how a run went, and its winner."""
+SHOW_EXAMPLES = """examples:
+  caviar show runs/digits
+  caviar show s3://bucket/runs/digits --rounds
+"""
+FETCH = """Copy a run directory to this machine.
+
+The study may still be running; the copy then has the trials recorded so far.
+"""
+FETCH_EXAMPLES = """examples:
+  caviar fetch s3://bucket/runs/digits
+  caviar fetch s3://bucket/runs/digits results/digits --frames
+"""
+
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
-    show = commands.add_parser("show", help="how a run went, and its winner")
-    show.add_argument("run", metavar="RUN")
-    show.add_argument("--rounds", action="store_true", help="what each round narrowed, and why")
+    show = commands.add_parser(
+        "show", usage="caviar show RUN [OPTIONS]", description=SHOW, epilog=SHOW_EXAMPLES
+    )
+    show.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+    show.add_argument("--rounds", action="store_true", help="explain how each round narrowed the space")
     show.set_defaults(action=_show)
 
-    fetch = commands.add_parser("fetch", help="copy a run directory from a store, or another folder, to here")
-    fetch.add_argument("run", metavar="RUN")
-    fetch.add_argument("to", nargs="?", metavar="DEST", help="the folder that it becomes (runs/NAME)")
-    fetch.add_argument("--frames", action="store_true", help="only its frames, not the network")
+    fetch = commands.add_parser(
+        "fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH, epilog=FETCH_EXAMPLES
+    )
+    fetch.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+    fetch.add_argument("to", nargs="?", metavar="DEST", help="folder of the copy (default: runs/NAME)")
+    fetch.add_argument("--frames", action="store_true", help="copy the frames only, not the network")
     fetch.set_defaults(action=_fetch)
     return [show, fetch]
 

@@ -1,4 +1,4 @@
-"""Commands that train: run, resume."""
+"""Commands that train: run and resume."""
 
 import argparse
 import shlex
@@ -12,53 +12,98 @@ from caviar.experiment_script import load_study
 if TYPE_CHECKING:
     from caviar.records.run_files import StudyFile
 
-RESUME = "go on with the run of that name, if it was begun already"
-"""So that one line begins a study, and goes on with it as often as it is stopped."""
+TITLE = "run a study from this machine:"
+
+RUN = """Run the study of an experiment script.
+
+Ctrl-C stops the study as soon as the running trials have finished; the same
+command with --resume, or `caviar resume`, continues it.
+"""
+RUN_EXAMPLES = """examples:
+  caviar run experiments/digits.py
+  caviar run experiments/digits.py --workers 4 --runs s3://bucket/runs
+  caviar run experiments/digits.py --address 127.0.0.1:6379
+"""
+RESUME = """Continue an interrupted run.
+
+The result is the same as without the interruption. Relative paths in the
+script refer to the folder in which the run was started.
+"""
+RESUME_EXAMPLES = """examples:
+  caviar resume runs/digits
+  caviar resume s3://bucket/runs/digits experiments/digits.py
+"""
 
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
-    run = commands.add_parser("run", help="run the study of an experiment script")
-    run.add_argument("experiment", type=Path, metavar="EXPERIMENT.py")
-    _add_machines(run)
-    run.add_argument(
+    run = commands.add_parser(
+        "run", usage="caviar run EXPERIMENT.py [OPTIONS]", description=RUN, epilog=RUN_EXAMPLES
+    )
+    add_study_options(run)
+    results = run.add_argument_group("results")
+    results.add_argument(
         "--runs",
         default="runs",
-        metavar="DIR",
-        help="folder of run directories (runs), or file:///, s3:// or gs://",
+        metavar="DIR|URL",
+        help="folder for run directories: a path, s3://... or gs://... (default: runs)",
     )
-    run.add_argument("--name", help="name of the run directory (the study's, numbered where it is taken)")
-    run.add_argument("--resume", action="store_true", help=RESUME)
-    run.add_argument("--study", metavar="NAME", help="which study, where the script declares several")
+    results.add_argument(
+        "--name", help="name of the run directory (default: that of the study, with a number if it exists)"
+    )
+    _add_address(add_worker_options(run))
     run.set_defaults(action=_run)
 
-    resume = commands.add_parser("resume", help="go on with an interrupted run")
-    resume.add_argument(
-        "run", metavar="RUN", help="its run directory, such as runs/digits or s3://bucket/runs/digits"
+    resume = commands.add_parser(
+        "resume",
+        usage="caviar resume RUN [EXPERIMENT.py] [OPTIONS]",
+        description=RESUME,
+        epilog=RESUME_EXAMPLES,
     )
+    resume.add_argument("run", metavar="RUN", help="run directory: a path or URL")
     resume.add_argument(
         "experiment",
         type=Path,
         nargs="?",
         metavar="EXPERIMENT.py",
-        help="the script, if it is no longer where it was",
+        help="script that declares the study, if it has moved",
     )
     resume.add_argument(
-        "--repair", action="store_true", help="set damaged segments aside, train their trials again"
+        "--repair", action="store_true", help="set damaged files aside and train their trials again"
     )
-    _add_machines(resume)
+    _add_address(add_worker_options(resume))
     resume.set_defaults(action=_resume)
     return [run, resume]
 
 
-def _add_machines(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workers", type=int, metavar="N", help="CPU workers (one a core)")
-    command.add_argument("--gpus", type=int, metavar="N", help="GPU workers (all that the cluster has)")
+def add_study_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which study to run, for a command that starts one."""
     command.add_argument(
+        "experiment", type=Path, metavar="EXPERIMENT.py", help="Python script that declares the study"
+    )
+    command.add_argument("--study", metavar="NAME", help="study to run (default: the only one in the script)")
+    command.add_argument(
+        "--resume", action="store_true", help="continue the run if it exists and start it otherwise"
+    )
+
+
+def add_worker_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say how many workers to start, and return their group."""
+    workers = command.add_argument_group("workers")
+    workers.add_argument(
+        "--workers", type=int, metavar="N", help="number of CPU workers (default: one per core)"
+    )
+    workers.add_argument("--gpus", type=int, metavar="N", help="number of GPU workers (default: one per GPU)")
+    return workers
+
+
+def _add_address(workers: argparse._ArgumentGroup) -> None:
+    workers.add_argument(
         "--address",
         default="local",
         metavar="local|auto|HOST:PORT",
-        help="the Ray cluster (local: starts its own)",
+        help="Ray cluster: `local` starts one for this command, `auto` joins the one that runs on this machine, "
+        "HOST:PORT joins another (default: local)",
     )
 
 
@@ -68,18 +113,18 @@ def _run(options: argparse.Namespace) -> None:
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
     name = options.name or study.name if options.resume else options.name
-    if options.resume and (begun := _begun(options.runs, name)):
-        resume_study(study, begun, **machines)
+    if options.resume and (run := _find_run(options.runs, name)):
+        resume_study(study, run, **machines)
     else:
         run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
 
 
-def _begun(runs: str, name: str) -> str | None:
-    """The run directory of that name, if there is one.
+def _find_run(runs: str, name: str) -> str | None:
+    """Return the run directory of a name; None if it does not exist.
 
     Raises:
-        StudyError: the name cannot be that of one.
-        RunError: the disk or store of the runs cannot be reached.
+        StudyError: The name cannot name a run directory.
+        RunError: The disk or object store cannot be reached.
     """
     from caviar.records.run_files import is_run_directory
     from caviar.storage.uri import locate, within
@@ -96,9 +141,9 @@ def _resume(options: argparse.Namespace) -> None:
 
     path = options.run if is_uri(options.run) else Path(options.run).resolve()
     location = locate(options.run)
-    begun = StudyFile.read(location)
-    with _where_it_began(options, str(location), begun):
-        study = load_study(options.experiment, begun.study["name"])
+    started = StudyFile.read(location)
+    with _original_folder(options, str(location), started):
+        study = load_study(options.experiment, started.study["name"])
         resume_study(
             study,
             path,
@@ -109,25 +154,25 @@ def _resume(options: argparse.Namespace) -> None:
         )
 
 
-def _where_it_began(
-    options: argparse.Namespace, run: str, begun: "StudyFile"
+def _original_folder(
+    options: argparse.Namespace, run: str, started: "StudyFile"
 ) -> AbstractContextManager[None]:
-    """The working directory of a run, in which relative paths of its script mean what they did.
+    """Return a context that changes to the folder in which a run was started, and set `options.experiment`.
 
-    A script that is named is one that has moved: then everything is looked for from here.
+    If the user names the script, it has moved, and the working directory stays as it is.
     """
     if options.experiment is not None:
         return nullcontext()
-    if begun.script is None:
+    if started.script is None:
         raise RunError(
-            f"{run} was begun from Python, not by `caviar run`: "
-            f"go on with study.resume({run!r}), or name the script that declares its study"
+            f"{run} was started from Python, so its script is not known: "
+            f"call study.resume({run!r}), or run `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
         )
-    options.experiment = Path(begun.script)
+    options.experiment = Path(started.script)
     if not options.experiment.is_file():
         raise RunError(
-            f"{options.experiment}, which declares the study of {run}, is no longer there: "
-            f"name it where it is now, `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
+            f"the script of {run}, {options.experiment}, does not exist any more: "
+            f"run `caviar resume {shlex.quote(run)} EXPERIMENT.py` with its present path"
         )
-    folder = Path(begun.folder)
+    folder = Path(started.folder)
     return chdir(folder) if folder.is_dir() else nullcontext()

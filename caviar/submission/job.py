@@ -1,4 +1,4 @@
-"""A job, and what is known of those that a cluster has: plain values, and what follows from them."""
+"""A Ray job that runs a study: its specification, and its state as the cluster reports it."""
 
 import hashlib
 import posixpath
@@ -14,35 +14,36 @@ from caviar.errors import RunError, SubmissionError
 from caviar.storage.uri import checked_uri, is_uri, within
 from caviar.study import check_name
 
-STOP_S = 60
-"""How long a driver that is asked to stop may take: it waits for the trials that are under way."""
-STOPPED = 130
-"""The exit code of whatever was stopped; a shell's for Ctrl-C."""
+STOP_TIMEOUT_S = 60
+"""Seconds that a stopped driver has to finish the trials that are running."""
+STOPPED_EXIT_CODE = 130
+"""Exit code of a stopped job; a shell's for Ctrl-C."""
 _URL_PASSWORD = re.compile(r"://[^/\s]*@")
-_LOCAL = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "~")
+_LOCAL_PREFIXES = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "~")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a cluster is asked to do.
+class JobSpec:
+    """Specification of a job: the script, where its run is saved, and its workers.
 
     Args:
-        script: the experiment, within the parcel.
-        runs: the folder of run directories, as the head of the cluster sees it; or an object store's URL.
-        name: of the run directory.
-        resume: go on with it, if it was begun already.
-        study: which one, where the script declares several.
-        workers: CPU workers.
-        gpus: GPU workers.
-        packages: that pip installs on every machine first.
+        script: Path of the experiment script within the upload.
+        runs: Folder of run directories as the head of the cluster sees it, or the URL of an object store.
+        name: Name of the run directory.
+        resume: Continue the run if it exists.
+        study: Name of the study, for a script that declares several.
+        workers: Number of CPU workers; None for one per core.
+        gpus: Number of GPU workers; None for all GPUs of the cluster.
+        packages: Requirements that pip installs on every machine before the job starts.
 
     Raises:
-        StudyError: a name that cannot be.
-        SubmissionError: a folder that only this machine knows, or a URI that is no place for runs or holds credentials.
+        StudyError: `name` cannot name a run directory.
+        SubmissionError: `runs` is a relative path, an unsupported URL or contains credentials, or `workers` or `gpus`
+            is negative.
 
     Example:
-        >>> job = Job(script=PurePosixPath("digits.py"), runs="/shared/runs", name="digits")
-        >>> job.run
+        >>> spec = JobSpec(script=PurePosixPath("digits.py"), runs="/shared/runs", name="digits")
+        >>> spec.run
         '/shared/runs/digits'
     """
 
@@ -64,17 +65,20 @@ class Job:
 
     @property
     def run(self) -> str:
-        """The run directory."""
+        """Run directory of the job."""
         return within(self.runs, self.name)
 
     @property
-    def stem(self) -> str:
-        """What the ids of all jobs on this run begin with."""
+    def id_prefix(self) -> str:
+        """Prefix of the ids of all jobs that write this run directory."""
         return f"{self.name}-{hashlib.sha256(self.run.encode()).hexdigest()[:6]}"
 
     @property
     def entrypoint(self) -> str:
-        """What the head's shell runs: caviar becomes the process, so that its exit code is the job's."""
+        """Shell command that the head runs.
+
+        `exec` makes caviar the job's process, so that caviar's exit code is the job's.
+        """
         words = ["run", str(self.script), "--runs", self.runs, "--name", self.name]
         words += ["--resume"] if self.resume else []
         words += ["--study", self.study] if self.study else []
@@ -85,91 +89,138 @@ class Job:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the cluster keeps beside the job, from which `caviar jobs` knows its own."""
+        """Values that the cluster keeps with the job; `parse_job` reads them back."""
         return {"caviar": caviar.__version__, "caviar_run": self.run, "caviar_script": str(self.script)}
 
     def runtime_env(self, archive: Path, package: Path) -> dict[str, Any]:
-        """What Ray prepares before the job runs.
+        """Return the environment that Ray prepares before the job starts.
 
         Args:
-            archive: of the folder in which it runs.
-            package: the source of caviar.
+            archive: Zip file of the job's working directory.
+            package: Folder with the source of caviar.
         """
-        prepared: dict[str, Any] = {
+        environment: dict[str, Any] = {
             "working_dir": str(archive),
             "py_modules": [str(package)],
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+            "env_vars": {
+                "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_TIMEOUT_S),
+                "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            },
         }
         if self.packages:
-            prepared["pip"] = {"packages": list(self.packages), "pip_check": False}
-        return prepared
+            environment["pip"] = {"packages": list(self.packages), "pip_check": False}
+        return environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownJob:
-    """A job that a cluster knows of."""
+class JobInfo:
+    """State of a job, as the cluster reports it."""
 
     id: str
     status: str
-    """Ray's word in small letters: pending, running, succeeded, failed or stopped."""
+    """Ray's status in lower case: pending, running, succeeded, failed or stopped."""
     run: str
-    """Its run directory."""
+    """Run directory of the job."""
     script: str
+    """Path of the experiment script within the upload."""
     message: str = ""
-    """Why it waits, or failed."""
-    exit_code: int | None = None
-    """Of the driver, once it has ended by itself."""
+    """Ray's reason why the job waits or failed."""
+    driver_exit_code: int | None = None
+    """Exit code of the driver; None while it runs, and if it never started."""
     started_s: float | None = None
-    """Since 1970, as are all times."""
+    """Start, in seconds since 1970."""
     ended_s: float | None = None
+    """End, in seconds since 1970."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing of it runs any more."""
+    def has_ended(self) -> bool:
+        """True if no process of the job runs any more."""
         return self.status in ("succeeded", "failed", "stopped")
 
     @property
-    def result(self) -> int:
-        """The exit code of whoever waits for it: the driver's own, 130 if it was stopped."""
+    def exit_code(self) -> int:
+        """Exit code for the command that follows the job: the driver's, or 130 if the job was stopped."""
         if self.status == "stopped":
-            return STOPPED
-        if self.exit_code is None:
+            return STOPPED_EXIT_CODE
+        if self.driver_exit_code is None:
             return 0 if self.status == "succeeded" else 1
-        return self.exit_code if self.exit_code >= 0 else 128 - self.exit_code  # killed, as a shell counts it
+        # Shells report death by signal N as 128 + N; Ray reports it as -N.
+        return self.driver_exit_code if self.driver_exit_code >= 0 else 128 - self.driver_exit_code
 
-    def took_s(self, now_s: float) -> float | None:
-        """How long it ran, or has run by now."""
+    def duration_s(self, now_s: float) -> float | None:
+        """Return the seconds that the job has run; None before it starts."""
         return None if self.started_s is None else max(0.0, (self.ended_s or now_s) - self.started_s)
 
 
-def choose_id(job: Job, known: Sequence[KnownJob]) -> str:
-    """The id of a new job on a run: the next number, so that of two that are submitted at once, one is refused.
+def choose_job_id(spec: JobSpec, jobs: Sequence[JobInfo]) -> str:
+    """Return the id of a new job: the run's prefix and the next free number.
+
+    The cluster refuses an id that it knows. So if two users submit the same run at once, one of them is refused.
 
     Args:
-        job: to be submitted.
-        known: the cluster's jobs.
+        spec: Job to be submitted.
+        jobs: Jobs that the cluster knows.
 
     Raises:
-        SubmissionError: one that is not over works on the same run.
+        SubmissionError: A job that has not ended writes the same run directory.
     """
-    same = [other for other in known if other.run == job.run]
-    for other in same:
-        if not other.is_over:
+    same_run = [job for job in jobs if job.run == spec.run]
+    for job in same_run:
+        if not job.has_ended:
             raise SubmissionError(
-                f"the job {other.id} is at work on {job.run}: follow it by `caviar logs -f {other.id}`, "
-                f"stop it by `caviar stop {other.id}`, or give this one another --name"
+                f"job {job.id} is already writing {spec.run}: follow it with `caviar logs -f {job.id}`, "
+                f"stop it with `caviar stop {job.id}`, or choose another --name"
             )
-    numbers = [int(other.id[len(job.stem) + 1 :] or 1) for other in same if _is_numbered(other.id, job.stem)]
+    ids = re.compile(re.escape(spec.id_prefix) + r"(?:-(\d+))?")
+    numbers = [int(found[1] or 1) for job in same_run if (found := ids.fullmatch(job.id))]
     number = 1 + max(numbers, default=0)
-    return job.stem if number == 1 else f"{job.stem}-{number}"
+    return spec.id_prefix if number == 1 else f"{spec.id_prefix}-{number}"
+
+
+def parse_packages(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the requirements in the lines of a requirements file, without comments and empty lines.
+
+    Raises:
+        SubmissionError: A line names a file of this machine, or contains a password, which the cluster would store.
+    """
+    packages = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    for package in packages:
+        if package.startswith(_LOCAL_PREFIXES):
+            raise SubmissionError(
+                f"requirement {package!r} names a file of this machine: "
+                "name packages of an index, such as einops==0.8.1"
+            )
+        if _URL_PASSWORD.search(package):
+            raise SubmissionError(
+                "the URL of a requirement contains a name or password, which the cluster would store and show: "
+                "put it into the pip configuration of the cluster"
+            )
+    return tuple(packages)
+
+
+def parse_job(details: Mapping[str, Any]) -> JobInfo | None:
+    """Return the state of a job from Ray's details; None if caviar did not submit the job."""
+    metadata = details.get("metadata") or {}
+    if details.get("submission_id") is None or "caviar_run" not in metadata:
+        return None
+    return JobInfo(
+        id=details["submission_id"],
+        status=str(getattr(details["status"], "value", details["status"])).lower(),
+        run=metadata["caviar_run"],
+        script=metadata.get("caviar_script", ""),
+        message=details.get("message") or "",
+        driver_exit_code=details.get("driver_exit_code"),
+        started_s=_seconds(details.get("start_time")),
+        ended_s=_seconds(details.get("end_time")),
+    )
 
 
 def _check_runs(runs: str) -> None:
     if not is_uri(runs):
         if not posixpath.isabs(runs):
             raise SubmissionError(
-                f"--runs {runs}: the job runs elsewhere, in a folder that does not last: name an absolute path "
-                "that the head of the cluster can write to and that outlives it, or an object store such as s3://..."
+                f"--runs {runs}: the job runs on the cluster in a temporary folder, so a relative path is lost: use "
+                "an absolute path that the head can write to, or an object store such as s3://BUCKET/runs"
             )
         return
     try:
@@ -178,50 +229,9 @@ def _check_runs(runs: str) -> None:
         raise SubmissionError(f"--runs {error}") from None
     if "@" in uri.netloc:
         raise SubmissionError(
-            "--runs holds credentials, and the command of a job can be read by all who reach the cluster: "
-            "set them in the environment of its head"
+            "--runs contains credentials, and everyone who can reach the cluster can read the command of a job: "
+            "put them into the environment of the head"
         )
-
-
-def _is_numbered(name: str, stem: str) -> bool:
-    return re.fullmatch(re.escape(stem) + r"(-\d+)?", name) is not None
-
-
-def checked_packages(lines: Sequence[str]) -> tuple[str, ...]:
-    """What pip shall install, without comments.
-
-    Raises:
-        SubmissionError: something that is only on this machine, or a password, which the cluster would keep.
-    """
-    packages = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    for package in packages:
-        if package.startswith(_LOCAL):
-            raise SubmissionError(
-                f"{package!r} names a file of this machine: name packages, such as einops==0.8.1"
-            )
-        if _URL_PASSWORD.search(package):
-            raise SubmissionError(
-                "a package's address holds a name or password, which the cluster would keep and show: "
-                "let the cluster's own pip configuration hold it"
-            )
-    return tuple(packages)
-
-
-def known_job(details: Mapping[str, Any]) -> KnownJob | None:
-    """What Ray says of a job, if it is one of caviar's."""
-    metadata = details.get("metadata") or {}
-    if details.get("submission_id") is None or "caviar_run" not in metadata:
-        return None
-    return KnownJob(
-        id=details["submission_id"],
-        status=str(getattr(details["status"], "value", details["status"])).lower(),
-        run=metadata["caviar_run"],
-        script=metadata.get("caviar_script", ""),
-        message=details.get("message") or "",
-        exit_code=details.get("driver_exit_code"),
-        started_s=_seconds(details.get("start_time")),
-        ended_s=_seconds(details.get("end_time")),
-    )
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -1,129 +1,124 @@
-"""Following a job: what it prints, as it prints it, however often the connection breaks."""
+"""Following the output of a job while it runs, across broken connections."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
-from caviar.errors import ClusterError, NoAnswer
-from caviar.submission.job import KnownJob
+from caviar.errors import ClusterError, UnreachableError
+from caviar.submission.job import JobInfo
 
-QUIET_S = 10.0
-"""After so long without a word, whether job and connection are still there is looked at."""
+SILENCE_S = 10.0
+"""Seconds without output after which the follower checks that job and connection are still there."""
 RETRY_S = 2.0
+"""Seconds between attempts to reconnect."""
 GIVE_UP_S = 900.0
-"""After so long without an answer."""
-
-Show = Callable[[str], object]
+"""Seconds without any answer after which the follower gives up."""
 
 
-class Source(Protocol):
-    """Where a job is looked at; `Cluster` is one."""
+class LogSource(Protocol):
+    """Access to a job's state and output; `JobClient` is one."""
 
-    def job(self, job_id: str) -> KnownJob:
-        """How it is."""
+    def get_job(self, job_id: str) -> JobInfo:
+        """Return the state of a job."""
 
-    def tail(self, job_id: str) -> AsyncIterator[str]:
-        """What it prints, from its beginning and until it ends."""
+    def tail_logs(self, job_id: str) -> AsyncIterator[str]:
+        """Yield the output of a job in pieces, from its beginning until the job ends."""
 
 
-def follow(cluster: Source, job_id: str, show: Show, say: Show) -> KnownJob:
-    """Show what a job prints until it is over.
+def follow_job(
+    source: LogSource, job_id: str, write: Callable[[str], object], notify: Callable[[str], object]
+) -> JobInfo:
+    """Pass on the output of a job until the job ends.
 
     Args:
-        cluster: that runs it.
-        job_id: of it.
-        show: is given the job's own words, each once.
-        say: is given a sentence where there is more to tell.
+        source: Client of the cluster that runs the job.
+        job_id: Id of the job.
+        write: Receives the job's output, each part once.
+        notify: Receives messages about the connection, and why a job has not started.
 
     Returns:
-        The job, over.
+        The state of the ended job.
 
     Raises:
-        ClusterError: the cluster has forgotten the job, lets us in no more, or has not answered for long.
+        ClusterError: The cluster no longer knows the job, refuses access, or has not answered for `GIVE_UP_S`.
     """
-    return asyncio.run(_Follower(cluster, job_id, show, say).run())
+    return asyncio.run(_Follower(source, job_id, write, notify).run())
 
 
 class _Follower:
-    """What has been shown, and what has been said."""
+    def __init__(
+        self, source: LogSource, job_id: str, write: Callable[[str], object], notify: Callable[[str], object]
+    ) -> None:
+        self._source, self._id, self._write, self._notify = source, job_id, write, notify
+        self._written = 0
+        """Characters of output that were passed on."""
+        self._reason = ""
+        """Latest reason for waiting that was passed on."""
+        self._disconnected_at: float | None = None
 
-    def __init__(self, cluster: Source, job_id: str, show: Show, say: Show) -> None:
-        self._cluster, self._id, self._show, self._say = cluster, job_id, show, say
-        self._shown = 0
-        """Characters."""
-        self._said = ""
-        self._lost_since: float | None = None
-
-    async def run(self) -> KnownJob:
+    async def run(self) -> JobInfo:
         while True:
             try:
                 await self._tail()
-                job = await self._look()
-            except NoAnswer as error:
-                self._lost(error)
+                job = await self._check_job()
+            except UnreachableError as error:
+                self._on_disconnected(error)
             else:
-                if job.is_over:
+                if job.has_ended:
                     return job
             await asyncio.sleep(RETRY_S)
 
     async def _tail(self) -> None:
-        """Show what is new, until the job ends or the cluster stops telling."""
-        seen = 0
-        async with aclosing(self._cluster.tail(self._id)) as texts:  # type: ignore[type-var]
-            while (text := await self._next(texts)) is not None:
-                self._found()
-                new = text[max(0, self._shown - seen) :]
-                seen += len(text)
+        """Write new output until the job ends or the cluster closes the stream."""
+        received = 0  # a new stream begins with the job's first character
+        async with aclosing(self._source.tail_logs(self._id)) as pieces:  # type: ignore[type-var]
+            while (text := await self._next(pieces)) is not None:
+                self._on_connected()
+                new = text[max(0, self._written - received) :]
+                received += len(text)
                 if new:
-                    self._show(new)
-                    self._shown += len(new)
+                    self._write(new)
+                    self._written += len(new)
 
-    async def _next(self, texts: AsyncIterator[str]) -> str | None:
-        """The next piece; None at the end, also where nobody says that it is one."""
-        following = asyncio.ensure_future(anext(texts, None))
+    async def _next(self, pieces: AsyncIterator[str]) -> str | None:
+        """Return the next piece of output; None at the end, or if the job ended and the stream stays silent."""
+        waiting = asyncio.ensure_future(anext(pieces, None))
         try:
             while True:
-                done, _ = await asyncio.wait({following}, timeout=QUIET_S)
+                done, _ = await asyncio.wait({waiting}, timeout=SILENCE_S)
                 if done:
-                    return following.result()
-                job = await self._look()
-                if job.is_over:  # its last words may be on their way
-                    await asyncio.wait({following}, timeout=QUIET_S)
-                    return following.result() if following.done() else None
+                    return waiting.result()
+                job = await self._check_job()
+                if job.has_ended:  # the last output may still be on its way
+                    await asyncio.wait({waiting}, timeout=SILENCE_S)
+                    return waiting.result() if waiting.done() else None
         finally:
-            if not following.done():
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
 
-    async def _look(self) -> KnownJob:
-        job = await asyncio.to_thread(self._cluster.job, self._id)
-        self._found()
-        if job.status == "pending" and job.message and job.message != self._said:
-            self._said = job.message
-            self._say(f"not started yet: {job.message}")
+    async def _check_job(self) -> JobInfo:
+        job = await asyncio.to_thread(self._source.get_job, self._id)
+        self._on_connected()
+        if job.status == "pending" and job.message and job.message != self._reason:
+            self._reason = job.message
+            self._notify(f"not started yet: {job.message}")
         return job
 
-    def _lost(self, error: NoAnswer) -> None:
+    def _on_disconnected(self, error: UnreachableError) -> None:
         now = time.monotonic()
-        if self._lost_since is None:
-            self._lost_since = now
-            self._say(f"lost the connection ({error}); the job goes on, and so do I as soon as I can ...")
-        if now - self._lost_since > GIVE_UP_S:
+        if self._disconnected_at is None:
+            self._disconnected_at = now
+            self._notify(f"lost the connection ({error}); the job keeps running; reconnecting ...")
+        if now - self._disconnected_at > GIVE_UP_S:
             raise ClusterError(
-                f"no answer for {GIVE_UP_S / 60:.0f} minutes; the job may well be at work: "
-                f"`caviar logs -f {self._id}` follows it again"
+                f"the cluster has not answered for {GIVE_UP_S / 60:.0f} minutes, but the job may still be running: "
+                f"follow it again with `caviar logs -f {self._id}`"
             ) from error
 
-    def _found(self) -> None:
-        if self._lost_since is not None:
-            self._lost_since = None
-            self._say("connected again")
-
-
-def write(text: str) -> None:
-    """Show a job's words as they come."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    def _on_connected(self) -> None:
+        if self._disconnected_at is not None:
+            self._disconnected_at = None
+            self._notify("reconnected")

@@ -1,6 +1,6 @@
-"""Run on the head of a cluster before a study: whether what caviar needs is installed there.
+"""A check that the head of a cluster has the packages that caviar requires.
 
-It says all that is lacking at once, before a worker starts.
+A job runs `python -m caviar.submission.requirements` before its study. It reports all missing packages at once.
 """
 
 import sys
@@ -8,56 +8,55 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 
 RAY = "ray"
-"""What a cluster has in any case, and pip must not touch."""
+"""Package that every cluster has. pip must not replace it."""
 
 
-def required() -> list[str]:
-    """What caviar requires, as its package says."""
+def read_requirements() -> list[str]:
+    """Return the requirements that caviar's package metadata declares."""
     from packaging.requirements import Requirement
 
     found = [Requirement(text) for text in metadata.requires("caviar") or ()]
     return [str(r) for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def to_install() -> list[str]:
-    """What pip is to see to on a cluster: it leaves alone what is there already."""
+def list_installable() -> list[str]:
+    """Return the requirements that pip may install on a cluster: all but Ray."""
     from packaging.requirements import Requirement
 
-    return [text for text in required() if Requirement(text).name != RAY]
+    return [text for text in read_requirements() if Requirement(text).name != RAY]
 
 
-def lacking(requirements: Sequence[str], version_of: Callable[[str], str]) -> list[str]:
-    """Which requirements are not met, each with what is there instead.
+def find_unmet(requirements: Sequence[str], version_of: Callable[[str], str]) -> list[str]:
+    """Return the requirements that are not met, each with the version that is installed instead.
 
     Args:
-        requirements: such as "optuna>=5,<6".
-        version_of: the installed version of a package; raises `PackageNotFoundError` where there is none.
+        requirements: Requirements such as "optuna>=5,<6".
+        version_of: Function that returns the installed version of a package, or raises `PackageNotFoundError`.
 
     Example:
-        >>> lacking(["optuna>=5,<6"], lambda name: "4.8.0")
-        ['optuna<6,>=5 (4.8.0 is there)']
+        >>> find_unmet(["optuna>=5,<6"], lambda name: "4.8.0")
+        ['optuna<6,>=5 (4.8.0 is installed)']
     """
     from packaging.requirements import Requirement
 
-    missing = []
+    unmet = []
     for requirement in map(Requirement, requirements):
         try:
             version = version_of(requirement.name)
         except metadata.PackageNotFoundError:
-            missing.append(f"{requirement.name}{requirement.specifier}")
+            unmet.append(f"{requirement.name}{requirement.specifier}")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            missing.append(f"{requirement.name}{requirement.specifier} ({version} is there)")
-    return missing
+            unmet.append(f"{requirement.name}{requirement.specifier} ({version} is installed)")
+    return unmet
 
 
 def main() -> None:
-    """Exit with 1 and a sentence where something is lacking."""
-    missing = lacking(required(), metadata.version)
-    if missing:
+    """Exit with code 1 and a message if packages are missing."""
+    if unmet := find_unmet(read_requirements(), metadata.version):
         sys.exit(
-            f"caviar: the cluster lacks {', '.join(missing)}: `caviar submit --install` has pip install it on "
-            "every machine first; an image that holds it starts sooner"
+            f"caviar: the cluster does not have {', '.join(unmet)}: submit with --install to let pip install them on "
+            "every machine, or start the cluster from an image that has them, which is faster"
         )
 
 

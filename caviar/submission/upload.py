@@ -1,7 +1,7 @@
-"""What a job is sent: the experiment's folder as a zip archive, and the source of this caviar.
+"""The files that a job needs: the experiment's folder as a zip archive, and the source of caviar.
 
-The same files make the same archive, byte for byte, so that a cluster which has it is not sent it again. Caviar
-travels by itself: kernels that were compiled from it stay good when only the experiment changes.
+Equal files make an equal archive, byte for byte, so that a cluster which has it does not receive it again. The source
+of caviar is uploaded separately, so that kernels compiled from it remain valid when only the experiment changes.
 """
 
 import os
@@ -15,166 +15,183 @@ from pathlib import Path, PurePosixPath
 import caviar
 from caviar.errors import SubmissionError
 from caviar.submission.upload_filter import (
-    Ignore,
-    ignores_above,
-    read_ignores,
-    reason_to_leave_out,
-    secret_in,
+    IgnoreRules,
+    find_exclusion,
+    find_secret,
+    read_ignore_rules,
+    read_ignore_rules_above,
 )
 
 MIB = 2**20
-MOST_BYTES = 100 * MIB
-"""The cluster keeps an archive in its head's memory, and every machine unpacks it: it is no place for data."""
-MOST_FILES = 5_000
+MAX_BYTES = 100 * MIB
+"""Largest upload. The head keeps it in memory and every machine unpacks it, so it is no place for data."""
+MAX_FILES = 5_000
 _PACKAGE = Path(caviar.__file__).resolve().parent
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in the archive; zip knows none earlier."""
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+"""Modification time of every file in the archive, the earliest that zip can store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """What is sent."""
+class Upload:
+    """Files that are sent to the cluster."""
 
     folder: Path
     script: PurePosixPath
-    """Within the folder."""
+    """Path of the experiment script within the folder."""
     files: Mapping[str, Path]
-    """By their names in the folder."""
-    left_out: Mapping[str, str]
-    """What of the folder is not sent, and why."""
+    """Files by their path within the folder."""
+    excluded: Mapping[str, str]
+    """Files and folders that are not sent, and the reason for each."""
 
     @property
     def size(self) -> int:
-        """Bytes, unpacked."""
+        """Bytes of all files, uncompressed."""
         return sum(path.stat().st_size for path in self.files.values())
 
     @property
     def secrets(self) -> list[str]:
-        """The names of what was left out because it looks secret."""
-        return [name for name, reason in self.left_out.items() if reason.startswith("secret")]
+        """Names of files that are not sent because they look secret."""
+        return [name for name, reason in self.excluded.items() if reason.startswith("secret")]
 
 
-def pack(script: Path, folder: Path | None = None, token: str | None = None) -> Parcel:
-    """Choose what a job is sent.
+def select_files(script: Path, folder: Path | None = None, token: str | None = None) -> Upload:
+    """Return the files that a job needs.
 
     Args:
-        script: the experiment.
-        folder: that holds whatever it needs, and in which it will run; its own by default.
-        token: of the cluster, which no file may hold.
+        script: Path of the experiment script.
+        folder: Folder with the script and all that it imports, in which the job runs; the script's own by default.
+        token: Token of the cluster; files that contain it are not sent.
 
     Raises:
-        SubmissionError: too much, a link that leads elsewhere, or a caviar of its own.
+        SubmissionError: The script is missing or contains a secret, the folder is too large or a home folder, a link
+            leads out of it, or it contains another caviar.
     """
+    if not script.is_file():
+        raise SubmissionError(f"{script}: there is no such file")
     root = (script.parent if folder is None else folder).resolve()
-    place = script.parent.resolve() / script.name
-    if not place.is_relative_to(root):
-        raise SubmissionError(f"{script} is not in {folder}: --folder must hold the experiment")
+    script = script.parent.resolve() / script.name
+    if not script.is_relative_to(root):
+        raise SubmissionError(
+            f"{script} is not in {folder}: --folder must be a folder that contains the script"
+        )
     if root in (Path.home().resolve(), Path(root.anchor)):
-        raise SubmissionError(f"{root} would be sent as a whole: put {script.name} into a folder of its own")
-    _require_one_caviar(root)
+        raise SubmissionError(f"all of {root} would be uploaded: move {script.name} into a folder of its own")
+    _require_no_other_caviar(root)
     files: dict[str, Path] = {}
-    left_out: dict[str, str] = {}
-    for path, reason in _walk(root, (*ignores_above(root), *read_ignores(root)), (root,)):
+    excluded: dict[str, str] = {}
+    for path, reason in _walk(root, (*read_ignore_rules_above(root), *read_ignore_rules(root)), (root,)):
         name = path.relative_to(root).as_posix()
-        if reason and path != place:
-            left_out[name] = reason
-            continue
-        if path.is_relative_to(_PACKAGE):
-            continue
-        files[name] = path
-        if len(files) > MOST_FILES:
+        if reason and path != script:
+            excluded[name] = reason
+        elif not path.is_relative_to(_PACKAGE):  # caviar is uploaded separately
+            files[name] = path
+        if len(files) > MAX_FILES:
             raise SubmissionError(
-                f"{root} holds more than {MOST_FILES:,} files: put the experiment and what it imports into a folder "
-                "of their own, or name the rest in its .gitignore"
+                f"{root} contains more than {MAX_FILES:,} files: move the script and what it imports into a folder "
+                "of their own, or name the other files in .gitignore"
             )
-    parcel = Parcel(root, PurePosixPath(place.relative_to(root)), files, left_out)
-    _require_small(parcel)
-    return _without_secrets(parcel, token)
+    upload = Upload(root, PurePosixPath(script.relative_to(root)), files, excluded)
+    if str(upload.script) not in files:
+        raise SubmissionError(
+            f"{upload.script} is in a folder that is not uploaded ({_find_exclusion_below(root, script.parent)}): "
+            "choose a --folder below it, or move the script"
+        )
+    _require_small(upload)
+    return _without_secrets(upload, token)
 
 
-def write(parcel: Parcel, archive: Path) -> None:
-    """Write a parcel as a zip file, with what says which version of caviar it is for and what that requires."""
+def write_archive(upload: Upload, archive: Path) -> None:
+    """Write the files as a zip archive, together with the package metadata of caviar.
+
+    Args:
+        upload: Files to write.
+        archive: Path of the zip file.
+    """
     described = metadata.distribution("caviar").read_text("METADATA") or ""
     with zipfile.ZipFile(archive, "w") as target:
-        for name, path in sorted(parcel.files.items()):
-            target.writestr(_entry(name, os.access(path, os.X_OK)), path.read_bytes())
-        target.writestr(_entry(f"caviar-{caviar.__version__}.dist-info/METADATA"), described)
+        for name, path in sorted(upload.files.items()):
+            target.writestr(_zip_entry(name, os.access(path, os.X_OK)), path.read_bytes())
+        target.writestr(_zip_entry(f"caviar-{caviar.__version__}.dist-info/METADATA"), described)
 
 
 def copy_caviar(folder: Path) -> Path:
-    """Copy the source of this caviar, and nothing else of its folder, so that the cluster runs the same."""
+    """Copy the source of this caviar into a folder, without caches, and return its path."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     return Path(shutil.copytree(_PACKAGE, folder / "caviar", ignore=ignored))
 
 
-def _entry(name: str, executable: bool = False) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _EPOCH)
+def _zip_entry(name: str, executable: bool = False) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _TIMESTAMP)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = (0o755 if executable else 0o644) << 16
     return entry
 
 
 def _walk(
-    folder: Path, ignores: tuple[Ignore, ...], trail: tuple[Path, ...]
+    folder: Path, rules: tuple[IgnoreRules, ...], parents: tuple[Path, ...]
 ) -> Iterator[tuple[Path, str | None]]:
-    """Files below a folder, and why one is left out; of a folder that is, its name alone.
+    """Yield each file below a folder with the reason why it is excluded; of an excluded folder, the folder alone.
 
-    The trail is where the folders above really are, the root first: a link to one of them would never end.
-    What a link leads to is left out wherever it would be without the link.
+    The target of a link must pass the rules of its own place, too.
+
+    Args:
+        folder: Folder to walk.
+        rules: Ignore rules of the folder and those above it.
+        parents: Resolved paths of the folders that contain this one, the root first; a link to one is a cycle.
     """
     for path in sorted(folder.iterdir()):
         is_folder = path.is_dir()
-        if reason := reason_to_leave_out(path, is_folder, ignores):
+        if reason := find_exclusion(path, is_folder, rules):
             yield path, reason
             continue
-        real = path.resolve()
-        if path.is_symlink() and not real.is_relative_to(trail[0]):
+        target = path.resolve()
+        if path.is_symlink() and not target.is_relative_to(parents[0]):
             raise SubmissionError(
-                f"{path} is a link to {real}, outside of {trail[0]}: nothing outside is sent; "
+                f"{path} is a link to {target}, which is outside of {parents[0]} and is not uploaded: "
                 "copy it, or name the link in .gitignore"
             )
-        if is_folder and real in trail:
-            yield path, "a link to a folder above it"
-        elif real != path and (reason := _reason_where_it_is(real, trail[0])):
-            yield path, f"{reason}: it is {real.relative_to(trail[0]).as_posix()}"
+        if is_folder and target in parents:
+            yield path, "link to a folder that contains it"
+        elif target != path and (reason := _find_exclusion_below(parents[0], target)):
+            yield path, f"{reason} (link to {target.relative_to(parents[0]).as_posix()})"
         elif is_folder:
-            yield from _walk(path, (*ignores, *read_ignores(path)), (*trail, real))
+            yield from _walk(path, (*rules, *read_ignore_rules(path)), (*parents, target))
         else:
-            yield path, None if path.is_file() else "not a file"
+            yield path, None if path.is_file() else "not a regular file"
 
 
-def _reason_where_it_is(real: Path, root: Path) -> str | None:
-    """Why something below the root is left out, by its own place or that of a folder above it."""
-    place, ignores = root, (*ignores_above(root), *read_ignores(root))
-    for part in real.relative_to(root).parts:
-        place /= part
-        if reason := reason_to_leave_out(place, place.is_dir(), ignores):
+def _find_exclusion_below(root: Path, path: Path) -> str | None:
+    """Return why a path below a root is excluded, by its own name or that of a folder above it."""
+    part, rules = root, (*read_ignore_rules_above(root), *read_ignore_rules(root))
+    for name in path.relative_to(root).parts:
+        part /= name
+        if reason := find_exclusion(part, part.is_dir(), rules):
             return reason
-        ignores = (*ignores, *read_ignores(place))
+        rules = (*rules, *read_ignore_rules(part))
     return None
 
 
-def _require_small(parcel: Parcel) -> None:
-    if parcel.size <= MOST_BYTES:
+def _require_small(upload: Upload) -> None:
+    if upload.size <= MAX_BYTES:
         return
-    largest = sorted(parcel.files.items(), key=lambda item: -item[1].stat().st_size)[:5]
+    largest = sorted(upload.files.items(), key=lambda item: -item[1].stat().st_size)[:5]
     names = ", ".join(f"{name} ({path.stat().st_size / MIB:,.1f} MiB)" for name, path in largest)
     raise SubmissionError(
-        f"{parcel.folder} holds {parcel.size / MIB:,.0f} MiB, and at most {MOST_BYTES // MIB} are sent; "
-        f"the largest: {names}. Put data where every machine of the cluster can read it, "
-        "and name here what is not needed there in .gitignore"
+        f"{upload.folder} contains {upload.size / MIB:,.0f} MiB, but at most {MAX_BYTES // MIB} MiB can be uploaded; "
+        f"the largest files: {names}. Put data where all machines of the cluster can read it, "
+        "and name files that the job does not need in .gitignore"
     )
 
 
-def _without_secrets(parcel: Parcel, token: str | None) -> Parcel:
-    """Look into the files, too."""
-    found = {name: reason for name, path in parcel.files.items() if (reason := secret_in(_read(path), token))}
-    if str(parcel.script) in found:
-        raise SubmissionError(
-            f"{parcel.script} cannot be sent ({found[str(parcel.script)]}): take it out of it"
-        )
-    kept = {name: path for name, path in parcel.files.items() if name not in found}
-    return replace(parcel, files=kept, left_out={**parcel.left_out, **found})
+def _without_secrets(upload: Upload, token: str | None) -> Upload:
+    """Exclude the files whose content is secret."""
+    found = {
+        name: reason for name, path in upload.files.items() if (reason := find_secret(_read(path), token))
+    }
+    if reason := found.get(str(upload.script)):
+        raise SubmissionError(f"{upload.script} cannot be uploaded ({reason}): remove the secret from it")
+    files = {name: path for name, path in upload.files.items() if name not in found}
+    return replace(upload, files=files, excluded={**upload.excluded, **found})
 
 
 def _read(path: Path) -> bytes:
@@ -186,9 +203,9 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _require_one_caviar(root: Path) -> None:
+def _require_no_other_caviar(root: Path) -> None:
     own = root / "caviar"
     if own.with_suffix(".py").exists() or (own.exists() and own.resolve() != _PACKAGE):
         raise SubmissionError(
-            f"{root} has a caviar of its own, which would stand in the way of the package: rename it"
+            f"{root} contains another caviar, which Python would import instead of the package: rename it"
         )

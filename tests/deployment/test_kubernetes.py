@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from caviar.cli.main import parser
+from caviar.cli.main import create_parser
 from tests.deployment.files import CLUSTER, documents, pins, schema
 
 FILES = ["raycluster", "rayjob"]
@@ -127,7 +127,7 @@ def test_a_job_goes_on_with_what_was_recorded_and_removes_its_cluster() -> None:
     assert spec["activeDeadlineSeconds"] > 0
     assert spec["backoffLimit"] > 0
     words = spec["entrypoint"].split()
-    options = parser().parse_args(words[1:])
+    options = create_parser().parse_args(words[1:])
     assert (words[0], options.action.__name__, options.resume) == ("caviar", "_run", True)
     assert (options.runs, options.name, options.address) == ("/runs", "STUDY", "auto")
 

@@ -1,4 +1,4 @@
-"""What answers at an address is told from a dashboard that will do, in one clear sentence."""
+"""The client of a dashboard: addresses, versions, tokens and errors."""
 
 import json
 import re
@@ -10,18 +10,25 @@ from typing import Any
 
 import pytest
 
-from caviar.errors import ClusterError, NoAnswer
+from caviar.errors import ClusterError, UnreachableError
 from caviar.submission import log_follower
-from caviar.submission.client import Cluster, dashboard_url, reached, unsuitable, warning
-from caviar.submission.log_follower import follow
+from caviar.submission.client import (
+    JobClient,
+    find_token_risk,
+    find_version_mismatch,
+    open_job_client,
+    resolve_dashboard_url,
+)
+from caviar.submission.log_follower import follow_job
 
+Answers = dict[str, tuple[int, Any]]
 VERSION = {"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}
 
 
 class Dashboard(BaseHTTPRequestHandler):
-    """Answers as Ray's does, for a Ray of any version."""
+    """Answers as Ray's dashboard does, for any version of Ray."""
 
-    answers: dict[str, tuple[int, Any]]
+    answers: Answers
 
     def do_GET(self) -> None:
         status, content = self.answers.get(self.path, (404, "not found"))
@@ -31,14 +38,14 @@ class Dashboard(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *about: object) -> None:
-        """Nothing."""
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), Dashboard)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -46,7 +53,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-def versions(ray: str, python: str) -> dict[str, tuple[int, Any]]:
+def versions(ray: str = "2.60.0", python: str = "3.11.7") -> Answers:
     data = {"rayVersion": ray, "pythonVersion": python}
     return {
         "/api/version": (200, {**VERSION, "ray_version": ray}),
@@ -54,162 +61,159 @@ def versions(ray: str, python: str) -> dict[str, tuple[int, Any]]:
     }
 
 
-def refusal(url: str, answers: dict[str, tuple[int, Any]]) -> str:
+def list_jobs(url: str, answers: Answers) -> list[Any]:
     Dashboard.answers = answers
-    with pytest.raises(ClusterError) as refused, reached(url, print) as cluster:
-        cluster.jobs()
-    return str(refused.value)
+    with open_job_client(url, print) as client:
+        return client.list_jobs()
 
 
-def test_a_cluster_of_a_suitable_ray_and_python_is_reached(url: str) -> None:
-    Dashboard.answers = {**versions("2.61.0", "3.13.1"), "/api/jobs/": (200, [])}
-    with reached(url, print) as cluster:
-        assert cluster.jobs() == []
+def list_error(url: str, answers: Answers) -> str:
+    with pytest.raises(ClusterError) as error:
+        list_jobs(url, answers)
+    return str(error.value)
+
+
+def get_job_error(url: str, status: int, content: str) -> ClusterError:
+    Dashboard.answers = {**versions(), "/api/jobs/a": (status, content)}
+    with open_job_client(url, print) as client, pytest.raises(ClusterError) as error:
+        client.get_job("a")
+    return error.value
+
+
+def test_fitting_ray_and_python_are_accepted(url: str) -> None:
+    assert list_jobs(url, {**versions("2.61.0", "3.13.1"), "/api/jobs/": (200, [])}) == []
 
 
 @pytest.mark.parametrize(
     ("ray", "python", "words"),
     [
-        ("2.40.0", "3.11.7", r"runs Ray 2.40.0, and caviar .* needs Ray <3,>=2.60"),
-        ("3.1.0", "3.11.7", r"runs Ray 3.1.0"),
-        ("2.60.0", "3.10.4", r"runs Python 3.10.4, and caviar .* needs Python >=3.11"),
-        ("1.8.0", "3.11.7", r"Ray version 1.8.0 is running on the cluster"),
+        ("2.40.0", "3.11.7", r"Ray 2.40.0, but caviar .* needs Ray <3,>=2.60"),
+        ("3.1.0", "3.11.7", r"Ray 3.1.0"),
+        ("2.60.0", "3.10.4", r"Python 3.10.4, but caviar .* needs Python >=3.11"),
+        ("1.8.0", "3.11.7", r"Ray version 1.8.0"),
     ],
 )
-def test_a_cluster_of_another_ray_or_python_is_refused(url: str, ray: str, python: str, words: str) -> None:
-    assert re.search(words, refusal(url, versions(ray, python)))
+def test_other_ray_or_python_is_refused(url: str, ray: str, python: str, words: str) -> None:
+    assert re.search(words, list_error(url, versions(ray, python)))
 
 
-def test_a_cluster_that_hides_its_versions_is_tried(url: str) -> None:
-    Dashboard.answers = {"/api/version": (200, VERSION), "/api/jobs/": (200, [])}
-    with reached(url, print) as cluster:
-        assert cluster.jobs() == []
-    assert unsuitable("", "") is None
+def test_unknown_versions_are_accepted(url: str) -> None:
+    assert list_jobs(url, {"/api/version": (200, VERSION), "/api/jobs/": (200, [])}) == []
+    assert find_version_mismatch("", "") is None
 
 
 @pytest.mark.parametrize("answer", [(404, "no such page"), (200, "<html>hello</html>"), (200, {"hello": 1})])
-def test_another_web_server_is_told_from_a_dashboard(url: str, answer: tuple[int, Any]) -> None:
-    assert "is no Ray dashboard: give the address" in refusal(url, {"/api/version": answer})
+def test_other_web_servers_are_recognised(url: str, answer: tuple[int, Any]) -> None:
+    assert "is not a Ray dashboard" in list_error(url, {"/api/version": answer})
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "asks for a token"), (403, "does not accept our token")])
-def test_access_that_is_refused_is_told_with_the_way_to_it(url: str, status: int, words: str) -> None:
-    assert f"{words}: set RAY_AUTH_MODE=token" in refusal(url, {"/api/version": (status, "Unauthorized")})
+def test_refused_access_explains_tokens(url: str, status: int, words: str) -> None:
+    error = list_error(url, {"/api/version": (status, "Unauthorized")})
+    assert words in error
+    assert "RAY_AUTH_MODE=token" in error
 
 
-def test_what_the_cluster_refuses_is_told_in_its_last_line(url: str) -> None:
-    answers = {**versions("2.60.0", "3.11.7"), "/api/jobs/": (400, "Traceback\n  deep\nValueError: no disk")}
-    assert refusal(url, answers) == f"the cluster at {url} refuses: ValueError: no disk."
+def test_refusal_shows_the_last_line_of_the_reason(url: str) -> None:
+    answers = {**versions(), "/api/jobs/": (400, "Traceback\n  deep\nValueError: no disk")}
+    assert list_error(url, answers).endswith("ValueError: no disk.")
 
 
-def test_a_job_that_the_cluster_has_forgotten_is_not_looked_for(url: str) -> None:
-    Dashboard.answers = {**versions("2.60.0", "3.11.7"), "/api/jobs/a": (404, "Job a does not exist")}
-    with (
-        reached(url, print) as cluster,
-        pytest.raises(ClusterError, match="knows no job a: `caviar jobs` lists"),
-    ):
-        cluster.job("a")
+def test_unknown_job_is_reported(url: str) -> None:
+    error = get_job_error(url, 404, "Job a does not exist")
+    assert not isinstance(error, UnreachableError)
+    assert "no job a" in str(error)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_fails_for_now_may_be_asked_again_whatever_it_says(url: str, status: int) -> None:
-    Dashboard.answers = {**versions("2.60.0", "3.11.7"), "/api/jobs/a": (status, "upstream\nno 404 here")}
-    with reached(url, print) as cluster, pytest.raises(NoAnswer) as failure:
-        cluster.job("a")
-    assert str(failure.value) == f"the cluster at {url} fails for now (HTTP {status}): no 404 here."
+def test_temporary_failures_may_be_retried(url: str, status: int) -> None:
+    error = get_job_error(url, status, "upstream\nno 404 here")
+    assert isinstance(error, UnreachableError)
+    assert str(error).endswith(f"(HTTP {status}): no 404 here.")
 
 
-def test_a_job_that_is_followed_outlives_a_gateway_that_speaks_for_its_cluster(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_following_survives_a_gateways_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_follower, "RETRY_S", 0.0)
-    job: dict[str, Any] = {
-        "type": "SUBMISSION",
-        "submission_id": "a",
-        "entrypoint": "x",
-        "status": "SUCCEEDED",
-    }
-    job["metadata"] = {"caviar_run": "/runs/a"}
-    Dashboard.answers = versions("2.60.0", "3.11.7")
-    answers = [(503, "upstream"), (200, "<html>please wait</html>"), (429, "slowly"), (200, job)]
-    said: list[str] = []
+    job = {"type": "SUBMISSION", "submission_id": "a", "entrypoint": "x", "status": "SUCCEEDED"}
+    job_answer: tuple[int, Any] = (200, {**job, "metadata": {"caviar_run": "/runs/a"}})
+    answers = [(503, "upstream"), (200, "<html>please wait</html>"), (429, "slowly"), job_answer]
+    messages: list[str] = []
 
-    class Tailless(Cluster):
-        """Its job has printed all it will, and what it then says of the job changes each time."""
+    class WithoutLogs(JobClient):
+        """Client of a job without output, whose dashboard answers differently each time."""
 
-        async def tail(self, job_id: str) -> AsyncIterator[str]:
+        async def tail_logs(self, job_id: str) -> AsyncIterator[str]:
             Dashboard.answers = {f"/api/jobs/{job_id}": answers.pop(0)}
             for text in list[str]():
                 yield text
 
-    with reached(url, print) as cluster:
-        tailless = Tailless(url, cluster._client)
-        assert follow(tailless, "a", str, said.append).status == "succeeded"
-    assert [sentence.split("(")[0] for sentence in said] == ["lost the connection ", "connected again"]
+    Dashboard.answers = versions()
+    with open_job_client(url, print) as client:
+        without_logs = WithoutLogs(url, client._ray_client)
+        assert follow_job(without_logs, "a", str, messages.append).status == "succeeded"
+    assert [message.split("(")[0] for message in messages] == ["lost the connection ", "reconnected"]
 
 
-def test_a_ray_without_what_jobs_need_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "aiohttp", None)  # what Python does for a module that cannot be imported
+def test_ray_without_job_support_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)  # Python raises ImportError for it
     with pytest.raises(ClusterError, match=r"pip install 'ray\[default\]'"):
-        reached("127.0.0.1:1", print).__enter__()
+        open_job_client("127.0.0.1:1", print).__enter__()
 
 
-def test_where_nothing_answers_it_is_said() -> None:
-    with pytest.raises(
-        NoAnswer, match=r"no Ray dashboard answers at http://127.0.0.1:1 \(.*Connection refused\)"
-    ):
-        reached("127.0.0.1:1", print).__enter__()
+def test_closed_port_is_reported() -> None:
+    with pytest.raises(UnreachableError, match=r"http://127.0.0.1:1 \(.*Connection refused\)"):
+        open_job_client("127.0.0.1:1", print).__enter__()
 
 
 @pytest.mark.parametrize(
     "address",
     ["auto", "local", "ray://head:10001", "head", "http://", "127.0.0.1:99999", "http://head:99999"],
 )
-def test_what_is_no_address_of_a_dashboard_is_refused(address: str) -> None:
-    with pytest.raises(ClusterError, match="jobs are sent to the dashboard of a cluster"):
-        dashboard_url(address)
+def test_invalid_dashboard_addresses_are_refused(address: str) -> None:
+    with pytest.raises(ClusterError, match=f"--address {re.escape(address)}: "):
+        resolve_dashboard_url(address)
 
 
-def test_an_address_holds_no_password_and_shows_none() -> None:
-    with pytest.raises(ClusterError, match="holds no name or password") as refused:
-        dashboard_url("http://me:swordfish@head:8265")
-    assert "swordfish" not in str(refused.value)
+def test_passwords_in_addresses_are_refused_and_hidden() -> None:
+    with pytest.raises(ClusterError, match="user name or password") as error:
+        resolve_dashboard_url("http://me:swordfish@head:8265")
+    assert "swordfish" not in str(error.value)
 
 
-def test_where_no_address_is_given_rays_own_setting_holds(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dashboard_url(None) == "http://127.0.0.1:8265"
+def test_rays_environment_variables_set_the_default_address(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve_dashboard_url(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert dashboard_url(None) == "http://127.0.0.1:8265", "that is where machines join"
+    assert resolve_dashboard_url(None) == "http://127.0.0.1:8265", "6379 is not the dashboard's port"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://head:8265/")
-    assert dashboard_url(None) == "http://head:8265"
-    Dashboard.answers = {**versions("2.60.0", "3.11.7"), "/api/jobs/": (200, [])}
-    with reached(url, print) as cluster:
-        assert cluster.jobs() == [], "an address that is given is the one that is asked"
+    assert resolve_dashboard_url(None) == "http://head:8265"
+    assert list_jobs(url, {**versions(), "/api/jobs/": (200, [])}) == [], "--address has precedence"
 
 
-def test_a_token_that_would_travel_openly_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unencrypted_tokens_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "c0ffee")
-    said = warning("http://head.example.org:8265")
-    assert said is not None
-    assert "unencrypted" in said
-    assert "ssh -L 8265:127.0.0.1:8265 head.example.org" in said
-    assert "c0ffee" not in said
+    risk = find_token_risk("http://head.example.org:8265")
+    assert risk is not None
+    assert "unencrypted" in risk
+    assert "ssh -L 8265:127.0.0.1:8265 head.example.org" in risk
+    assert "c0ffee" not in risk
     for safe in ("https://head.example.org", "http://127.0.0.1:8265", "http://localhost:8265"):
-        assert warning(safe) is None
+        assert find_token_risk(safe) is None
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("HOME", "/nonexistent")
-    assert warning("http://head.example.org:8265") is None
+    assert find_token_risk("http://head.example.org:8265") is None
 
 
-def test_that_warning_comes_before_anything_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_warning_precedes_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     class Warned(Exception):
-        """Nothing after it is done."""
+        """Ends the test before a request is made."""
 
-    def leave(sentence: str) -> None:
-        raise Warned(sentence)
+    def notify(message: str) -> None:
+        raise Warned(message)
 
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "c0ffee")
-    with pytest.raises(Warned, match=r"^warning: the token travels to head\.invalid unencrypted"):
-        reached("http://head.invalid:8265", leave).__enter__()
+    with pytest.raises(Warned, match=r"^warning: .*head\.invalid unencrypted"):
+        open_job_client("http://head.invalid:8265", notify).__enter__()

@@ -1,4 +1,4 @@
-"""Jobs on a real cluster with a token: sent, followed, stopped, killed, gone on with."""
+"""Jobs on a real cluster with a token: submitted, followed, stopped, killed and continued."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 from caviar.experiment_script import load_study
 from caviar.records.frames import load
 from tests.runs import assert_same_frames, run_inline
-from tests.submission.heads import TOKEN, Head, Wire, environment, started
+from tests.submission.heads import TOKEN, Head, Proxy, environment, start_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 
@@ -26,9 +26,9 @@ from neighbour import depth
 
 
 def train(params):
-    open(os.path.join({crew!r}, str(os.getpid())), "w").close()
-    until = time.monotonic() + 3  # long enough for whatever is done meanwhile, unless they are told to hurry
-    while not os.path.exists({hurry!r}) and (time.monotonic() < until or len(os.listdir({crew!r})) < 2):
+    open(os.path.join({started!r}, str(os.getpid())), "w").close()
+    until = time.monotonic() + 3  # slow enough for what the test does meanwhile, unless told to hurry
+    while not os.path.exists({hurry!r}) and (time.monotonic() < until or len(os.listdir({started!r})) < 2):
         time.sleep(0.05)
     return depth(params["x"])
 
@@ -42,20 +42,21 @@ study = cv.Study(
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    with started() as head:
+    with start_head() as head:
         yield head
 
 
-class Desk:
-    """A user's folder with an experiment, and the commands that are given there."""
+class Project:
+    """A folder with an experiment, and the commands that its user runs there."""
 
     def __init__(self, folder: Path, head: Head) -> None:
         self.runs, self.head = folder / "runs", head
-        self.script, self.hurry = folder / "project" / "bowl.py", folder / "hurry"
+        self.run = self.runs / "bowl"
+        self.script, self._hurry = folder / "project" / "bowl.py", folder / "hurry"
         self.script.parent.mkdir()
-        crew = folder / "crew"
-        crew.mkdir()
-        self.script.write_text(SCRIPT.format(hurry=str(self.hurry), crew=str(crew)))
+        started = folder / "started"
+        started.mkdir()
+        self.script.write_text(SCRIPT.format(hurry=str(self._hurry), started=str(started)))
         (self.script.parent / "neighbour.py").write_text("def depth(x):\n    return (x - 0.3) ** 2\n")
         (self.script.parent / ".env").write_text("PASSWORD=swordfish")
 
@@ -69,172 +70,165 @@ class Desk:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=hear_ctrl_c,
+            preexec_fn=accept_ctrl_c,
         )
 
     def submit(self, *words: str, url: str | None = None) -> "subprocess.Popen[str]":
         return self.start("submit", "bowl.py", "--runs", str(self.runs), *words, url=url)
 
-    def ask(self, *words: str, token: str | None = TOKEN) -> tuple[int, str, str]:
-        process = self.start(*words, token=token)
-        output, said = process.communicate(timeout=400)
-        return process.returncode, output, said
+    def call(self, *words: str, token: str | None = TOKEN) -> tuple[int, str, str]:
+        return wait(self.start(*words, token=token))
 
-    def job(self) -> str:
-        """The id of the latest job."""
-        return self.ask("jobs")[1].splitlines()[1].split()[0]
+    def latest_job(self) -> str:
+        return self.call("jobs")[1].splitlines()[1].split()[0]
 
-    def wait_for_trials(self, name: str = "bowl") -> None:
+    def wait_for_trials(self) -> None:
         deadline = time.monotonic() + 300
-        while not list((self.runs / name / "trials").glob("part-*.parquet")):
-            assert time.monotonic() < deadline, self.ask("logs", self.job())
+        while not list((self.run / "trials").glob("part-*.parquet")):
+            assert time.monotonic() < deadline, self.call("logs", self.latest_job())
             time.sleep(0.1)
 
-    def in_hurry(self) -> None:
-        """Trials take no time from now on."""
-        self.hurry.touch()
+    def hurry(self) -> None:
+        """Let trials take no time from now on."""
+        self._hurry.touch()
 
-    def assert_as_if_run_here(self, name: str = "bowl") -> None:
-        self.in_hurry()
+    def assert_same_as_inline(self) -> None:
+        self.hurry()
         sys.path.insert(0, str(self.script.parent))
-        here = run_inline(load_study(self.script), self.runs.parent / f"here-{name}")
+        inline = run_inline(load_study(self.script), self.runs.parent / "inline")
         sys.path.remove(str(self.script.parent))
-        assert_same_frames(here, load(self.runs / name))
+        assert_same_frames(inline, load(self.run))
 
 
 @pytest.fixture
-def desk(tmp_path: Path, head: Head) -> Desk:
-    return Desk(tmp_path, head)
+def project(tmp_path: Path, head: Head) -> Project:
+    return Project(tmp_path, head)
 
 
-def hear_ctrl_c() -> None:
-    """As a terminal's processes do; those of a shell in the background inherit that they do not."""
+def accept_ctrl_c() -> None:
+    """Restore the reaction to SIGINT, which processes of a shell in the background ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def content(path: Path) -> bytes:
-    """Of a file; of a cluster that is at work, whose files come and go, what there is."""
+def wait(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Return the exit code, the output and the error output of a command."""
+    output, messages = process.communicate(timeout=400)
+    return process.returncode, output, messages
+
+
+def read(path: Path) -> bytes:
+    """Return the content of a file; nothing for a folder, or a file that Ray has just removed."""
     try:
         return path.read_bytes() if path.is_file() else b""
     except OSError:
         return b""
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    output, said = process.communicate(timeout=400)
-    return process.returncode, output, said
+def test_job_is_followed_to_its_end(project: Project, head: Head) -> None:
+    following = project.submit()
+    project.wait_for_trials()
+    project.hurry()
+    code, output, messages = wait(following)
+    assert code == 0, output + messages
+    assert "look secret: .env" in messages
+    assert all(line.startswith("caviar: ") for line in messages.splitlines()), messages
+    project.assert_same_as_inline()
+    assert load(project.run).trials["worker"].nunique() == 2, "the driver takes no core"
+    job = project.latest_job()
+    assert f"{job} succeeded after" in messages
+    assert project.call("logs", job)[1] == output
+    _, table, _ = project.call("jobs")
+    assert all(word in table for word in (job, "succeeded", str(project.run)))
+
+    code, output, messages = wait(project.submit("--workers", "1"))
+    assert (code, f"{project.run} exists already" in output) == (1, True), "no run is overwritten"
+    assert f"{job}-2 failed" in messages
+
+    contents = [read(path) for path in [*head.folder.rglob("*"), *project.runs.rglob("*")]]
+    assert len(contents) > 100
+    assert not any(TOKEN.encode() in content for content in contents), "the token is written nowhere"
+    assert not any(b"swordfish" in content for content in contents), "secrets are written nowhere"
 
 
-def test_a_job_is_followed_to_its_end_and_leaves_the_frames_of_a_run_here(desk: Desk, head: Head) -> None:
-    following = desk.submit()
-    desk.wait_for_trials()
-    desk.in_hurry()
-    code, output, said = ended(following)
-    assert code == 0, output + said
-    assert "not sent, for it looks secret: .env" in said
-    assert "The winner is trial" in output
-    assert all(line.startswith("caviar: ") for line in said.splitlines()), said
-    desk.assert_as_if_run_here()
-    assert load(desk.runs / "bowl").trials["worker"].nunique() == 2, "the driver takes no core"
-    job = desk.job()
-    assert f"{job} has finished after" in said
-    assert desk.ask("logs", job)[1] == output
-    _, table, _ = desk.ask("jobs")
-    assert all(word in table for word in (job, "succeeded", str(desk.runs / "bowl")))
-
-    code, output, said = ended(desk.submit("--workers", "1"))
-    assert (code, f"{desk.runs / 'bowl'} exists already" in output) == (1, True), "no run is overwritten"
-    assert f"{job}-2 failed" in said
-
-    everything = [content(path) for path in [*head.folder.rglob("*"), *desk.runs.rglob("*")]]
-    assert len(everything) > 100
-    assert not [found for found in everything if TOKEN.encode() in found], "the token is written nowhere"
-    assert not [found for found in everything if b"swordfish" in found], "nor are secrets"
+def test_failed_job_passes_on_error_and_exit_code(project: Project) -> None:
+    code, output, messages = wait(project.submit("--workers", "3"))
+    assert (code, "use --workers 2" in output) == (1, True), output
+    assert "failed after" in messages
+    project.script.write_text("import no_such_module")
+    code, output, _ = wait(project.submit("--no-check", "--name", "broken"))
+    assert (code, "No module named 'no_such_module'" in output) == (1, True), output
 
 
-def test_what_the_cluster_cannot_do_ends_with_its_words_and_exit_code(desk: Desk) -> None:
-    code, output, said = ended(desk.submit("--workers", "3"))
-    assert code == 1
-    assert "3 workers with 1 CPU each asked for, but only 2 fit: use --workers 2" in output
-    assert "failed after" in said
-    desk.script.write_text("import no_such_module")
-    code, output, _ = ended(desk.submit("--no-check", "--name", "broken"))
-    assert code == 1
-    assert "the script fails: ModuleNotFoundError: No module named 'no_such_module'" in output
+def test_stopped_job_can_be_continued(project: Project) -> None:
+    following = project.submit()
+    project.wait_for_trials()
+    job = project.latest_job()
+    code, _, messages = wait(project.submit())
+    assert (code, f"{job} is already writing {project.run}" in messages) == (1, True), messages
+
+    code, _, messages = project.call("stop", job)
+    assert (code, f"{job} was stopped after" in messages) == (0, True), messages
+    code, output, messages = wait(following)
+    assert (code, "--resume" in messages) == (130, True), messages
+    assert "caviar: stopped" in output, "the driver finished its trials and was not killed"
+    assert not load(project.run).finished
+
+    project.hurry()
+    code, output, messages = wait(project.submit("--resume"))
+    assert code == 0, output + messages
+    project.assert_same_as_inline()
 
 
-def test_a_stopped_job_is_gone_on_with(desk: Desk) -> None:
-    following = desk.submit()
-    desk.wait_for_trials()
-    job = desk.job()
-    code, _, said = ended(desk.submit())
-    assert (code, f"the job {job} is at work on {desk.runs / 'bowl'}" in said) == (1, True)
-
-    code, _, said = desk.ask("stop", job)
-    assert (code, f"{job} was stopped after" in said) == (0, True), said
-    code, output, said = ended(following)
-    assert (code, "--resume" in said) == (130, True), said
-    assert "stopping when the running trials are done" in output
-    assert "caviar: stopped; all finished trials are recorded" in output, "it was let finish, not killed"
-    assert not load(desk.runs / "bowl").finished
-
-    desk.in_hurry()
-    code, output, said = ended(desk.submit("--resume"))
-    assert (code, "of them are recorded already" in output) == (0, True), output + said
-    desk.assert_as_if_run_here()
-
-
-def test_after_ctrl_c_the_job_goes_on_and_after_a_kill_it_is_gone_on_with(desk: Desk) -> None:
-    first = desk.submit()
-    desk.wait_for_trials()
-    job = desk.job()
+def test_job_survives_ctrl_c_and_its_run_a_kill(project: Project) -> None:
+    first = project.submit()
+    project.wait_for_trials()
+    job = project.latest_job()
     first.send_signal(signal.SIGINT)
-    code, _, said = ended(first)
+    code, output, messages = wait(first)
     assert code == 130
-    assert f"no longer followed; the job goes on. `caviar logs -f {job}` follows it" in said
-    assert "Traceback" not in said
+    assert f"the job keeps running. `caviar logs -f {job}` follows it" in messages
+    assert "Traceback" not in messages
 
-    second = desk.start("logs", "-f", job)
-    assert not load(desk.runs / "bowl").finished
-    os.kill(int((desk.runs / "bowl" / ".lock").read_text()), signal.SIGKILL)
-    code, output, said = ended(second)
-    assert (code, "was killed" in said) == (137, True), said
-    assert "trials, then the winner" in output, "it tells from the beginning"
+    second = project.start("logs", "-f", job)
+    assert not load(project.run).finished
+    os.kill(int((project.run / ".lock").read_text()), signal.SIGKILL)
+    code, whole_output, messages = wait(second)
+    assert (code, "was killed" in messages) == (137, True), messages
+    assert whole_output.startswith(output), "logs -f starts with the first line"
 
-    desk.in_hurry()
-    code, output, said = ended(desk.submit("--resume"))
-    assert code == 0, output + said
-    desk.assert_as_if_run_here()
+    project.hurry()
+    code, output, messages = wait(project.submit("--resume"))
+    assert code == 0, output + messages
+    project.assert_same_as_inline()
 
 
-def test_a_connection_that_breaks_loses_no_word(desk: Desk, head: Head) -> None:
-    wire = Wire(head.dashboard)
-    following = desk.submit(url=f"http://127.0.0.1:{wire.port}")
-    desk.wait_for_trials()
-    wire.cut()
+def test_broken_connection_loses_no_output(project: Project, head: Head) -> None:
+    proxy = Proxy(head.dashboard)
+    following = project.submit(url=f"http://127.0.0.1:{proxy.port}")
+    project.wait_for_trials()
+    proxy.cut()
     time.sleep(3)
-    desk.in_hurry()
-    wire.mend()
-    code, output, said = ended(following)
-    wire.close()
-    assert code == 0, said
-    assert said.count("lost the connection") == said.count("connected again") == 1
-    assert output == desk.ask("logs", desk.job())[1], "each word once"
+    project.hurry()
+    proxy.mend()
+    code, output, messages = wait(following)
+    proxy.close()
+    assert code == 0, messages
+    assert messages.count("lost the connection") == messages.count("reconnected") == 1
+    assert output == project.call("logs", project.latest_job())[1]
 
 
 @pytest.mark.parametrize(
     ("token", "words"), [(None, "asks for a token"), ("b0b0" * 9, "does not accept our token")]
 )
-def test_without_the_clusters_token_the_way_to_pass_it_is_told(
-    desk: Desk, token: str | None, words: str
-) -> None:
-    code, _, said = desk.ask("submit", "bowl.py", "--runs", str(desk.runs), token=token)
+def test_wrong_token_is_explained(project: Project, token: str | None, words: str) -> None:
+    code, _, messages = project.call("submit", "bowl.py", "--runs", str(project.runs), token=token)
     assert code == 1
-    assert f"{words}: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in said
-    assert "Traceback" not in said
+    assert words in messages
+    assert "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in messages
+    assert "Traceback" not in messages
 
 
-def test_the_port_that_machines_join_at_is_told_from_the_dashboards(desk: Desk, head: Head) -> None:
-    process = desk.start("jobs", url=f"127.0.0.1:{head.port}")
-    assert "is no Ray dashboard" in ended(process)[2]
-    assert process.returncode == 1
+def test_port_of_the_cluster_is_not_a_dashboard(project: Project, head: Head) -> None:
+    process = project.start("jobs", url=f"127.0.0.1:{head.port}")
+    code, _, messages = wait(process)
+    assert (code, "is not a Ray dashboard" in messages) == (1, True), messages

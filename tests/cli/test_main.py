@@ -1,0 +1,48 @@
+"""The `caviar` command itself: help, exit codes and tracebacks."""
+
+from pathlib import Path
+
+import pytest
+
+from caviar.cli.main import create_parser, main
+
+COMMANDS = ["run", "resume", "show", "fetch", "submit", "jobs", "logs", "stop"]
+
+
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    output = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"\n  {command} " in output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_commands_fits_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"usage: caviar {command}")
+    assert max(map(len, lines)) <= 80
+    options = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert "--debug" in options
+
+
+def test_wrong_command_line_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run"])
+    assert "EXPERIMENT.py" in capsys.readouterr().err
+
+
+def test_debug_prints_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(tmp_path), "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_jobs_are_followed_by_default() -> None:
+    words = ["submit", "digits.py", "--runs", "/shared/runs"]
+    assert create_parser().parse_args(words).wait
+    assert not create_parser().parse_args([*words, "--no-wait"]).wait

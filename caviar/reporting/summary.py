@@ -27,10 +27,10 @@ def show(run: Run, console: Console | None = None, *, every_round: bool = False)
     """Print how a run went: the winner, the rounds, what failed, how the space narrowed, and what to do next.
 
     Args:
-        run: A finished, running or unfinished run.
-        console: The terminal to print to; by default standard output.
-        every_round: List the changes of every round instead of the difference between the declared space and the
-            last round.
+        run: a finished, running or unfinished run.
+        console: the terminal to print to; by default standard output.
+        every_round: list the changes of every round, rather than the difference between the declared space and
+            the last round.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     for part in _parts(run, every_round):
@@ -42,7 +42,7 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
     """Return how the workers spent their time, from their first wait to their last result (law 7).
 
     Args:
-        trials: Rows of `Run.trials`.
+        trials: rows of `Run.trials`.
 
     Returns:
         Shares that sum to one: "training", "setup", "waiting" for work.
@@ -64,7 +64,7 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
         yield from _not_completed(run.trials)
         yield from _every_round(run) if every_round else _narrowing(run)
         yield _worker_time(run.trials)
-    yield from _next_steps(run, best)
+    yield _python_line(run, best)
     if not every_round:
         yield _heading("Every round", f"  caviar show {run.location.typed} --rounds")
 
@@ -83,7 +83,9 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     if best.test_accuracy is not None:
         score = _score_text(best.test_accuracy, best.test_interval)
         rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
-    yield _heading(run.study["name"], f" is finished. The winner is trial {best.trial}:")
+    yield _heading(
+        run.study["name"], f" is finished, saved in {run.location}. The winner is trial {best.trial}:"
+    )
     yield _table(rows)
 
 
@@ -91,7 +93,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     """Yield how far the run is, how to continue it, and the best trial so far."""
     driver = run.location.driver()
     state = f"running ({driver})" if driver else "unfinished"
-    yield _heading(run.study["name"], f" is {state}: {_how_far(run)}")
+    yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
         yield _line(f"  continue with   {_resume_command(run)}")
     search = run.trials[run.trials["stage"] == Stage.SEARCH]
@@ -216,15 +218,14 @@ def _worker_time(trials: pd.DataFrame) -> Text:
     return _heading("Worker time", f"  {training} training, {setup} setup, {waiting} waiting for trials")
 
 
-def _next_steps(run: Run, best: Best | None) -> Iterator[Text]:
-    yield _heading("Frames", f"       {run.location / 'trials'}, {run.location / 'curves'}")
+def _python_line(run: Run, best: Best | None) -> Text:
     attributes = ".trials, .curves, .rounds"
     if best is not None:
         attributes += ", .best.params" if best.test_accuracy is None else ", .best.predict(x)"
-    yield _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
+    return _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
 
 
-# Building blocks; no string reaches Rich as it is, because it would look for markup in it.
+# Building blocks. They turn strings into Text, because Rich looks for markup in strings.
 
 
 def _metric(run: Run) -> str:
@@ -253,18 +254,18 @@ def _heading(title: str, rest: str) -> Text:
 
 
 def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = False) -> Table:
-    """Return rows that stand below their header's first word, which is flush left.
+    """Return a table whose rows are indented below its header.
 
     Args:
-        rows: Cells as text.
-        header: A title for each column; by default there is no header.
-        numbers: Align all columns but the first to the right.
+        rows: cells as text.
+        header: a title for each column; by default there is no header.
+        numbers: align all columns but the first to the right.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header))
     rows = list(rows)
-    for place in range(len(rows[0]) if rows else 0):
-        title = _line(header[place], "dim" if place else "bold") if header else ""
-        table.add_column(title, justify="right" if numbers and place else "left", overflow="fold")
+    for number in range(len(rows[0]) if rows else 0):
+        title = _line(header[number], "dim" if number else "bold") if header else ""
+        table.add_column(title, justify="right" if numbers and number else "left", overflow="fold")
     for first, *rest in rows:
         table.add_row(_line(f"  {first}"), *map(_line, rest))
     return table

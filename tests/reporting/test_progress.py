@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 
 from caviar.engine import Progress
-from caviar.errors import ClusterError
-from caviar.records.frames import load
 from caviar.reporting import progress
 from caviar.reporting.progress import Display
-from caviar.runner import resume_study, run_study
+from caviar.runner import resume_study
 from caviar.search.region import Region
 from caviar.search.stages import StagePlan
 from caviar.study import coarse_to_fine
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
 from tests.objectives import Bowl, bowl_study
-from tests.runs import Failing, inline, run_inline
+from tests.runs import inline, run_inline, run_until_failure
 
 PLAN = StagePlan(stage=Stage.SEARCH, round=1, count=30, epochs=3, trials=iter(()))
 Captured = pytest.CaptureFixture[str]
@@ -114,9 +112,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
 
 def test_resumed_study_shows_its_earlier_best(tmp_path: Path, capsys: Captured) -> None:
     study = bowl_study()
-    with pytest.raises(ClusterError):
-        run_study(study, runs=tmp_path, progress=False, backend=lambda data: Failing(study.objective, None))
-    run = load(tmp_path / "bowl")
+    run = run_until_failure(study, tmp_path)
     best = run.trials["value"].min()
     capsys.readouterr()
     resume_study(study, run.path, backend=inline(study))

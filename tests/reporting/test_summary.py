@@ -11,13 +11,11 @@ import pytest
 from rich.console import Console
 
 import caviar as cv
-from caviar.errors import ClusterError
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.reporting.summary import show
-from caviar.runner import run_study
 from tests.objectives import Bowl, bowl_study
-from tests.runs import Failing, run_inline
+from tests.runs import run_inline, run_until_failure
 
 
 def shown(run: Run, *, every_round: bool = False, width: int = 100) -> str:
@@ -34,26 +32,12 @@ def function_run(tmp_path: Path, fn: Any, *rounds: Any, metric: str = "loss", **
     return run_inline(study, tmp_path)
 
 
-def unfinished(tmp_path: Path, script: Path | None = None) -> Run:
-    """Return a run whose cluster died."""
-    study = bowl_study()
-    with pytest.raises(ClusterError):
-        run_study(
-            study,
-            runs=tmp_path,
-            progress=False,
-            script=script,
-            backend=lambda data: Failing(study.objective, None),
-        )
-    return load(tmp_path / "bowl")
-
-
 def test_summary_leads_with_the_winner(tmp_path: Path) -> None:
     run = run_inline(bowl_study(), tmp_path)
     best = run.best
     assert best is not None
     first, params, confirmed, *_ = shown(run).splitlines()
-    assert first == f"bowl is finished. The winner is trial {best.trial}:"
+    assert first == f"bowl is finished, saved in {run.location}. The winner is trial {best.trial}:"
     assert f"method={best.params['method']}" in params
     assert f"loss {best.value:.4f}, 95% interval" in confirmed
 
@@ -104,7 +88,7 @@ def test_other_samplers_are_named(tmp_path: Path) -> None:
 
 
 def test_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
-    run = unfinished(tmp_path, script=Path("bowl.py"))
+    run = run_until_failure(bowl_study(), tmp_path, script=Path("bowl.py"))
     best = run.trials.sort_values("value").iloc[0]
     text = shown(run)
     assert text.startswith("bowl is unfinished: ")
@@ -114,12 +98,12 @@ def test_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
 
 
 def test_run_of_a_notebook_is_resumed_in_python(tmp_path: Path) -> None:
-    run = unfinished(tmp_path)
+    run = run_until_failure(bowl_study(), tmp_path)
     assert f"study.resume({str(run.location)!r})" in shown(run)
 
 
 def test_running_study_is_not_to_be_resumed(tmp_path: Path) -> None:
-    run = unfinished(tmp_path)
+    run = run_until_failure(bowl_study(), tmp_path)
     with closing(Ledger.reopen(run.location, run.study_file)):
         text = shown(run)
     assert text.startswith("bowl is running (process ")
@@ -127,7 +111,7 @@ def test_running_study_is_not_to_be_resumed(tmp_path: Path) -> None:
 
 
 def test_run_without_trials_is_shown(tmp_path: Path) -> None:
-    run = unfinished(tmp_path)
+    run = run_until_failure(bowl_study(), tmp_path)
     for segment in (run.path / "trials").iterdir():
         segment.unlink()
     assert "0 of 50 search trials are recorded" in shown(load(run.path))

@@ -126,7 +126,7 @@ import json
 import ray
 from dataclasses import replace
 from caviar.runner import run_study
-from tests.laws.test_law_1_same_frames import BothAtOnce
+from tests.laws.test_law_1_reproducible import BothAtOnce
 from tests.backends.test_devices import Sized, sized_study
 study = replace(sized_study(150), objective=Sized(pause_s=0.03))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from caviar.records.frames import load
-from tests.clocks import ROUNDS as CLOCK_ROUNDS
 from tests.cluster.local import (
     STUDY,
     Drivers,
@@ -21,6 +20,7 @@ from tests.cluster.local import (
     wait_until_recorded,
     workers,
 )
+from tests.jumping_clock import ROUNDS as CLOCK_ROUNDS
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
@@ -151,7 +151,7 @@ def test_a_wall_clock_that_jumps_by_hours_is_not_listened_to(
     tmp_path: Path, runs: Path, drivers: Drivers
 ) -> None:
     script = tmp_path / "experiment.py"
-    script.write_text("from tests.clocks import study as jumping\nstudy = jumping()\n")
+    script.write_text("from tests.jumping_clock import study as jumping\nstudy = jumping()\n")
     began = time.monotonic()
     first = drivers.start("run", script, "--runs", runs)
     _, said = first.communicate(timeout=300)

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from caviar.records.frames import load
+from tests.killed_drivers import study
 from tests.runs import assert_same_frames, resume_inline, run_inline
-from tests.victims import study
 
 ROOT = Path(__file__).parents[2]
 
 
 def victims(runs: Path, where: str, *moments: int) -> list[int]:
     """Studies that are killed at these moments; how many calls those took that were not."""
-    command = [sys.executable, "-m", "tests.victims", str(runs), where, *map(str, moments)]
+    command = [sys.executable, "-m", "tests.killed_drivers", str(runs), where, *map(str, moments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return [int(calls) for calls in ended.stdout.split()]

@@ -1,4 +1,4 @@
-"""Drivers that are killed: `python -m tests.victims RUNS anywhere|writing MOMENT...` runs a study for each moment.
+"""Drivers that are killed: `python -m tests.killed_drivers RUNS anywhere|writing MOMENT...` runs one study a moment.
 
 A moment is how many functions, Python's and C's, have been called when the process kills itself with SIGKILL, in all
 or in the parts of the ledger that write; 0 is never. Writes out the number of calls for each that came to its end.

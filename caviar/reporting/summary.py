@@ -58,7 +58,14 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
 
 def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
     best = run.best
-    yield from _winner(run, best) if best is not None else _unfinished(run)
+    if best is not None:
+        yield from _winner(run, best)
+    elif run.finished:  # `caviar fetch --frames` copies no winner
+        yield _heading(
+            run.study["name"], f" is finished. {run.location / 'best'} with the winner is missing."
+        )
+    else:
+        yield from _unfinished(run)
     if not run.trials.empty:
         yield _rounds(run, every_round)
         yield from _not_completed(run.trials)
@@ -74,11 +81,11 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
 
 def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     """Yield the winner's params and its scores."""
-    seeds = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
+    trainings = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
     is_share = _metric(run).endswith("accuracy")
     rows = [
         ("params", _params_text(best.params)),
-        ("confirmed", f"{_metric(run)} {_score_text(best.value, best.interval, is_share)} ({seeds})"),
+        ("confirmed", f"{_metric(run)} {_score_text(best.value, best.interval, is_share)} ({trainings})"),
     ]
     if best.test_accuracy is not None:
         score = _score_text(best.test_accuracy, best.test_interval)
@@ -197,16 +204,17 @@ def _every_round(run: Run) -> Iterator[RenderableType]:
     for number, rows in decided.groupby("round"):
         yield _heading(f"Round {number}", f" {_how_drawn(run, rows['width'].iloc[0])}")
         changed = rows.loc[rows["action"] != "kept", ["parameter", "action", "after", "reason"]]
-        yield _table(changed.to_numpy().tolist())
+        if not changed.empty:
+            yield _table(changed.to_numpy().tolist())
         if kept := ", ".join(rows.loc[rows["action"] == "kept", "parameter"]):
             yield _line(f"  unchanged: {kept}")
 
 
 def _how_drawn(run: Run, width: float) -> str:
     """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
-    sampler = run.study["sampler"]
+    sampler = run.study["sampler"].removeprefix("function ").split(" ")[0]  # without the digest of a function
     if sampler != "random":
-        return f"draws from these ranges by {sampler}:"
+        return f"draws from these ranges with the sampler {sampler}:"
     return f"draws near the best trials, at most {width / 2:.0%} of a parameter's declared range away:"
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import caviar as cv
+from caviar.records.fetch import fetch
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.reporting.summary import show
@@ -84,7 +85,7 @@ def test_rounds_option_lists_every_change(tmp_path: Path) -> None:
 
 def test_other_samplers_are_named(tmp_path: Path) -> None:
     run = run_inline(replace(bowl_study(), sampler="qmc"), tmp_path)
-    assert "Round 2 draws from these ranges by qmc" in shown(run, every_round=True)
+    assert "Round 2 draws from these ranges with the sampler qmc" in shown(run, every_round=True)
 
 
 def test_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
@@ -108,6 +109,13 @@ def test_running_study_is_not_to_be_resumed(tmp_path: Path) -> None:
         text = shown(run)
     assert text.startswith("bowl is running (process ")
     assert "caviar resume" not in text
+
+
+def test_missing_winner_is_reported(tmp_path: Path) -> None:
+    copy = fetch(run_inline(bowl_study(), tmp_path / "runs").path, tmp_path / "copy", frames=True)
+    assert shown(copy).startswith(
+        f"bowl is finished. {tmp_path / 'copy' / 'best'} with the winner is missing."
+    )
 
 
 def test_run_without_trials_is_shown(tmp_path: Path) -> None:

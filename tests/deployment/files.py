@@ -1,4 +1,4 @@
-"""Reading what is checked: the files of cluster/ and docker/, and the schemas that they must keep."""
+"""Readers for the files of cluster/ and docker/, and for the schemas that they must satisfy."""
 
 import gzip
 import json
@@ -15,17 +15,17 @@ SCHEMAS = Path(__file__).parent / "schemas"
 
 
 def documents(path: Path) -> list[Any]:
-    """Those of a YAML file."""
+    """Return the documents of a YAML file."""
     return list(yaml.safe_load_all(path.read_text()))
 
 
 def schema(name: str) -> Any:
-    """A schema, by name."""
+    """Return a schema."""
     return json.loads(gzip.decompress((SCHEMAS / f"{name}.json.gz").read_bytes()))
 
 
 def pins() -> dict[str, str]:
-    """The versions of constraints.txt; that of Python is in a comment."""
+    """Return the versions in constraints.txt; that of Python is in a comment."""
     text = (ROOT / "constraints.txt").read_text()
     python = re.search(r"on Python (\d+\.\d+\.\d+)", text)
     assert python is not None
@@ -33,7 +33,7 @@ def pins() -> dict[str, str]:
 
 
 def values(tree: Any) -> Iterator[Any]:
-    """All that is in a document, at whatever depth."""
+    """Yield a document and all values in it, at any depth."""
     yield tree
     branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
     for branch in branches:

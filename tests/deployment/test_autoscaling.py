@@ -1,6 +1,6 @@
-"""On a cluster that starts machines itself, what a study asks for and is not there is started, and goes again.
+"""A cluster that starts machines itself provides what a study requests, and removes it afterwards.
 
-Ray's own autoscaler at work: only its machines are those of its fake provider, which are processes of this one.
+Ray's own autoscaler runs; its fake provider starts machines as processes on this machine.
 """
 
 import json
@@ -27,7 +27,7 @@ from tests.runs import assert_same_frames, run_inline
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BIN = Path(sys.executable).parent
 HEAD = "f" * 51 + "0" * 5
-"""The id by which the provider knows the head."""
+"""Id of the head for the provider."""
 BOWL = """
 from tests.objectives import Slow, bowl_study
 study = bowl_study(objective=Slow(pause_s=0.1, crew={crew!r}, hurry={hurry!r}))
@@ -46,7 +46,7 @@ study = cv.Study(
 
 
 def configuration(port: int) -> dict[str, Any]:
-    """A head without cores, and machines of two kinds that are started at need."""
+    """Return a cluster with a head without cores, and two types of machines that are started on demand."""
 
     def kind(most: int, **resources: int) -> dict[str, Any]:
         return {"resources": resources, "node_config": {}, "max_workers": most}
@@ -79,8 +79,8 @@ def configuration(port: int) -> dict[str, Any]:
     }
 
 
-def hear_ctrl_c() -> None:
-    """As a terminal's processes do; those of a shell in the background inherit that they do not."""
+def accept_ctrl_c() -> None:
+    """Restore the reaction to SIGINT, which processes of a shell in the background ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -125,7 +125,7 @@ class Scaling:
         )  # fmt: skip
 
     def nodes(self) -> int:
-        """How many live, the head among them; none until it answers."""
+        """Return the number of live nodes with the head; 0 until the head answers."""
         code = (
             "import sys; from ray._raylet import GcsClient; "
             "nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5).values(); "
@@ -151,7 +151,7 @@ class Scaling:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=hear_ctrl_c,
+            preexec_fn=accept_ctrl_c,
         )
 
 
@@ -177,18 +177,18 @@ def head() -> Iterator[Scaling]:
 
 @pytest.fixture
 def cluster(head: Scaling, tmp_path: Path) -> Scaling:
-    """With no machine but the head, and a folder of its own."""
+    """Return the cluster with no machine but the head, and a folder of its own."""
     head.await_nodes(1)
     return Scaling(tmp_path, head.port)
 
 
-def slowly(folder: Path) -> str:
-    """A study that takes a while, until there is a file `hurry`; no worker begins before a second one is there."""
+def slow_script(folder: Path) -> str:
+    """Return a script that is slow until the file `hurry` exists, and starts when two workers are ready."""
     return BOWL.format(crew=str(folder / "crew"), hurry=str(folder / "hurry"))
 
 
-def test_what_is_missing_is_started_and_goes_when_the_study_is_over(cluster: Scaling, tmp_path: Path) -> None:
-    study = cluster.run(slowly(tmp_path), "--workers", "4")
+def test_requested_machines_start_and_are_removed(cluster: Scaling, tmp_path: Path) -> None:
+    study = cluster.run(slow_script(tmp_path), "--workers", "4")
     cluster.await_nodes(3)
     (tmp_path / "hurry").touch()
     output, _ = study.communicate(timeout=200)
@@ -201,10 +201,8 @@ def test_what_is_missing_is_started_and_goes_when_the_study_is_over(cluster: Sca
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_study_that_ends_early_leaves_no_order_behind(
-    cluster: Scaling, tmp_path: Path, number: signal.Signals
-) -> None:
-    study = cluster.run(slowly(tmp_path), "--workers", "100")  # more than there can ever be
+def test_ended_studies_leave_no_requests(cluster: Scaling, tmp_path: Path, number: signal.Signals) -> None:
+    study = cluster.run(slow_script(tmp_path), "--workers", "100")  # more than there can ever be
     cluster.await_nodes(3)
     while recorded(tmp_path) == 0:
         assert study.poll() is None, study.communicate()
@@ -215,7 +213,7 @@ def test_a_study_that_ends_early_leaves_no_order_behind(
     cluster.await_nodes(1)
 
 
-def test_a_study_for_gpus_starts_where_there_is_none_yet(cluster: Scaling, tmp_path: Path) -> None:
+def test_gpu_studies_start_without_gpus(cluster: Scaling, tmp_path: Path) -> None:
     study = cluster.run(GPU.format(resources="gpus=1"))
     output, _ = study.communicate(timeout=200)
     assert study.returncode == 0, output
@@ -223,7 +221,7 @@ def test_a_study_for_gpus_starts_where_there_is_none_yet(cluster: Scaling, tmp_p
     assert set(load(tmp_path / "runs" / "bowl").trials["worker"]) == {"gpu-0"}
 
 
-def test_what_no_machine_will_ever_have_is_refused(cluster: Scaling, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(cluster: Scaling, tmp_path: Path) -> None:
     study = cluster.run(GPU.format(resources="gpus=2"))
     output, _ = study.communicate(timeout=200)
     assert study.returncode == 1, output

@@ -1,4 +1,4 @@
-"""The images and the containers: clean, without privileges and secrets, and reachable from this machine alone."""
+"""Images and containers have no privileges and no secrets, and only this machine can reach them."""
 
 import os
 import re
@@ -21,29 +21,29 @@ VARIABLE = re.compile(r"\$\{(\w+):-((?:[^{}]|\$\{[^}]*\})*)\}")
 
 
 def compose(**environment: str) -> Any:
-    """The compose file, its variables filled in."""
+    """Return the compose file with its variables filled in."""
     text = (DOCKER / "compose.yaml").read_text()
     text = VARIABLE.sub(lambda found: environment.get(found[1], found[2]), text)
     return yaml.safe_load(text.replace("${HOME}", "/home/somebody"))
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    said = subprocess.run(
+def test_hadolint_finds_nothing() -> None:
+    result = subprocess.run(
         [SCRIPTS / "hadolint", "--no-color", DOCKER / "Dockerfile"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.stdout + said.stderr == ""
+    assert result.stdout + result.stderr == ""
 
 
-def test_the_base_is_pinned_to_the_bit() -> None:
+def test_base_image_is_pinned_by_digest() -> None:
     assert re.search(r"^ARG BASE=\S+:\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
     for base in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE):
         assert base == "${BASE}" or f" AS {base}\n" in DOCKERFILE
 
 
-def test_images_run_as_nobody_special_under_an_init() -> None:
+def test_images_run_unprivileged_under_an_init() -> None:
     runtime = DOCKERFILE[DOCKERFILE.index(" AS runtime") : DOCKERFILE.index(" AS packages")]
     assert "USER 1000:0" in runtime
     assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in runtime
@@ -53,30 +53,30 @@ def test_images_run_as_nobody_special_under_an_init() -> None:
         assert "RUN" not in stage
 
 
-def test_no_secret_can_get_into_a_layer() -> None:
+def test_only_named_files_enter_an_image() -> None:
     assert not re.search(r"^(ENV|ARG).*(TOKEN|PASSWORD|SECRET|_KEY)", DOCKERFILE, re.MULTILINE)
     ignored = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     rules = [line for line in ignored if line and not line.startswith("#")]
-    assert rules[0] == "*"  # only what is named after it
+    assert rules[0] == "*"  # only files named after it are sent to the build
     named = {rule[1:] for rule in rules if rule.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
     assert named == {name for names in copied for name in names.split()}
     assert all((ROOT / name).exists() for name in named)
 
 
-def test_compose_is_as_its_specification_says() -> None:
+def test_compose_file_satisfies_its_schema() -> None:
     checker = jsonschema.Draft7Validator(schema("compose"))
     checker.validate(compose())
     with pytest.raises(jsonschema.ValidationError):
         checker.validate({**compose(), "services": {"head": {"port": ["8265:8265"]}}})
 
 
-def test_ports_are_published_to_this_machine_alone() -> None:
+def test_ports_are_published_on_loopback_only() -> None:
     ports = {name: service.get("ports", []) for name, service in compose()["services"].items()}
     assert ports == {"head": ["127.0.0.1:8265:8265"], "worker": [], "gpu": [], "job": []}
 
 
-def test_the_token_is_a_file_that_compose_mounts() -> None:
+def test_token_is_mounted_as_a_file() -> None:
     assert compose()["secrets"] == {"ray_token": {"file": "/home/somebody/.ray/auth_token"}}
     assert compose(RAY_AUTH_TOKEN_PATH="/elsewhere")["secrets"] == {"ray_token": {"file": "/elsewhere"}}
     for service in compose()["services"].values():
@@ -87,7 +87,7 @@ def test_the_token_is_a_file_that_compose_mounts() -> None:
         assert service["secrets"] == ["ray_token"]
 
 
-def test_containers_are_limited_watched_and_without_privileges() -> None:
+def test_containers_are_limited_checked_and_unprivileged() -> None:
     for name, service in compose()["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -100,10 +100,12 @@ def test_containers_are_limited_watched_and_without_privileges() -> None:
         store = next(o for o in service["command"] if o.startswith("--object-store-memory="))
         assert int(store.split("=")[1]) < 2 * 10**9  # less than shm_size
         assert service["shm_size"] == "2gb"
-        assert int(service["stop_grace_period"].removesuffix("s")) > 30  # Ray's nodes take leave
+        assert (
+            int(service["stop_grace_period"].removesuffix("s")) > 30
+        )  # a node needs 30 s to leave the cluster
 
 
-def test_there_are_a_head_and_two_workers() -> None:
+def test_compose_starts_a_head_and_two_workers() -> None:
     services = compose()["services"]
     assert "--num-cpus=0" in services["head"]["command"]
     assert services["worker"]["deploy"]["replicas"] == 2
@@ -112,7 +114,7 @@ def test_there_are_a_head_and_two_workers() -> None:
 
 
 def missing() -> str | None:
-    """Why no image can be built here."""
+    """Return why no image can be built on this machine; None if one can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "building needs root"
     tools = [tool for tool in ("buildah", "debootstrap", "apt-get") if shutil.which(tool) is None]
@@ -122,7 +124,7 @@ def missing() -> str | None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")
-def test_the_image_builds_and_a_study_runs_in_it() -> None:
+def test_image_builds_and_runs_a_study() -> None:
     ended = subprocess.run(
         [DOCKER / "try.sh", "cpu"],
         env={**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"},

@@ -1,4 +1,4 @@
-"""What Kubernetes gets is what KubeRay's operator knows, asks for a token and has no privileges."""
+"""The Kubernetes files satisfy KubeRay's schemas, require a token and have no privileges."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ FILES = ["raycluster", "rayjob"]
 
 
 def strict(tree: Any) -> Any:
-    """The schema of an operator, which drops what it does not know, as one that refuses it."""
+    """Return a schema that refuses unknown fields, which the operator itself would drop."""
     if isinstance(tree, list):
         return [strict(branch) for branch in tree]
     if not isinstance(tree, dict):
@@ -46,13 +46,13 @@ def pods(name: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_operator_knows_all_of_it(name: str) -> None:
+def test_files_satisfy_the_operators_schema(name: str) -> None:
     assert declared(name)["apiVersion"] == "ray.io/v1"
     check(name, declared(name))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_misspelt_or_wrong_field_would_be_found(name: str) -> None:
+def test_misspelt_fields_would_be_found(name: str) -> None:
     for harm in ({"enableInTreeAutoscalling": True}, {"authOptions": {"mode": "tokens"}}):
         document = declared(name)
         (document["spec"] if name == "raycluster" else document["spec"]["rayClusterSpec"]).update(harm)
@@ -61,21 +61,21 @@ def test_a_misspelt_or_wrong_field_would_be_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_asks_for_a_token_and_scales(name: str) -> None:
+def test_clusters_require_a_token_and_scale(name: str) -> None:
     spec = cluster(name)
-    assert spec["authOptions"] == {"mode": "token"}  # the operator makes one, into a Secret
+    assert spec["authOptions"] == {"mode": "token"}  # the operator creates one in a Secret
     assert spec["enableInTreeAutoscaling"] is True
     assert spec["autoscalerOptions"]["version"] == "v2"
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
     assert {group["groupName"]: group["minReplicas"] for group in spec["workerGroupSpecs"]} == {
-        "cpu": 2,  # a study starts on the cores that it finds
+        "cpu": 2,  # a study starts on the cores that are there
         "gpu": 0,
     }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_pod_has_privileges(name: str) -> None:
+def test_pods_have_no_privileges(name: str) -> None:
     for pod in pods(name):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -85,7 +85,7 @@ def test_no_pod_has_privileges(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_container_is_limited_and_watched(name: str) -> None:
+def test_containers_are_limited_and_probed(name: str) -> None:
     for pod in pods(name):
         for container in pod["containers"]:
             assert container["resources"]["requests"] == container["resources"]["limits"]
@@ -95,7 +95,7 @@ def test_every_container_is_limited_and_watched(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_gpu_pods_ask_for_a_gpu_and_its_image(name: str) -> None:
+def test_gpu_pods_request_a_gpu(name: str) -> None:
     *_, gpu = pods(name)
     (container,) = gpu["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
@@ -104,11 +104,11 @@ def test_gpu_pods_ask_for_a_gpu_and_its_image(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_operator_is_told_the_version_of_ray(name: str) -> None:
+def test_ray_version_is_declared(name: str) -> None:
     assert cluster(name)["rayVersion"] == pins()["ray"]
 
 
-def test_runs_outlive_jobs_and_clusters() -> None:
+def test_runs_are_on_a_persistent_volume() -> None:
     claim, policy = documents(CLUSTER / "kubernetes.yaml")
     assert claim["kind"] == "PersistentVolumeClaim"
     assert policy["kind"] == "NetworkPolicy"
@@ -117,10 +117,10 @@ def test_runs_outlive_jobs_and_clusters() -> None:
         volumes = {volume["name"]: volume for volume in head["volumes"]}
         assert volumes["runs"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
         assert {"name": "runs", "mountPath": "/runs"} in head["containers"][0]["volumeMounts"]
-        assert not any("volumes" in worker for worker in workers)  # the driver alone writes
+        assert not any("volumes" in worker for worker in workers)  # only the driver writes
 
 
-def test_a_job_goes_on_with_what_was_recorded_and_removes_its_cluster() -> None:
+def test_rayjob_resumes_and_removes_its_cluster() -> None:
     spec = declared("rayjob")["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
     assert spec["ttlSecondsAfterFinished"] > 0
@@ -132,9 +132,9 @@ def test_a_job_goes_on_with_what_was_recorded_and_removes_its_cluster() -> None:
     assert (options.runs, options.name, options.address) == ("/runs", "STUDY", "auto")
 
 
-def test_both_files_declare_the_same_cluster() -> None:
+def test_both_files_declare_one_cluster() -> None:
     one, other = cluster("raycluster"), cluster("rayjob")
-    pod = other["headGroupSpec"]["template"]["spec"]  # which has the experiment besides
+    pod = other["headGroupSpec"]["template"]["spec"]  # it also mounts the experiment
     pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "experiment"]
     mounts = pod["containers"][0]["volumeMounts"]
     pod["containers"][0]["volumeMounts"] = [mount for mount in mounts if mount["name"] != "experiment"]

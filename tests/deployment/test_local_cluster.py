@@ -1,4 +1,4 @@
-"""cluster/local.sh for real: two nodes, a token, studies and jobs on them; and in the end nothing is left."""
+"""cluster/local.sh starts two nodes that run studies and jobs, and leaves nothing behind."""
 
 import re
 import stat
@@ -28,7 +28,7 @@ study = bowl_study(objective=Slow(pause_s=0.1, crew={crew!r}))
 
 @dataclass(frozen=True)
 class Local:
-    """A cluster that `local.sh` has started for somebody who had nothing yet, and a folder with an experiment."""
+    """A cluster that `local.sh` started for a new user, and a folder for experiments."""
 
     folder: Path
     env: dict[str, str]
@@ -47,7 +47,7 @@ class Local:
         )
 
     def experiment(self, name: str) -> str:
-        """An experiment whose study begins when both nodes are there."""
+        """Write an experiment whose study starts when both nodes have a worker, and return its name."""
         (self.folder / name).write_text(BOWL.format(crew=str(self.folder / f"crew of {name}")))
         return name
 
@@ -55,7 +55,7 @@ class Local:
         return self.run(CLUSTER / "local.sh", *arguments)
 
     def job(self, command: str) -> "subprocess.CompletedProcess[str]":
-        """As `ray job submit` in a shell, where KubeRay, too, puts the entrypoint in as it stands."""
+        """Submit a command through a shell, as KubeRay does with an entrypoint."""
         dashboard = f"http://127.0.0.1:{self.env['DASHBOARD_PORT']}"
         line = f"ray job submit --address {dashboard} {command}"
         return self.run("bash", "-c", line, RAY_AUTH_MODE="token")
@@ -63,9 +63,8 @@ class Local:
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
-    with tempfile.TemporaryDirectory(
-        prefix="cv", ignore_cleanup_errors=True
-    ) as name:  # short: sockets lie in it
+    # The path must be short, because Ray puts sockets into it.
+    with tempfile.TemporaryDirectory(prefix="cv", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         env = {
             "PATH": f"{SCRIPTS}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -85,7 +84,7 @@ def local() -> Iterator[Local]:
         finally:
             stopped = local.script("stop")
         assert stopped.returncode == 0, stopped.stderr
-        deadline = time.monotonic() + 60  # its workers end a moment after their node
+        deadline = time.monotonic() + 60  # workers end a moment after their node
         while str(folder / "c") in command_lines():
             assert time.monotonic() < deadline
             time.sleep(0.5)
@@ -96,7 +95,7 @@ def command_lines() -> str:
     return subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
 
 
-def test_it_asks_for_a_token_that_only_its_user_can_read(local: Local) -> None:
+def test_cluster_requires_a_private_token(local: Local) -> None:
     assert stat.S_IMODE(local.token.stat().st_mode) == 0o600
     assert local.token.read_text().strip() not in command_lines()
     stranger = local.run(
@@ -106,37 +105,37 @@ def test_it_asks_for_a_token_that_only_its_user_can_read(local: Local) -> None:
     assert "asks for a token" in stranger.stderr
 
 
-def test_its_dashboard_listens_to_this_machine_alone(local: Local) -> None:
+def test_dashboard_listens_on_loopback_only(local: Local) -> None:
     port = f"{int(local.env['DASHBOARD_PORT']):04X}"
     table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     listening = re.findall(rf"^ *\d+: (\w+):{port} \w+:\w+ 0A ", table, re.MULTILINE)
     assert listening == ["0100007F"]  # 127.0.0.1
 
 
-def test_it_is_started_once(local: Local) -> None:
+def test_second_start_is_refused(local: Local) -> None:
     assert "stop it first" in local.script("start").stderr
 
 
-def test_a_study_runs_on_both_nodes(local: Local) -> None:
-    ended = local.run("caviar", "run", local.experiment("bowl.py"), "--address", local.address)
-    assert ended.returncode == 0, ended.stderr
+def test_study_runs_on_both_nodes(local: Local) -> None:
+    result = local.run("caviar", "run", local.experiment("bowl.py"), "--address", local.address)
+    assert result.returncode == 0, result.stderr
     run = load(local.folder / "runs" / "bowl")
     assert run.trials["worker"].nunique() == 2
     assert_same_frames(run, run_inline(bowl_study(), local.folder / "here"))
 
 
-def test_a_job_runs_on_both_nodes(local: Local) -> None:
-    """Each of them has its own copy of what was sent, though they share a disk."""
+def test_job_runs_on_both_nodes(local: Local) -> None:
+    """Each node unpacks its own copy of the upload, although they share a disk."""
     dashboard = f"http://127.0.0.1:{local.env['DASHBOARD_PORT']}"
     runs = local.folder / "runs"
-    script = local.experiment("sent.py")
-    submit = ["caviar", "submit", script, "--name", "sent", "--runs", str(runs), "--address", dashboard]
-    sent = local.run(*submit, RAY_AUTH_MODE="token", PYTHONPATH=f"{ROOT}")
-    assert sent.returncode == 0, sent.stdout + sent.stderr
-    assert load(runs / "sent").trials["worker"].nunique() == 2
+    script = local.experiment("submitted.py")
+    submit = ["caviar", "submit", script, "--name", "submitted", "--runs", str(runs), "--address", dashboard]
+    submitted = local.run(*submit, RAY_AUTH_MODE="token", PYTHONPATH=f"{ROOT}")
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert load(runs / "submitted").trials["worker"].nunique() == 2
 
 
-def test_the_entrypoint_of_a_rayjob_begins_a_run_and_goes_on_with_it(local: Local) -> None:
+def test_entrypoint_of_a_rayjob_can_be_repeated(local: Local) -> None:
     ((declared),) = documents(CLUSTER / "rayjob.yaml")
     entrypoint = declared["spec"]["entrypoint"].replace("STUDY", "job")
     entrypoint = entrypoint.replace("/runs", f"{local.folder}/runs")
@@ -144,12 +143,14 @@ def test_the_entrypoint_of_a_rayjob_begins_a_run_and_goes_on_with_it(local: Loca
     assert local.job(f"-- {entrypoint}").returncode == 0
     run = load(local.folder / "runs" / "job")
     assert run.finished
-    assert local.job(f"-- {entrypoint}").returncode == 0  # another run would be refused: the name is taken
-    assert [path.name for path in sorted(run.path.parent.iterdir())] == ["bowl", "job", "sent"]
+    assert (
+        local.job(f"-- {entrypoint}").returncode == 0
+    )  # without --resume it would be refused, because the name is taken
+    assert [path.name for path in sorted(run.path.parent.iterdir())] == ["bowl", "job", "submitted"]
 
 
-def test_a_node_can_be_killed(local: Local) -> None:
-    assert re.search(r"node 1 runs .*\nnode 2 runs ", local.script("status").stdout)
+def test_nodes_can_be_killed(local: Local) -> None:
+    assert re.search(r"node 1 is running .*\nnode 2 is running ", local.script("status").stdout)
     assert local.script("kill", "2").returncode == 0
-    assert re.search(r"node 1 runs .*\nnode 2 has ended", local.script("status").stdout)
-    assert "node 2 does not run" in local.script("kill", "2").stderr
+    assert re.search(r"node 1 is running .*\nnode 2 has ended", local.script("status").stdout)
+    assert "node 2 is not running" in local.script("kill", "2").stderr

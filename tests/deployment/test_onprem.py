@@ -1,6 +1,6 @@
-"""`ray up` with cluster/onprem.yaml, on hosts that are reached by SSH: the token, the head, a worker, a study.
+"""`ray up` with cluster/onprem.yaml creates a cluster by SSH that runs a study.
 
-Only the installation of packages is left out, which needs a network: its commands find the packages there already.
+Packages are not installed, because that needs a network: the commands find them installed already.
 """
 
 import os
@@ -24,24 +24,24 @@ HEAD, WORKER, LAPTOP = 1, 2, 3
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 
 
-def lacking() -> str | None:
-    """Why it cannot be tried here."""
+def find_missing_tools() -> str | None:
+    """Return why this machine cannot run the test; None if it can."""
     tools = [tool for tool in ("ssh", "ssh-keygen", "rsync") if shutil.which(tool) is None]
     if SSHD is None or tools:
-        return "it needs openssh-server, openssh-client and rsync"
+        return "needs openssh-server, openssh-client and rsync"
     return missing()
 
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(500),
-    pytest.mark.skipif(lacking() is not None, reason=lacking() or ""),
+    pytest.mark.skipif(find_missing_tools() is not None, reason=find_missing_tools() or ""),
 ]
 SCRIPT = "from tests.objectives import bowl_study\nstudy = bowl_study()\n"
 
 
 class Site:
-    """Hosts 1 and 2 with SSH and nothing else, and a laptop, host 3, whose key they know."""
+    """Two hosts with SSH and nothing else, and a laptop, host 3, whose key they accept."""
 
     def __init__(self, folder: Path, hosts: Hosts) -> None:
         self.folder, self.hosts = folder, hosts
@@ -49,7 +49,7 @@ class Site:
             (self.home(number) / ".local" / "bin").mkdir(parents=True)
             (self.home(number) / ".profile").write_text(". ~/.bashrc\n")
             (self.home(number) / ".bashrc").touch()
-            self._users(number).write_text(self._at_home_in(self.home(number)))
+            self._users(number).write_text(self._passwd_with_home(self.home(number)))
         (self.home(LAPTOP) / ".ssh").mkdir()
         self._key = self.home(LAPTOP) / ".ssh" / "id_ed25519"
         for key in (self._key, folder / "host_key"):
@@ -61,8 +61,8 @@ class Site:
     def _users(self, number: int) -> Path:
         return self.folder / f"passwd{number}"
 
-    def _at_home_in(self, home: Path) -> str:
-        """The system's list of users, in which root lives elsewhere: ssh and login shells look it up there."""
+    def _passwd_with_home(self, home: Path) -> str:
+        """Return /etc/passwd with another home for root; ssh and login shells read it there."""
         first, *others = Path("/etc/passwd").read_text().splitlines()
         name, *fields = first.split(":")
         assert name == "root"
@@ -70,7 +70,7 @@ class Site:
         return "\n".join([":".join([name, *fields]), *others, ""])
 
     def _command(self, number: int, *command: str | Path) -> list[str | Path]:
-        """On a host whose root lives in the host's own folder."""
+        """Return a command that sees the host's own home of root."""
         return ["sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', self._users(number), *command]
 
     def home(self, number: int) -> Path:
@@ -88,7 +88,7 @@ class Site:
         }
 
     def serve(self, number: int) -> None:
-        """SSH; the packages are there, and an installer that has nothing to do."""
+        """Start SSH on a host that has the packages, and an installer that does nothing."""
         home = self.home(number)
         (home / "caviar").symlink_to(sys.prefix)
         installer = home / ".local" / "bin" / "uv"
@@ -106,14 +106,9 @@ class Site:
         }
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         assert SSHD is not None
-        apart = [
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]  # `ray stop` stops all that it sees
-        command = self._command(number, *apart, SSHD, "-D", "-f", config)
+        # In its own process space, because `ray stop` stops every Ray that it sees.
+        isolated = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command = self._command(number, *isolated, SSHD, "-D", "-f", config)
         self.hosts.popen(number, command, stderr=subprocess.DEVNULL)
 
     def run(self, number: int, *command: str | Path) -> str:
@@ -127,33 +122,31 @@ class Site:
             stderr=subprocess.STDOUT,
         )
         try:
-            said, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
-            said, _ = process.communicate()
-        assert process.returncode == 0, said
-        return said
+            output, _ = process.communicate()
+        assert process.returncode == 0, output
+        return output
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # which sshd wants
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd requires it
     with tempfile.TemporaryDirectory(prefix="cv") as name, Hosts(3, Path(name)) as hosts:
         yield Site(Path(name), hosts)
 
 
-def test_ray_up_makes_a_cluster_that_runs_a_study(site: Site) -> None:
+def test_ray_up_creates_a_cluster_that_runs_a_study(site: Site) -> None:
     for number in (HEAD, WORKER):
         site.serve(number)
     config = (CLUSTER / "onprem.yaml").read_text()
     config = config.replace("HEAD_ADDRESS", site.hosts.address(HEAD)).replace("USER", "root")
     config = config.replace("WORKER_ADDRESS, WORKER_ADDRESS", site.hosts.address(WORKER))
-    config = config.replace(
-        "~/.ssh", str(site.home(LAPTOP) / ".ssh")
-    )  # ssh asks the system for its user's home
+    config = config.replace("~/.ssh", str(site.home(LAPTOP) / ".ssh"))  # ssh does not use $HOME
     (site.folder / "my-onprem.yaml").write_text(config)
-    said = site.run(LAPTOP, "ray", "up", "--yes", "--no-config-cache", site.folder / "my-onprem.yaml")
-    assert site.token.read_text() not in said
+    output = site.run(LAPTOP, "ray", "up", "--yes", "--no-config-cache", site.folder / "my-onprem.yaml")
+    assert site.token.read_text() not in output
 
     deadline = time.monotonic() + 120
     while "2 local.cluster.node" not in (
@@ -171,5 +164,5 @@ def test_ray_up_makes_a_cluster_that_runs_a_study(site: Site) -> None:
     study += ["--address", site.hosts.head]
     site.run(HEAD, "caviar", "run", *study)
     run = load(site.folder / "runs" / "bowl")
-    assert set(run.trials["node"]) == {f"h{WORKER}"}  # the head runs none
+    assert set(run.trials["node"]) == {f"h{WORKER}"}  # the head runs no trials
     assert_same_frames(run, run_inline(bowl_study(), site.folder / "here"))

@@ -1,4 +1,4 @@
-"""What `ray up` gets is valid, asks for a token, opens nothing to the world and installs nothing by surprise."""
+"""The files for `ray up` are valid, require a token, open no port to the world and use none of Ray's commands."""
 
 from typing import Any
 
@@ -17,25 +17,25 @@ def declared(name: str) -> Any:
 
 
 def filled(name: str) -> Any:
-    """With Ray's defaults, as `ray up` takes it."""
+    """Return a file with the defaults that `ray up` adds."""
     config = prepare_config(declared(name))
     validate_config(config)
     return config
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ray_takes_it(name: str) -> None:
+def test_ray_accepts_the_file(name: str) -> None:
     assert filled(name)["cluster_name"] == "caviar"
 
 
-def test_ray_would_refuse_a_misspelt_one() -> None:
+def test_ray_refuses_misspelt_fields() -> None:
     with pytest.raises(Exception, match="idle_timeout_hours"):
         validate_config({**filled("aws"), "idle_timeout_hours": 1})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_command_of_rays_own_defaults_is_left(name: str) -> None:
-    """They install a nightly build, and have the dashboard listen on all interfaces."""
+def test_rays_default_commands_are_replaced(name: str) -> None:
+    """Ray's defaults install a nightly build and let the dashboard listen on all interfaces."""
     config, ours = filled(name), declared(name)
     for kind in ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
         assert config[kind] == ours[kind]
@@ -45,15 +45,15 @@ def test_no_command_of_rays_own_defaults_is_left(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_open_to_the_world(name: str) -> None:
+def test_no_port_is_open_to_the_world(name: str) -> None:
     words = [value for value in values(filled(name)) if isinstance(value, str)]
     assert not [word for word in words if "0.0.0.0" in word or "::/0" in word]
     (head,) = (word for word in words if "ray start --head" in word)
     assert "--dashboard-host=127.0.0.1" in head
 
 
-def test_no_group_is_left_to_be_made_by_ray() -> None:
-    """Ray's lets everybody knock at port 22; so does the default network of Google's."""
+def test_networks_are_not_rays_defaults() -> None:
+    """Ray's security group and Google's default network admit everyone at port 22."""
     for kind in declared("aws")["available_node_types"].values():
         assert kind["node_config"]["SecurityGroupIds"] == ["SECURITY_GROUP"]
     for kind in declared("gcp")["available_node_types"].values():
@@ -62,10 +62,10 @@ def test_no_group_is_left_to_be_made_by_ray() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_node_asks_for_the_token_which_comes_as_a_file(name: str) -> None:
+def test_nodes_require_the_token_from_a_file(name: str) -> None:
     config = filled(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
-    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]  # fails where there is none
+    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]  # fails without a token
     for kind in ("head_start_ray_commands", "worker_start_ray_commands"):
         (start,) = (command for command in config[kind] if "ray start" in command)
         assert start.index("RAY_AUTH_MODE=token") < start.index("ray start")
@@ -74,18 +74,18 @@ def test_every_node_asks_for_the_token_which_comes_as_a_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_head_runs_no_trials(name: str) -> None:
+def test_head_runs_no_trials(name: str) -> None:
     (start,) = (c for c in declared(name)["head_start_ray_commands"] if "ray start" in c)
     assert "--num-cpus=0" in start
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_clouds_have_a_lasting_head_and_cheap_workers_that_go_when_idle(name: str) -> None:
+def test_clouds_use_spot_workers_and_an_on_demand_head(name: str) -> None:
     config = filled(name)
     kinds = config["available_node_types"]
     assert kinds["head"]["resources"] == {"CPU": 0}
     assert kinds["head"]["max_workers"] == 0
-    assert kinds["cpu"]["min_workers"] > 0  # a study starts on the cores that it finds
+    assert kinds["cpu"]["min_workers"] > 0  # a study starts on the cores that are there
     assert kinds["gpu"]["min_workers"] == 0
     assert kinds["gpu"]["resources"]["GPU"] == 1
     assert config["max_workers"] == kinds["cpu"]["max_workers"] + kinds["gpu"]["max_workers"]
@@ -94,8 +94,8 @@ def test_clouds_have_a_lasting_head_and_cheap_workers_that_go_when_idle(name: st
     assert spot == {"head": False, "cpu": True, "gpu": True}
 
 
-def test_all_of_them_set_machines_up_alike() -> None:
-    """But for the head's own address, which is only known of machines of one's own."""
+def test_all_files_set_up_machines_alike() -> None:
+    """Only onprem.yaml knows the head's address in advance."""
     one, *others = [str(declared(name)).replace(" --node-ip-address=HEAD_ADDRESS", "") for name in NAMES]
     parts = [yaml.safe_load(text) for text in (one, *others)]
     for part in parts[1:]:

@@ -1,4 +1,4 @@
-"""What the READMEs tell to type fits the files that they speak of."""
+"""The commands in the READMEs fit the files that they use."""
 
 import inspect
 import os
@@ -24,12 +24,12 @@ FILLED = {
     "zone": "europe-west4-a",
     "registry": "registry.example.org/ada",
 }
-COMMANDS = re.findall(r"^(sed .*) > my-([\w-]+)\.yaml$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^ *(sed .*) > my-([\w-]+)\.yaml$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("command", "name"), COMMANDS, ids=[name for _, name in COMMANDS])
-def test_all_placeholders_are_filled_in(command: str, name: str) -> None:
-    said = subprocess.run(
+def test_all_placeholders_are_filled(command: str, name: str) -> None:
+    filled = subprocess.run(
         ["sh", "-c", command],
         cwd=ROOT,
         env={**os.environ, **FILLED},
@@ -37,28 +37,28 @@ def test_all_placeholders_are_filled_in(command: str, name: str) -> None:
         text=True,
         check=True,
     ).stdout
-    code = "\n".join(line.split(" #")[0] for line in said.splitlines() if not line.startswith("#"))
+    code = "\n".join(line.split(" #")[0] for line in filled.splitlines() if not line.startswith("#"))
     assert not re.search(
         r"\b(REGISTRY|STUDY|PROJECT|REGION|ZONE|USER|SECURITY_GROUP|\w+_(AMI|ADDRESS))\b", code
     )
-    config = yaml.safe_load(said)
+    config = yaml.safe_load(filled)
     if name not in ("rayjob", "raycluster"):
         validate_config(prepare_config(config))
 
 
-def test_there_is_a_command_for_every_file_that_wants_one() -> None:
-    wanting = {path.stem for path in CLUSTER.glob("*.yaml") if "UPPER CASE" in path.read_text()}
-    assert {name for _, name in COMMANDS} == wanting
+def test_every_file_with_placeholders_has_a_command() -> None:
+    with_placeholders = {path.stem for path in CLUSTER.glob("*.yaml") if "UPPER CASE" in path.read_text()}
+    assert {name for _, name in COMMANDS} == with_placeholders
 
 
-def test_files_that_are_named_exist() -> None:
+def test_named_files_exist() -> None:
     names = re.findall(r"(?<![\w/-])((?:cluster|docker|experiments)/[\w./-]*\w)", BOTH)
     assert len(names) > 20
     for name in names:
         assert (ROOT / name).exists(), name
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_targets() -> None:
     headings = {
         re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
         for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
@@ -68,8 +68,13 @@ def test_links_lead_somewhere() -> None:
     assert set(anchors) <= headings
 
 
-def test_troubles_are_named_as_caviar_names_them() -> None:
+def test_troubleshooting_quotes_caviars_messages() -> None:
     source = "".join(inspect.getsource(module) for module in (auth, autoscaler, placement))
-    for words in ("asks for a token", "does not accept our token", "no workers; the cluster has"):
+    for words in (
+        "asks for a token",
+        "does not accept our token",
+        "no workers; the cluster has",
+        "may not start",
+    ):
         assert words in source
         assert words in README

@@ -1,4 +1,4 @@
-"""The scripts in cluster/ and docker/: sound shell that refuses what makes no sense."""
+"""The scripts in cluster/ and docker/ are sound and refuse invalid arguments."""
 
 import os
 import socket
@@ -21,45 +21,45 @@ def run(*command: str | Path, env: dict[str, str]) -> "subprocess.CompletedProce
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """Of a user who has nothing yet: no token, no cluster."""
+    """Return the environment of a user who has no token and no cluster."""
     path = f"{SCRIPTS}:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": str(tmp_path), "FOLDER": str(tmp_path / "c")}
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
-def test_shellcheck_has_nothing_to_say(path: Path) -> None:
-    said = run(SCRIPTS / "shellcheck", path, env={**os.environ})
-    assert said.stdout + said.stderr == ""
+def test_shellcheck_finds_nothing(path: Path) -> None:
+    result = run(SCRIPTS / "shellcheck", path, env={**os.environ})
+    assert result.stdout + result.stderr == ""
     assert os.access(path, os.X_OK)
     assert "set -euo pipefail" in path.read_text()
 
 
-def test_the_local_cluster_says_how_it_is_used(env: dict[str, str]) -> None:
-    said = run(CLUSTER / "local.sh", env=env)
-    assert said.returncode == 2
-    assert "cluster/local.sh start [N]" in said.stdout
-    assert "set -euo" not in said.stdout
+def test_local_script_prints_its_usage(env: dict[str, str]) -> None:
+    result = run(CLUSTER / "local.sh", env=env)
+    assert result.returncode == 2
+    assert "cluster/local.sh start [N]" in result.stdout
+    assert "set -euo" not in result.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["start", "0"], "how many nodes?"),
-        (["start", "two"], "how many nodes?"),
-        (["status"], "no cluster was started"),
-        (["kill", "2"], "node 2 does not run"),
+        (["start", "0"], "number of nodes"),
+        (["start", "two"], "number of nodes"),
+        (["status"], "there is no cluster"),
+        (["kill", "2"], "node 2 is not running"),
     ],
 )
-def test_the_local_cluster_refuses_what_makes_no_sense(
+def test_local_script_refuses_invalid_arguments(
     arguments: list[str], words: str, env: dict[str, str]
 ) -> None:
-    said = run(CLUSTER / "local.sh", *arguments, env=env)
-    assert said.returncode == 1
-    assert words in said.stderr
+    result = run(CLUSTER / "local.sh", *arguments, env=env)
+    assert result.returncode == 1
+    assert words in result.stderr
 
 
-def test_a_process_that_is_not_ours_is_left_alone(env: dict[str, str], tmp_path: Path) -> None:
-    """Numbers of processes are used again: one that began at another time is somebody else's."""
+def test_reused_process_ids_are_not_killed(env: dict[str, str], tmp_path: Path) -> None:
+    """A process with the recorded id but another start time is somebody else's."""
     with subprocess.Popen(["sleep", "60"]) as other:
         (tmp_path / "c").mkdir()
         (tmp_path / "c" / "node-1").write_text(f"{other.pid}\nMon Jan 1 00:00:00 2024\n")
@@ -68,20 +68,18 @@ def test_a_process_that_is_not_ours_is_left_alone(env: dict[str, str], tmp_path:
         other.kill()
 
 
-def test_a_local_cluster_does_not_mix_with_what_is_there_already(env: dict[str, str]) -> None:
+def test_local_script_refuses_ports_in_use(env: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
         for name in ("PORT", "DASHBOARD_PORT"):
             free = {"PORT": str(free_port()), "DASHBOARD_PORT": str(free_port())}
-            said = run(CLUSTER / "local.sh", "start", env=env | free | {name: taken})
-            assert said.returncode == 1
-            assert f"something listens at port {taken} already" in said.stderr
+            result = run(CLUSTER / "local.sh", "start", env=env | free | {name: taken})
+            assert result.returncode == 1
+            assert f"port {taken} is in use" in result.stderr
 
 
-def test_what_follows_slurms_script_reaches_caviar_each_time_it_is_submitted(
-    env: dict[str, str], tmp_path: Path
-) -> None:
-    """Only what `srun` is given is looked at; tests/deployment/test_slurm.py really runs it."""
+def test_slurm_script_passes_options_to_caviar(env: dict[str, str], tmp_path: Path) -> None:
+    """Only the arguments of `srun` are checked; tests/deployment/test_slurm.py runs the script."""
     for name, text in {"srun": 'echo "$@"', "scontrol": "echo h1"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -90,7 +88,7 @@ def test_what_follows_slurms_script_reaches_caviar_each_time_it_is_submitted(
     options = ["--name", "bowl", "--workers", "3", "--gpus", "0"]
     expected = f"-- caviar run bowl.py --address auto --runs {tmp_path}/runs --resume {' '.join(options)}\n"
     for _ in range(2):
-        said = run(CLUSTER / "slurm.sh", "bowl.py", *options, env=env)
-        assert said.stdout.endswith(expected), said
+        result = run(CLUSTER / "slurm.sh", "bowl.py", *options, env=env)
+        assert result.stdout.endswith(expected), result
         (tmp_path / "runs" / "bowl").mkdir(parents=True, exist_ok=True)
         (tmp_path / "runs" / "bowl" / "study.json").touch()

@@ -1,7 +1,7 @@
-"""cluster/slurm.sh on two hosts. Slurm itself is stood in for: its two commands that the script calls, in a few lines.
+"""cluster/slurm.sh runs a study on two hosts, and continues it when submitted again.
 
-All else is real: `ray symmetric-run` on each host, in a process space of its own, for at the end it stops every Ray it
-sees; the token; the study; and a second submission, which goes on with the run.
+Small scripts stand in for the two Slurm commands that it calls. `ray symmetric-run` runs on each host in its own
+process space, because at the end it stops every Ray that it sees.
 """
 
 import stat
@@ -48,7 +48,7 @@ study = bowl_study(rounds=(300, 20), objective=Slow(pause_s=0.3, hurry={hurry!r}
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """With a path that is short enough for sockets, unlike that of `tmp_path`."""
+    """Return a folder whose path is short enough for sockets, unlike `tmp_path`."""
     with tempfile.TemporaryDirectory(prefix="cv") as name:
         yield Path(name)
 
@@ -93,27 +93,27 @@ def nodes(folder: Path) -> set[str]:
         return set()
 
 
-def said(folder: Path) -> str:
+def logs(folder: Path) -> str:
     return "".join(log.read_text() for log in folder.glob("caviar-*.log"))
 
 
-def test_a_study_runs_on_all_nodes_and_goes_on_when_submitted_again(hosts: Hosts, folder: Path) -> None:
+def test_second_submission_continues_the_study(hosts: Hosts, folder: Path) -> None:
     (folder / "bowl.py").write_text(SCRIPT.format(hurry=str(folder / "hurry")))
     first = submit(hosts, folder, job=7)
     while nodes(folder) != {"h1", "h2"}:
-        assert first.poll() is None, said(folder)
+        assert first.poll() is None, logs(folder)
         time.sleep(0.2)
-    for number in (1, 2):  # its time is over
+    for number in (1, 2):  # as if its time had run out
         hosts.kill(number)
     first.wait(200)
     assert not load(folder / "runs" / "bowl").finished
 
     (folder / "hurry").touch()
     second = submit(hosts, folder, job=8)
-    assert second.wait(300) == 0, said(folder)
+    assert second.wait(300) == 0, logs(folder)
     run = load(folder / "runs" / "bowl")
     assert set(run.trials["node"]) == {"h1", "h2"}
     assert_same_frames(run, run_inline(bowl_study(rounds=(300, 20)), folder / "here"))
     token = folder / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert token.read_text().strip() not in said(folder)
+    assert token.read_text().strip() not in logs(folder)

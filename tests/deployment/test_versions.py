@@ -1,4 +1,4 @@
-"""All machines of a cluster need the same Python, Ray and packages: constraints.txt says which, once and for all."""
+"""All machines of a cluster get the Python, Ray and packages that constraints.txt names."""
 
 import re
 import subprocess
@@ -17,8 +17,8 @@ def found(pattern: str) -> set[str]:
     return {version for path in FILES for version in re.findall(pattern, path.read_text(), re.IGNORECASE)}
 
 
-def test_python_is_the_same_everywhere() -> None:
-    """To the last digit, for Ray refuses machines that differ in it."""
+def test_one_python_version() -> None:
+    """Ray refuses machines whose Pythons differ, even in the last digit."""
     pattern = r"python[ :](3\.[\d.]*\d)"
     assert found(pattern) == {pins()["python"]}
     for name in INSTALLS:
@@ -26,31 +26,31 @@ def test_python_is_the_same_everywhere() -> None:
         assert re.search(pattern, path.read_text(), re.IGNORECASE), name
 
 
-def test_caviar_runs_on_that_python() -> None:
+def test_caviar_supports_that_python() -> None:
     lowest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
     assert lowest is not None
     assert int(lowest[1]) <= int(pins()["python"].split(".")[1])
 
 
-def test_machines_that_are_set_up_get_a_python_that_is_not_their_systems() -> None:
+def test_machines_get_their_own_python() -> None:
     for name in ("aws", "gcp", "onprem"):
         (command,) = re.findall(r"uv venv .*", (CLUSTER / f"{name}.yaml").read_text())
         assert "--managed-python --python" in command
 
 
-def test_images_are_called_by_the_version_that_is_in_them() -> None:
-    """By a name that stays, a machine that has an older image would not fetch the new one."""
+def test_image_names_contain_the_version() -> None:
+    """A machine that has an image of a name does not pull a newer one of the same name."""
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert found(r"\bcaviar:([\w.$-]+)") == {f"{version[1]}-{target}" for target in ("cpu", "gpu", "$target")}
 
 
-def test_ray_is_the_same_everywhere() -> None:
+def test_one_ray_version() -> None:
     assert found(r"rayVersion: \"([^\"]+)\"") == {pins()["ray"]}
 
 
 @pytest.mark.parametrize("name", INSTALLS)
-def test_whatever_installs_packages_reads_constraints_txt(name: str) -> None:
+def test_installations_use_constraints(name: str) -> None:
     text = ((DOCKER if name == "Dockerfile" else CLUSTER) / name).read_text()
     installs = re.findall(
         r"pip install(?! --no-deps)(?! --python ~/caviar [\w-]+==)[^&;]*?-c \S*constraints\.txt", text
@@ -62,7 +62,7 @@ def test_whatever_installs_packages_reads_constraints_txt(name: str) -> None:
     )
 
 
-def test_no_file_names_another_version_of_what_constraints_txt_has() -> None:
+def test_pinned_versions_agree_with_constraints() -> None:
     for name, version in found_pins().items():
         assert pins().get(name, version) == version, name
 
@@ -75,12 +75,12 @@ def found_pins() -> dict[str, str]:
     }
 
 
-def test_one_version_of_uv_installs_on_all_machines() -> None:
+def test_one_uv_version() -> None:
     assert len(found(r"astral\.sh/uv/([^/]+)/install\.sh")) == 1
 
 
-def test_no_token_lies_in_the_repository() -> None:
-    """A token is 32 bytes in hexadecimal or base64; digests of images say what they are."""
+def test_no_token_is_in_the_repository() -> None:
+    """A token is 32 bytes in hexadecimal or base64; digests of images are marked as such."""
     listed = subprocess.run(
         ["git", "ls-files", "cluster", "docker"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -90,8 +90,8 @@ def test_no_token_lies_in_the_repository() -> None:
         assert not re.search(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text), path
 
 
-def test_images_have_every_package_at_one_version() -> None:
-    """Those of constraints.txt, and in pins.txt all that these bring along."""
+def test_images_pin_every_package() -> None:
+    """constraints.txt pins the direct dependencies, pins.txt those that they bring along."""
     name = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
     pinned: dict[str, str] = dict(name.findall((DOCKER / "pins.txt").read_text()))
     direct = pins()

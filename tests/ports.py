@@ -3,14 +3,14 @@
 import random
 import socket
 
-_OURS = range(21_000, 31_000)
-"""Below those that a system gives to whoever asks for any, as the processes of a starting Ray do."""
+_PORTS = range(21_000, 31_000)
+"""Below the ports that the system hands out itself, for example to the processes of a starting Ray."""
 
 
 def free_port() -> int:
-    """One that nobody listens on at the moment."""
+    """Return a port that no process listens on at the moment."""
     while True:
-        port = random.choice(_OURS)
+        port = random.choice(_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

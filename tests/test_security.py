@@ -1,4 +1,4 @@
-"""Who can reach a study, what it trusts, and where it writes: a local cluster, a run directory, a name."""
+"""Security: access to local clusters, tampered run directories, and names that leave a folder."""
 
 import contextlib
 import json
@@ -31,32 +31,32 @@ import contextlib, http.client, json, os, threading, time, urllib.request, urlli
 from pathlib import Path
 import grpc, ray, psutil
 import caviar
-from caviar.scheduling import access
+from caviar.backends.ray import auth
 from tests.objectives import Slow, bowl_study
 
 SERVERS = ("driver", "gcs_server", "raylet", "worker")
 METHODS = [
-    access.PROBE,
+    auth.PROBE,
     "/ray.rpc.NodeManagerService/GetNodeStats",
     "/ray.rpc.ObjectManagerService/Push",
     "/ray.rpc.CoreWorkerService/PushTask",
 ]
 
 
-def without_token(port):
+def call_without_token(port):
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        return [asked(channel.unary_unary(method)) for method in METHODS]
+        return [call(channel.unary_unary(method)) for method in METHODS]
 
 
-def asked(call):
+def call(method):
     try:
-        call(b"", timeout=60)
+        method(b"", timeout=60)
     except grpc.RpcError as error:
         return error.code().name
     return "OK"
 
 
-def over_http(port):
+def request_without_token(port):
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/job_agent/jobs/", data=b"{}", timeout=60).close()
     except urllib.error.HTTPError as error:
@@ -66,24 +66,25 @@ def over_http(port):
     return 200
 
 
-def look():
+def inspect():
     while not list(Path("runs").glob("bowl/trials/part-*.parquet")):
         time.sleep(0.1)
     me, token = psutil.Process(), os.environ["RAY_AUTH_TOKEN"]
-    listening = [found for p in (me, *me.children(recursive=True)) for found in ports(p, me)]
+    listening = [port for p in (me, *me.children(recursive=True)) for port in ports(p, me)]
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
-    said["listening"] = [(name, address.ip) for name, address in listening]
-    said["refused"] = [(n, without_token(a.port)) for n, a in listening if n in SERVERS]
-    said["http"] = [over_http(a.port) for n, a in listening if n not in SERVERS]
-    said["token"] = len(token)
-    said["command lines"] = sum(token in argument for p in psutil.process_iter() for argument in arguments(p))
-    said["files"] = [f for top in (folder, "runs", Path.home()) for f in files(top) if holds(f, token.encode())]
-    said["mode"] = oct(folder.stat().st_mode & 0o777)
+    found["listening"] = [(name, address.ip) for name, address in listening]
+    found["refused"] = [(n, call_without_token(a.port)) for n, a in listening if n in SERVERS]
+    found["http"] = [request_without_token(a.port) for n, a in listening if n not in SERVERS]
+    found["token"] = len(token)
+    found["command lines"] = sum(token in argument for p in psutil.process_iter() for argument in arguments(p))
+    files = [file for top in (folder, "runs", Path.home()) for file in list_files(top)]
+    found["files"] = [file for file in files if contains(file, token.encode())]
+    found["mode"] = oct(folder.stat().st_mode & 0o777)
 
 
-def look_and_hurry():
+def inspect_and_hurry():
     try:
-        look()
+        inspect()
     finally:
         Path("hurry").touch()
 
@@ -91,16 +92,16 @@ def look_and_hurry():
 def ports(process, me):
     with contextlib.suppress(psutil.Error, OSError):  # it has just ended
         name = "driver" if process == me else process.name()
-        name = "worker" if name.startswith("ray::Host") else name
+        name = "worker" if name.startswith("ray::WorkerActor") else name
         return [(name, c.laddr) for c in process.net_connections("tcp") if c.status == "LISTEN"]
     return []
 
 
-def files(top):
+def list_files(top):
     return [os.path.join(place, name) for place, _, names in os.walk(top) for name in names]
 
 
-def holds(file, token):
+def contains(file, token):
     with contextlib.suppress(OSError):  # just removed
         return os.path.isfile(file) and token in Path(file).read_bytes()
     return False
@@ -113,20 +114,20 @@ def arguments(process):
         return []
 
 
-said = {}
-thread = threading.Thread(target=look_and_hurry)
+found = {}
+thread = threading.Thread(target=inspect_and_hurry)
 thread.start()
 slowly = Slow(pause_s=0.2, hurry=os.path.abspath("hurry"))
 bowl_study(rounds=(1000,), objective=slowly).run(workers=1, progress=False)
 thread.join()
-said["afterwards"] = [n for n in os.environ if n.startswith("RAY_AUTH")]
-Path("said.json").write_text(json.dumps(said))
+found["afterwards"] = [n for n in os.environ if n.startswith("RAY_AUTH")]
+Path("found.json").write_text(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
 def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a look at a local cluster finds while a study runs there."""
+    """Inspect a local cluster while a study runs on it."""
     folder = tmp_path_factory.mktemp("inspected")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     subprocess.run(
@@ -135,19 +136,19 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(folder)},
         check=True,
     )
-    said: dict[str, Any] = json.loads((folder / "said.json").read_text())
-    return said
+    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_local_cluster_listens_on_the_loopback_interface_alone(local_cluster: dict[str, Any]) -> None:
+def test_local_clusters_listen_on_loopback_only(local_cluster: dict[str, Any]) -> None:
     assert {address.removeprefix("::ffff:") for _, address in local_cluster["listening"]} == {"127.0.0.1"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_local_cluster_does_nothing_for_who_has_no_token(local_cluster: dict[str, Any]) -> None:
+def test_local_clusters_refuse_requests_without_the_token(local_cluster: dict[str, Any]) -> None:
     servers = local_cluster["refused"]
     assert {name for name, _ in servers} == {"driver", "gcs_server", "raylet", "worker"}
     for _, answers in servers:
@@ -158,17 +159,17 @@ def test_a_local_cluster_does_nothing_for_who_has_no_token(local_cluster: dict[s
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_token_is_in_no_file_and_on_no_command_line(local_cluster: dict[str, Any]) -> None:
+def test_token_is_in_no_file_or_command_line(local_cluster: dict[str, Any]) -> None:
     assert local_cluster["token"] >= 64
     assert local_cluster["command lines"] == 0
     assert local_cluster["files"] == []
-    assert local_cluster["mode"] == "0o700", "no other user looks into the session"
+    assert local_cluster["mode"] == "0o700", "other users cannot read the session"
     assert local_cluster["afterwards"] == []
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that hands over a network."""
+    """Return a finished run with a network."""
     study = cv.Study(
         name="iris",
         objective=cv.Classifier(data="sklearn:iris"),
@@ -184,12 +185,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tampered(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it that somebody may tamper with."""
+    """Return a copy of the finished run, for a test to tamper with."""
     return Path(shutil.copytree(finished, tmp_path / "iris"))
 
 
 class Bomb:
-    """Its pickle is a program."""
+    """An object whose pickle runs a command."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -198,11 +199,11 @@ class Bomb:
         return os.system, (f"touch {self.proof}",)
 
 
-def test_a_network_that_is_a_pickled_program_is_refused_and_not_run(tampered: Path, tmp_path: Path) -> None:
+def test_pickled_programs_as_networks_are_not_run(tampered: Path, tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     bomb = pickle.dumps(Bomb(proof), protocol=2)
     pickle.loads(bomb)
-    assert proof.exists(), "it is a program"
+    assert proof.exists(), "the pickle runs a command"
     proof.unlink()
     torch.save({"weight": Bomb(proof)}, tampered / "best" / "network.pt")
     with pytest.raises(cv.CaviarError, match=r"network\.pt is damaged"):
@@ -213,7 +214,7 @@ def test_a_network_that_is_a_pickled_program_is_refused_and_not_run(tampered: Pa
     assert not proof.exists()
 
 
-def test_inputs_that_hold_pickled_programs_are_refused_and_not_run(tampered: Path, tmp_path: Path) -> None:
+def test_pickled_programs_in_inputs_are_not_run(tampered: Path, tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     inputs = tampered / "best" / "inputs.npz"
     np.savez(inputs, shift=np.array([Bomb(proof)]), scale=np.ones(4), classes=np.arange(3))
@@ -226,9 +227,7 @@ def test_inputs_that_hold_pickled_programs_are_refused_and_not_run(tampered: Pat
 
 
 @pytest.mark.parametrize("kind", ["arrow.py_extension_type", "ray.data.arrow_tensor_v2"])
-def test_a_segment_whose_columns_name_pickled_types_runs_nothing(
-    tampered: Path, tmp_path: Path, kind: str
-) -> None:
+def test_pickled_types_of_columns_are_not_run(tampered: Path, tmp_path: Path, kind: str) -> None:
     proof = tmp_path / "executed"
     (segment, *_) = (tampered / "trials").glob("part-*.parquet")
     table = parquet.read_table(segment)
@@ -251,8 +250,8 @@ def test_a_segment_whose_columns_name_pickled_types_runs_nothing(
 HOSTILE: tuple[Any, ...] = (None, [], {}, "\x1b[2J", -1, {"__class__": "os.system"}, [[[]]], 1e308, True)
 
 
-def changed(content: Any, random: Random) -> Any:
-    """The same, but for one place in it."""
+def tamper(content: Any, random: Random) -> Any:
+    """Return a copy of a JSON value that differs in one place."""
     if not isinstance(content, dict | list) or not content or random.random() < 0.15:
         return random.choice(HOSTILE)
     copy = dict(content) if isinstance(content, dict) else list(content)
@@ -260,29 +259,29 @@ def changed(content: Any, random: Random) -> Any:
     if random.random() < 0.1:
         del copy[key]
     else:
-        copy[key] = changed(copy[key], random)
+        copy[key] = tamper(copy[key], random)
     return copy
 
 
 @pytest.mark.parametrize("file", ["study.json", "rounds.json", "best/best.json"])
 @pytest.mark.parametrize("seed", range(2))
-def test_what_was_tampered_with_is_shown_or_refused_in_a_sentence(
+def test_tampered_files_are_shown_or_refused_in_one_line(
     tampered: Path, capsys: pytest.CaptureFixture[str], file: str, seed: int
 ) -> None:
     random = Random(seed)
     content = json.loads((tampered / file).read_text())
     for _ in range(20):
-        hostile = changed(content, random)
+        hostile = tamper(content, random)
         (tampered / file).write_text(json.dumps(hostile))
         status = main(["show", str(tampered), "--rounds"])
         output = capsys.readouterr()
-        assert "\x1b[2J" not in output.out + output.err, "it speaks to the terminal"
+        assert "\x1b[2J" not in output.out + output.err, "control characters reach the terminal"
         assert status == 0 or re.fullmatch(r"caviar: .*\n", output.err), (hostile, output.err)
         assert "--debug" not in output.err, (hostile, output.err)
 
 
 @pytest.mark.parametrize("folder", ["..", "iris/..", "elsewhere", "iris/best", "iris/study.json"])
-def test_only_the_run_that_was_named_is_shown(
+def test_only_run_directories_are_shown(
     tampered: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     assert main(["show", str(tampered.parent / folder)]) == 1
@@ -291,10 +290,10 @@ def test_only_the_run_that_was_named_is_shown(
     )
 
 
-def test_a_run_is_resumed_by_the_script_that_it_names_and_no_other(
+def test_resume_runs_no_other_file_as_script(
     tampered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run directory is data, but for this: it names the script that resuming it executes."""
+    """A run directory names the script that `caviar resume` executes, so only Python files may be named."""
     header = json.loads((tampered / "study.json").read_text())
     for script in ("os", "-c", "../study.json", str(tampered / "best" / "network.pt"), 3, ["a"]):
         (tampered / "study.json").write_text(json.dumps({**header, "script": script}))

@@ -62,7 +62,7 @@ def create_parser() -> argparse.ArgumentParser:
         version=f"caviar {caviar.__version__}",
         help="print the version and exit",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="caviar", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     sections = []
     for group in (studies, runs, jobs):
         sections.append(group.TITLE)

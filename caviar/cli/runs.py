@@ -50,4 +50,5 @@ def _fetch(options: argparse.Namespace) -> None:
     from caviar.records.fetch import fetch
 
     run = fetch(options.run, options.to, frames=options.frames)
-    print(f"{run.location}: {len(run.trials):,} trials, {'finished' if run.finished else 'unfinished'}")
+    state = "finished" if run.finished else "unfinished"
+    print(f"copied the {state} run, with {len(run.trials):,} trials, to {run.location}")

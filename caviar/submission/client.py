@@ -282,7 +282,9 @@ def _connection_error(url: str, error: Exception) -> UnreachableError:
     if any(isinstance(cause, ProtocolError) for cause in causes):
         return _not_a_dashboard_error(url)
     reasons = [str(cause.reason) for cause in causes if isinstance(cause, MaxRetryError)]
-    reason = reasons[0].rpartition(": ")[2] if reasons else str(error) or type(error).__name__
+    reason = (
+        reasons[0].rpartition(": ")[2].rpartition("] ")[2] if reasons else str(error) or type(error).__name__
+    )
     if isinstance(error.__context__, ConnectTimeout):
         reason = "timeout"
     return UnreachableError(

@@ -67,7 +67,7 @@ def find_exclusion(path: Path, is_folder: bool, rules: Sequence[IgnoreRules]) ->
     if _matches(name, TOOL_NAMES) or (is_folder and (path / "pyvenv.cfg").is_file()):
         return "tool or cache"
     if not _matches(name, TEMPLATE_NAMES) and (_matches(name, SECRET_NAMES) or SECRET_WORDS.fullmatch(name)):
-        return "secret: its name looks like one"
+        return "secret, by its name"
     if is_folder and (path / "study.json").is_file():
         return "run directory"
     decisions = [d for each in rules if (d := each.excludes(path, is_folder)) is not None]

@@ -61,7 +61,7 @@ def test_the_command_line_fetches_to_the_folder_of_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fetch", str(run.location)]) == 0
-    assert capsys.readouterr().out == "runs/bowl: 35 trials, finished\n"
+    assert "35 trials, to runs/bowl\n" in capsys.readouterr().out
     assert main(["fetch", str(run.location)]) == 1
     assert "runs/bowl exists already: name another folder" in capsys.readouterr().err
     assert main(["fetch", str(run.location), "frames", "--frames"]) == 0

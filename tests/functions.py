@@ -272,13 +272,6 @@ def hanging(params: Params, trial: cv.TrialContext) -> float | None:
     return HANGS.get(trial.number, noisy_bowl)(params, trial)
 
 
-def slow(params: Params, trial: cv.TrialContext) -> None:
-    """Measures often for a while."""
-    for epoch in range(1, 200):
-        time.sleep(0.01)
-        trial.report(epoch, value=1 / epoch)
-
-
 GREEDY = frozenset({1, 5})
 
 

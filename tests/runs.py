@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -55,6 +56,16 @@ def run_until_failure(study: Study, runs: str | Path, script: Path | None = None
             backend=lambda data: Failing(study.objective, data),
         )
     return load(Path(runs, study.name))
+
+
+def run_on_ray(study: Study, runs: str | Path, workers: int = 2, **options: Any) -> Run:
+    """A whole run on Ray workers."""
+    from caviar.backends.ray.backend import RayBackend
+
+    def make(dataset: Dataset | None) -> Backend:
+        return RayBackend(study.objective, dataset, workers=workers, **options)
+
+    return run_study(study, runs=runs, progress=False, backend=make)
 
 
 def assert_same_frames(one: Run, other: Run) -> None:

@@ -41,18 +41,27 @@ from caviar.trial import Cause
 _log = logging.getLogger(__name__)
 MAX_FAILED_STARTS = 3
 """Number of workers in a row that may die before they are ready."""
-WARN_AFTER_S = 5.0
-"""Seconds that a worker may wait for resources before the reason is logged."""
-WARN_AGAIN_S = 60.0
-"""Seconds until the reason is logged again."""
-NODE_CHECK_S = 5.0
-"""Seconds between checks for new machines."""
 NOTE_S = 20.0
 """Timeout in seconds for reading a memory guard's note on its machine."""
-LAST_RESULTS_S = 0.5
-"""Seconds that the results of an overdue chunk have to arrive before its worker is killed."""
 NODE_LABEL = "ray.io/node-id"
 """Label with Ray's ID of a machine, which every machine of a cluster has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Intervals and timeouts of the driver, in seconds."""
+
+    warn_after_s: float = 5.0
+    """Seconds that a worker may wait for resources before the reason is logged."""
+    warn_again_s: float = 60.0
+    """Seconds until the reason is logged again."""
+    node_check_s: float = 5.0
+    """Seconds between checks for new machines."""
+    grace_s: float = 5.0
+    """Seconds beyond a trial's time limit that its chunk may take: for messages, and for the short trials beside it
+    (about `controller.CHUNK_S` in all). The worker itself finds out which trial took too long."""
+    last_results_s: float = 0.5
+    """Seconds that the results of an overdue chunk have to arrive before its worker is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class RayBackend(Backend):
             autoscaler starts, if it has one.
         gpus: number of GPU workers; one a GPU of the cluster by default. If the objective declares resources: number
             of GPUs that all workers take together.
+        timing: intervals and timeouts.
 
     Raises:
         ClusterError: Ray is missing, the cluster does not exist or refuses access, or it has too few cores or GPUs.
@@ -99,11 +109,13 @@ class RayBackend(Backend):
         address: str = "local",
         workers: int | None = None,
         gpus: int | None = None,
+        timing: Timing = Timing(),
     ) -> None:
+        self._timing = timing
         self._actors: dict[str, _Actor] = {}
         self._starting: dict[Any, _StartingWorker] = {}
         self._warn_at = 0.0
-        self._inflight = InflightChunks(objective.time_limit_s)
+        self._inflight = InflightChunks(objective.time_limit_s, timing.grace_s)
         self._started = {"cpu": 0, "gpu": 0}
         self._failed_starts = 0
         self._excluded: dict[str, str] = {}
@@ -121,7 +133,7 @@ class RayBackend(Backend):
             self._wanted.require_room(machines)
             planned = self._wanted.plan(machines)
             self._devices = frozenset(shape.device for shape in planned)
-            self._check_nodes_at = time.monotonic() + NODE_CHECK_S
+            self._check_nodes_at = time.monotonic() + timing.node_check_s
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
             self._remote_actor = self._ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
             self._folders = [str(Path(folder).resolve()) for folder in sys.path]
@@ -200,7 +212,7 @@ class RayBackend(Backend):
         handle = remote.remote(name, self._objective, self._folders, self._dataset, shape)
         self._actors[name] = _Actor(handle, shape)
         if not self._starting:
-            self._warn_at = time.monotonic() + WARN_AFTER_S
+            self._warn_at = time.monotonic() + self._timing.warn_after_s
         placed = handle.__ray_ready__.remote()
         self._starting[handle.ready.remote()] = _StartingWorker(name, placed)
 
@@ -216,7 +228,7 @@ class RayBackend(Backend):
         """Start workers on new machines, and replacements for those that left with their machines."""
         if time.monotonic() < self._check_nodes_at:
             return
-        self._check_nodes_at = time.monotonic() + NODE_CHECK_S
+        self._check_nodes_at = time.monotonic() + self._timing.node_check_s
         self._session.require_alive(now=True)
         missing = self._wanted.plan(self._all_machines())
         for actor in self._actors.values():
@@ -231,8 +243,8 @@ class RayBackend(Backend):
         if not waits or self._session.folder is not None or time.monotonic() < self._warn_at:
             return
         self._session.require_alive(now=True)
-        reason = self._waiting_reason()
-        self._warn_at = time.monotonic() + (WARN_AGAIN_S if reason else WARN_AFTER_S)
+        reason, timing = self._waiting_reason(), self._timing
+        self._warn_at = time.monotonic() + (timing.warn_again_s if reason else timing.warn_after_s)
         if reason:
             _log.warning(reason)
 
@@ -334,7 +346,7 @@ class RayBackend(Backend):
     def _last_results(self, streams: Sequence[Any]) -> list[BackendEvent]:
         """Return results that arrived in time, but that a busy or suspended driver has not read."""
         if streams:
-            self._ray.wait(list(streams), num_returns=len(streams), timeout=LAST_RESULTS_S)
+            self._ray.wait(list(streams), num_returns=len(streams), timeout=self._timing.last_results_s)
         events: list[BackendEvent] = []
         for stream in streams:
             while stream in self._inflight and self._ray.wait([stream], timeout=0)[0]:

@@ -7,9 +7,6 @@ from typing import Any
 from caviar.backends.ray.actor import FETCH_S
 from caviar.driver.messages import Task
 
-GRACE_S = 5.0
-"""Seconds beyond a trial's time limit that its chunk may take: for messages, and for the short trials beside it (about
-`controller.CHUNK_S` in all). The worker itself finds out which trial took too long."""
 NEVER = float("inf")
 
 
@@ -30,10 +27,11 @@ class InflightChunks:
 
     Args:
         limit_s: seconds that a trial may take; None for no limit.
+        grace_s: seconds that a chunk may take beyond the limit of one trial.
     """
 
-    def __init__(self, limit_s: float | None) -> None:
-        self._limit_s = limit_s
+    def __init__(self, limit_s: float | None, grace_s: float) -> None:
+        self._limit_s, self._grace_s = limit_s, grace_s
         self._chunks: dict[Any, InflightChunk] = {}
 
     def __iter__(self) -> Iterator[Any]:
@@ -80,4 +78,4 @@ class InflightChunks:
         if self._limit_s is None:
             return NEVER
         fetches = any(task.so_far is not None and task.so_far.checkpoint is not None for task in tasks)
-        return self._limit_s + (FETCH_S if fetches else 0.0) + GRACE_S
+        return self._limit_s + (FETCH_S if fetches else 0.0) + self._grace_s

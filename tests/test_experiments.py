@@ -55,7 +55,7 @@ def test_function_of_a_notebook_is_searched(tmp_path: Path, monkeypatch: pytest.
 def test_digits_finds_a_good_network_and_answers_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_small("digits.py", tmp_path, trials=40, epochs=6)
+    run = run_small("digits.py", tmp_path, trials=32, epochs=5)
     assert run.best is not None
     assert run.best.test_accuracy is not None
     assert run.best.test_accuracy >= 0.95

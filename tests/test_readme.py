@@ -26,7 +26,7 @@ def test_example_runs_as_it_stands(
     assert len([line for line in example.splitlines() if line.strip()]) <= 24
     assert BUDGET in example
     script = tmp_path / "my_digits.py"
-    script.write_text(example.replace(BUDGET, "trials=40, epochs=6"))
+    script.write_text(example.replace(BUDGET, "trials=32, epochs=5"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("caviar.backends.ray.backend.RayBackend", lambda *given: InlineBackend(*given[:2]))
     runpy.run_path(str(script), run_name="__main__")

@@ -102,7 +102,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     state = f"running ({driver})" if driver else "unfinished"
     yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
-        yield _line(f"  continue with   {_resume_command(run)}")
+        yield _line(f"  to resume    {_resume_command(run)}")
     search = run.trials[run.trials["stage"] == Stage.SEARCH]
     completed = search[search["outcome"] == Outcome.COMPLETED]
     if completed.empty:

@@ -209,9 +209,8 @@ class _Interruption:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        os.write(
-            2, b"\nstopping when the running trials are done (again: at once) ...\n"
-        )  # safe in a handler
+        # `os.write` is safe in a handler. A progress bar of two lines overwrites the empty line at the end.
+        os.write(2, b"\nstopping when the running trials are done (Ctrl-C again: at once) ...\n\n")
 
 
 def _end_script_quietly() -> None:

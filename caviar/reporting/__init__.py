@@ -1,1 +1,1 @@
-"""What people look at: live progress and the summary of a run."""
+"""Live progress and the summary of a run in the terminal."""

@@ -20,7 +20,7 @@ from caviar.trial import Outcome, Stage, Value
 WIDTH = 118
 """Columns of the summary if the output is not a terminal."""
 MAX_CAUSES = 4
-"""Most causes of failure that are listed."""
+"""Maximum number of failure causes that are listed."""
 
 
 def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:

@@ -1,10 +1,12 @@
-"""How params stand in frames: one column a parameter, one type a column.
+"""Columns of the trials: their names and types, and how params are stored in them.
+
+Each parameter has one column, and each column has one type:
 
     numbers, integers       float64, int64
-    choices of one kind     bool, int64, float64 (numbers of both kinds) or string
-    mixed choices           string: each option as JSON, so that None and 1 and "1" stay apart
+    choices of one kind     bool, int64, float64 (if ints and floats are mixed) or string
+    mixed choices           string: each option as JSON, so that None, 1 and "1" differ
 
-An empty cell means that the parameter did not apply to the trial.
+An empty cell means that the parameter does not apply to the trial.
 """
 
 import json
@@ -19,9 +21,9 @@ from caviar.trial import Value
 ColumnType = Literal["bool", "int64", "float64", "string"]
 
 TIMES = ("queue_s", "dispatch_s", "setup_s", "train_s", "record_s")
-"""Where the seconds of a trial went."""
+"""Columns of the seconds that a trial took (`caviar.trial.Times`)."""
 CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES)
-"""Where and how fast a trial was trained. All other columns are the same in every run of a study (law 1)."""
+"""Columns that say where and how fast a trial was trained. All others are the same in every run of a study (law 1)."""
 BEFORE_PARAMS: Mapping[str, ColumnType] = {
     "trial": "int64",
     "round": "int64",
@@ -29,7 +31,7 @@ BEFORE_PARAMS: Mapping[str, ColumnType] = {
     "outcome": "string",
     "value": "float64",
 }
-"""The first columns of the trials; those of params and metrics follow."""
+"""The first columns of the trials. The columns of params and of metrics follow."""
 AFTER_METRICS: Mapping[str, ColumnType] = {
     "test_accuracy": "float64",
     "test_loss": "float64",
@@ -47,22 +49,22 @@ AFTER_METRICS: Mapping[str, ColumnType] = {
 }
 """The last columns of the trials."""
 RESERVED = frozenset({"epoch", *BEFORE_PARAMS, *AFTER_METRICS}) - {"value"}
-"""Names that no metric can have. A metric may be called `value`: it is the number that ranks."""
+"""Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 _PREFIX = "params_"
 
 
-def column(name: str) -> str:
-    """The column of a parameter."""
+def param_column(name: str) -> str:
+    """Return the name of a parameter's column."""
     return f"{_PREFIX}{name}"
 
 
 def is_param(column: str) -> bool:
-    """Whether a column is a parameter's."""
+    """Return True if a column is a parameter's."""
     return column.startswith(_PREFIX)
 
 
 def column_type(domain: Domain) -> ColumnType:
-    """The type of a parameter's column."""
+    """Return the type of a parameter's column."""
     if not isinstance(domain, Choice):
         return "int64" if domain.integer else "float64"
     kinds = {type(option) for option in domain.options}
@@ -73,28 +75,28 @@ def column_type(domain: Domain) -> ColumnType:
     return "float64" if kinds <= {int, float} else "string"
 
 
-def to_column(domain: Domain, value: Value) -> Value:
-    """A value as it stands in its column."""
+def to_cell(domain: Domain, value: Value) -> Value:
+    """Convert a parameter's value to what its column stores."""
     if column_type(domain) == "float64" and value is not None:
         return float(value)
     return json.dumps(value) if _is_mixed(domain) else value
 
 
-def from_column(domain: Domain, stored: Any) -> Value:
-    """The value that stands in a cell: the very option of a choice."""
+def from_cell(domain: Domain, stored: Any) -> Value:
+    """Convert what a column stores to the parameter's value, of the same type as the option of a choice."""
     if isinstance(domain, Choice):
-        return next(option for option in domain.options if to_column(domain, option) == stored)
+        return next(option for option in domain.options if to_cell(domain, option) == stored)
     return int(stored) if domain.integer else float(stored)
 
 
 def params_from_row(space: Space, row: Mapping[Any, Any]) -> dict[str, Value]:
-    """The params of a trial from its row; empty cells are absent."""
-    cells = {name: row[column(name)] for name in space}
-    return {name: from_column(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}
+    """Return the params of a trial from its row, without those that do not apply."""
+    cells = {name: row[param_column(name)] for name in space}
+    return {name: from_cell(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}
 
 
 def _is_mixed(domain: Domain) -> bool:
-    """Whether its options are of several kinds that no column type holds."""
+    """Return True if a choice has options of several kinds, which no other column type can store."""
     if not isinstance(domain, Choice) or column_type(domain) != "string":
         return False
     return any(not isinstance(option, str) for option in domain.options)

@@ -1,18 +1,18 @@
-"""Every exception that caviar raises on purpose.
+"""The exceptions that caviar raises.
 
-    CaviarError            one clear sentence: what was wrong, where, what to do
-    ├── SpaceError         a scale, a condition or a search space that cannot be
-    ├── StudyError         a study, a round, a recipe or a script that cannot run
-    ├── DataError          data that cannot be found, read or split
-    ├── RunError           a run directory that cannot be used as asked
-    │   ├── DamagedError   a recorded segment that cannot be read back
-    │   └── RefusedError   the disk or the store does not let us write
-    ├── ClusterError       no Ray, no such cluster, no such resources, no access
-    │   └── UnreachableError  the dashboard of a cluster does not answer; a later attempt may succeed
-    ├── SubmissionError    a job that cannot be sent to a cluster as asked
-    └── InterruptedStudy   stopped by the user or a signal; it can be resumed
+    CaviarError               base class; the message says what is wrong, where, and what to do
+    ├── SpaceError            invalid scale, condition or search space
+    ├── StudyError            invalid study, round, recipe or script
+    ├── DataError             data that cannot be found, read or split
+    ├── RunError              run directory that cannot be used as asked
+    │   ├── DamagedError      recorded file that cannot be read back
+    │   └── RefusedError      disk or object store that refuses to write
+    ├── ClusterError          no Ray, no such cluster, too few resources, or no access
+    │   └── UnreachableError  dashboard of a cluster that does not answer; it may answer later
+    ├── SubmissionError       job that cannot be sent to a cluster as asked
+    └── InterruptedStudy      study stopped by the user or a signal; it can be resumed
 
-A trial that goes wrong raises nothing: it ends with an `Outcome` and a cause in its row.
+A trial that fails raises none of these: its row has an `Outcome` and the cause.
 """
 
 MAX_MESSAGE_LENGTH = 300
@@ -20,15 +20,15 @@ MAX_MESSAGE_LENGTH = 300
 
 
 class CaviarError(Exception):
-    """Base of all; catch it to catch whatever caviar refuses."""
+    """Base class of all exceptions that caviar raises."""
 
 
 class SpaceError(CaviarError):
-    """A scale, a condition or a search space that cannot be."""
+    """Invalid scale, condition or search space."""
 
 
 class StudyError(CaviarError):
-    """A study, a round, a recipe or a script that cannot run."""
+    """Invalid study, round, recipe or script."""
 
 
 class DataError(CaviarError):
@@ -36,31 +36,31 @@ class DataError(CaviarError):
 
 
 class RunError(CaviarError):
-    """A run directory that cannot be used as asked."""
+    """Run directory that cannot be used as asked."""
 
 
 class DamagedError(RunError):
-    """A recorded segment that cannot be read back."""
+    """Recorded file that cannot be read back."""
 
 
 class RefusedError(RunError):
-    """The disk or the store does not let us write."""
+    """Disk or object store that refuses to write."""
 
 
 class ClusterError(CaviarError):
-    """No Ray, no such cluster, no such resources, no access."""
+    """No Ray, no such cluster, too few resources, or no access."""
 
 
 class UnreachableError(ClusterError):
-    """The dashboard of a cluster does not answer; a later attempt may succeed."""
+    """Dashboard of a cluster that does not answer; it may answer later."""
 
 
 class SubmissionError(CaviarError):
-    """A job that cannot be sent to a cluster as asked."""
+    """Job that cannot be sent to a cluster as asked."""
 
 
 class InterruptedStudy(CaviarError):
-    """The study was stopped before its end; what it recorded is safe."""
+    """Study stopped by the user or a signal before its end. What it recorded is safe, and it can be resumed."""
 
 
 def one_line(error: BaseException) -> str:

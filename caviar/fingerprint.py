@@ -1,6 +1,6 @@
-"""Which function it is: a form for `study.json` in which two different functions differ.
+"""Fingerprints of functions, so that `study.json` tells two different functions apart.
 
-Its module, its name and a hash of its source. What it calls in turn is not looked at.
+A fingerprint holds the function's module, name and a hash of its source, not the source of what it calls.
 """
 
 import ast
@@ -13,16 +13,20 @@ from types import CodeType
 from typing import Any
 
 SCRIPT_MODULE = "caviar_experiment"
-"""The module name of a script that `caviar run` has loaded, so that its main block is not run."""
+"""The module name of a script that `caviar run` loads. It is not "__main__", so the main block does not run."""
 _SCRIPTS = ("__main__", "__mp_main__", SCRIPT_MODULE)
-"""One script is called differently by `python` and `caviar run`, and a notebook has no name at all."""
+"""Module names of scripts and notebooks, which depend on how they were started."""
 
 
-def identity(function: Callable[..., Any]) -> dict[str, Any]:
-    """What tells a function from others, the same in every process.
+def fingerprint(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what tells a function from others, the same in every process.
+
+    Returns:
+        "name", the name with its module; "source", a hash of the source or None; "bound", the plain arguments that a
+        `functools.partial` holds.
 
     Example:
-        >>> identity(textwrap.dedent)["name"]
+        >>> fingerprint(textwrap.dedent)["name"]
         'textwrap.dedent'
     """
     core, bound = _unwrapped(function)
@@ -36,7 +40,7 @@ def identity(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _unwrapped(function: Any) -> tuple[Any, dict[str, Any]]:
-    """What was written by `def`, `lambda` or `class`, and the plain arguments that a partial has bound."""
+    """Return the function or class under partials and decorators, and the plain arguments of the partials."""
     bound: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         given = {**{str(place): value for place, value in enumerate(function.args)}, **function.keywords}
@@ -49,7 +53,7 @@ def _unwrapped(function: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _digest(core: Any) -> str | None:
-    """Of the source without comments and layout; else of the compiled code; None for what has neither."""
+    """Hash the source without comments and layout, or else the compiled code; return None if there is neither."""
     try:
         source = textwrap.dedent(inspect.getsource(core))
     except (OSError, TypeError):
@@ -57,12 +61,12 @@ def _digest(core: Any) -> str | None:
         return _short(repr(_plain(code))) if code is not None else None
     try:
         return _short(ast.unparse(ast.parse(source)))
-    except SyntaxError:  # the line of a lambda need not be a whole statement
+    except SyntaxError:  # the lines of a lambda need not be a whole statement
         return _short(source.strip())
 
 
 def _plain(code: CodeType) -> tuple[object, ...]:
-    """Compiled code without the addresses and line numbers in it."""
+    """Return compiled code without memory addresses and line numbers."""
     consts = [_plain(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
     return code.co_code, consts, code.co_names, code.co_varnames
 

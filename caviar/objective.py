@@ -1,4 +1,4 @@
-"""What a trial trains and measures: the interface that classifiers and functions implement."""
+"""The interface between a study and what its trials train."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,64 +14,90 @@ if TYPE_CHECKING:
 
 
 class Objective(ABC):
-    """What a trial trains and measures. Implementations are frozen values that can be pickled."""
+    """What each trial of a study trains and measures.
+
+    An implementation is an immutable value, such as a frozen dataclass. It is pickled and sent to the workers. The
+    driver calls `adapt` when the study is declared, then `load` once, and `costs` for each trial. Each worker calls
+    `make_engine` once and trains its trials with that engine (`caviar.engine.Engine`). The shortest example is
+    `caviar/training/function/objective.py`.
+    """
 
     @property
     @abstractmethod
     def metric(self) -> str:
-        """The metric whose last measurement is the trial's value; always of the dev split."""
+        """The name of the metric that ranks trials, by its last measurement. It is measured on the dev split."""
 
     @property
     @abstractmethod
     def maximize(self) -> bool:
-        """Whether more of the metric is better."""
+        """True if larger values of the metric are better."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """The metrics of each measurement, in the order of the curves' columns."""
+        """The names of all metrics that a measurement has, in the order of the columns of the curves."""
 
     @property
-    def in_parts(self) -> bool:
-        """Whether a trial can train a few epochs, give back its state, and go on from there later."""
+    def has_checkpoints(self) -> bool:
+        """True if a trial can be paused after some epochs and continued later from its checkpoint.
+
+        Halving needs this.
+        """
         return False
 
     @property
     def resources(self) -> Resources | None:
-        """What each worker is given; None for a core, or a whole GPU."""
+        """The resources of each worker; None for one core, or one whole GPU."""
         return None
 
     @property
     def time_limit_s(self) -> float | None:
-        """A trial that takes longer is killed."""
+        """Seconds after which a trial is killed and counts as failed; None for no limit."""
         return None
 
     @abstractmethod
     def adapt(self, space: Space) -> Space:
-        """The space with the conditions that the objective knows of.
+        """Return the space with the conditions that the objective adds, such as beta2 only for Adam.
 
         Raises:
-            StudyError: a parameter that the objective does not have, or a value outside its limits.
+            StudyError: the objective has no parameter of that name, or a value is out of its limits.
         """
 
     @abstractmethod
     def load(self) -> "Dataset | None":
-        """Read and split the data; None where the objective brings its own."""
+        """Read and split the data, in the driver; return None if the objective reads its own data.
+
+        Raises:
+            DataError: the data cannot be found, read or split.
+        """
 
     @abstractmethod
     def make_engine(self, dataset: "Dataset | None", device: str) -> "Engine":
-        """What trains the trials on this device ("cpu" or "cuda"), in the worker's process."""
+        """Return the engine that trains trials, in a worker's process.
+
+        Args:
+            dataset: what `load` returned.
+            device: "cpu" or "cuda".
+        """
 
     @abstractmethod
     def costs(
         self, params: Mapping[str, Value], epochs: int, dataset: "Dataset | None"
     ) -> Mapping[str, float]:
-        """Predicted seconds of a trial on each device ("cpu" and "cuda").
+        """Predict the seconds that a trial takes on each device, which decides the order and size of chunks.
 
-        Only ratios need to be right, between trials and, in the beginning, between devices: finished trials tell
-        how fast each really is.
+        Only ratios matter: between trials, and at the start between devices. The driver then measures the speed of
+        each device.
+
+        Args:
+            params: the hyperparameters of the trial.
+            epochs: epochs that it trains for.
+            dataset: what `load` returned.
+
+        Returns:
+            Seconds for the keys "cpu" and "cuda".
         """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """A plain form for `study.json`, in which two different objectives differ."""
+        """Return a plain form for `study.json`; two different objectives have different ones."""

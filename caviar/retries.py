@@ -1,37 +1,35 @@
-"""How often a trial is tried again, by what went wrong."""
+"""How often a failed trial is tried again, by the cause of the failure."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from caviar.errors import StudyError
-from caviar.space import plain_value
 from caviar.trial import Cause
-
-MOST = 1_000
+from caviar.validation import check_fields, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How many more tries a trial is given, for each cause by itself; then it is `failed`, and its row says why.
+    """Further attempts that a trial gets, counted for each cause by itself. After the last one it is `failed`.
 
-    Each try begins where the one before began, with the same seed, and is counted in the row's `attempt`. A worker
-    may die with several trials at it: that counts for none of them, but from then on each is tried alone, and what
-    happens there is its own doing. A machine that was taken away with notice (a spot instance, a node that was
-    drained or ended by its scheduler) never counts.
+    An attempt starts where the one before it started, with the same seed. Its number is in the row's `attempt`.
+
+    A worker may die while it has several trials. Then none of them is charged with the failure, but each is tried
+    alone from then on: a second death identifies the culprit. A machine that is taken away with notice (a spot
+    instance, a drained node, the end of a scheduler's allocation) never counts.
 
     Args:
-        errors: after an exception, or a return that is no measurement. The same seed fails in the same way again,
-            unless something outside was to blame: a network, a disk, a licence.
-        timeouts: after it took longer than its time limit.
-        memory: after it took more memory than it was given, or most of all that its machine had.
-        crashes: after its worker's process died: a segmentation fault, `os._exit`, a signal.
-        nodes: after its machine was lost without notice, or had its memory taken by others; for a trial that takes
-            down machine after machine must end, too.
+        errors: attempts after an exception, or after a return value that is not a measurement. The same seed fails
+            in the same way again, unless the cause is outside the trial: a network, a disk, a license.
+        timeouts: attempts after a trial exceeded its time limit.
+        memory: attempts after a trial exceeded its memory limit, or used most of its machine's memory.
+        crashes: attempts after the worker's process died: a segmentation fault, `os._exit`, a signal.
+        nodes: attempts after a machine was lost without notice, or lost its memory to other programs. The limit ends
+            a trial that takes down one machine after another.
 
     Raises:
-        StudyError: not a whole number from 0.
+        StudyError: a number of attempts is not a whole number between 0 and 1,000.
 
     Example:
-        >>> Retries(errors=2).after(Cause.ERROR)
+        >>> Retries(errors=2).limit(Cause.ERROR)
         2
     """
 
@@ -42,16 +40,10 @@ class Retries:
     nodes: int = 4
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            count = plain_value(getattr(self, field.name))
-            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST:
-                raise StudyError(
-                    f"Retries({field.name}={count!r}): must be a whole number from 0 to {MOST:,}"
-                )
-            object.__setattr__(self, field.name, count)
+        check_fields(self, "errors timeouts memory crashes nodes", whole_number, 0, 1_000)
 
-    def after(self, cause: Cause) -> int | None:
-        """How many more tries a cause is worth; None for any number."""
+    def limit(self, cause: Cause) -> int | None:
+        """Return how many further attempts a cause allows; None for any number."""
         limits = {
             Cause.ERROR: self.errors,
             Cause.TIME: self.timeouts,

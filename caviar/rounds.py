@@ -1,4 +1,4 @@
-"""What a study is made of: rounds that narrow from coarse to fine, and a confirmation at the end."""
+"""The stages of a study: rounds that narrow from coarse to fine, then a confirmation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,58 +6,58 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from caviar.errors import StudyError
-from caviar.space import plain_value
+from caviar.validation import check_fields, number, require_type, set_fields, whole_number
 
 MAX_TRIALS = 10_000_000
+MAX_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Narrowing:
-    """How a round's results set the space of the next (`caviar.search.narrowing`).
+    """Settings of narrowing: how each round draws near the best trials so far (`caviar.search.narrowing`).
+
+    Args:
+        elite: share of the trials so far that form the elite, the best first. Default 0.06. With a larger share,
+            the search narrows more slowly and keeps more good regions.
+        min_elite: smallest size of the elite, in trials. Default 4.
+        width: width of the window around each elite value in round 2, as a share of the parameter's range on its
+            scale. Default 0.8.
+        shrink: factor by which the width shrinks in each later round. Default 0.8. Smaller values narrow faster.
+        min_width: smallest width of a window, as a share of the range. Default 0.1.
+        crossover: share of the draws that take each parameter from another member of the elite (uniform crossover),
+            so that they combine what is good in several trials. Default 0.9. The others stay near one member.
+        choice_mutation: probability that a choice is drawn from all its options instead of taken from the elite.
+            Default 0.2. It keeps every option possible.
+        explore: share of the draws that come from the whole space. Default 0.05. It finds good regions that the
+            first round missed.
+        candidates: number of candidates drawn for each trial; only the best one is trained. Default 8; with 1, the
+            first draw is trained.
+        n_neighbors: number of finished trials nearest to a candidate whose mean rank tells how good the candidate is.
+            Default 5. A larger number smooths out noise, a smaller one is more local.
 
     Raises:
-        StudyError: a share or a count outside its limits.
+        StudyError: a share or a count is out of bounds.
     """
 
     elite: float = 0.06
-    """Share of the trials so far, best first, near which the next round draws."""
-    least_elite: int = 4
-    """Never fewer than this many."""
+    min_elite: int = 4
     width: float = 0.8
-    """A draw lies in a stretch around a value of the elite: in the second round, this share of the range."""
     shrink: float = 0.8
-    """In each later round the stretch is this share of what it was."""
-    least_width: float = 0.1
-    """The stretch never gets narrower than this share of the range."""
-    mix: float = 0.9
-    """Share of the draws that take each parameter from another of the elite; the rest stay near one of them, but for
-    choices that stray."""
-    stray: float = 0.2
-    """How often a choice is drawn from all its options, rather than as one of the elite has it."""
+    min_width: float = 0.1
+    crossover: float = 0.9
+    choice_mutation: float = 0.2
     explore: float = 0.05
-    """Share of a later round's draws that still comes from the whole space."""
-    draws: int = 8
-    """Of so many draws near the elite, one is trained: the one whose nearest trials so far did best."""
-    nearest: int = 5
-    """How good the trials near a draw were is the mean rank of so many of them."""
+    candidates: int = 8
+    n_neighbors: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("elite", "width", "shrink", "least_width", "mix", "stray", "explore"):
-            share = getattr(self, name)
-            least = 0.001 if name in ("elite", "width", "shrink", "least_width") else 0
-            if isinstance(share, bool) or not isinstance(share, int | float) or not least <= share <= 1:
-                raise StudyError(f"Narrowing({name}={share!r}): must be a share between {least} and 1")
-        if (
-            isinstance(self.least_elite, bool)
-            or not isinstance(self.least_elite, int)
-            or self.least_elite < 2
-        ):
-            raise StudyError(f"Narrowing(least_elite={self.least_elite!r}): must be a whole number from 2")
-        for name in ("draws", "nearest"):
-            object.__setattr__(self, name, _count("Narrowing", name, getattr(self, name), 1_000))
+        check_fields(self, "elite width shrink min_width", number, 0.001, 1)
+        check_fields(self, "crossover choice_mutation explore", number, 0, 1)
+        check_fields(self, "min_elite", whole_number, 2)
+        check_fields(self, "candidates n_neighbors", whole_number, 1, 1_000)
 
     def width_in(self, round_number: int) -> float:
-        """Length of the stretch around a value, as a share of the range: all of it in the first round.
+        """Return the width of the windows in a round, as a share of the range; 1 in the first round.
 
         Example:
             >>> Narrowing(width=0.8, shrink=0.5).width_in(3)
@@ -65,107 +65,107 @@ class Narrowing:
         """
         if round_number < 2:
             return 1.0
-        return max(self.least_width, self.width * self.shrink ** (round_number - 2))
+        return max(self.min_width, self.width * self.shrink ** (round_number - 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halving:
-    """Trials of a round start with few epochs; the best share goes on, from where it is (`caviar.search.halving`).
+    """Successive halving within a round (Jamieson & Talwalkar 2016; see `caviar.search.halving`).
 
-    `Halving(rungs=(1,), keep=0.25)` is a screen: all train one epoch, the best quarter to the end.
+    All trials train for a few epochs. At each rung the best share continues from where it is, and the others are
+    `stopped`. `Halving(rungs=(1,), keep=0.25)` is a screen: all train for one epoch, the best quarter to the end.
+
+    Args:
+        keep: share of a cohort that continues at each rung, between 0.01 and 0.9. Default 1/3.
+        rungs: the epochs after which trials are compared, or the number of such rungs. Default 2 rungs: then each
+            rung is at `keep` times the epochs of the next one.
+        cohort: approximate number of trials that compete with one another. Default 27. Larger cohorts choose better,
+            smaller cohorts wait less for their slowest trial.
 
     Raises:
-        StudyError: a share, a number of rungs or a size outside its limits.
+        StudyError: a setting is out of bounds.
 
     Example:
-        >>> Halving().ends(epochs=27)
+        >>> Halving().rung_epochs(epochs=27)
         (3, 9)
     """
 
     keep: float = 1 / 3
-    """The share of a cohort that goes on from each rung."""
     rungs: int | Sequence[int] = 2
-    """After which epochs it is decided who goes on; or how often: then each rung ends at the next one's epoch times
-    `keep`."""
     cohort: int = 27
-    """About so many trials race against each other: more make a fairer choice, fewer wait less for each other."""
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.keep, bool)
-            or not isinstance(self.keep, int | float)
-            or not 0.01 <= self.keep <= 0.9
-        ):
-            raise StudyError(f"Halving(keep={self.keep!r}): must be a share between 0.01 and 0.9")
-        object.__setattr__(self, "cohort", _count("Halving", "cohort", self.cohort, MAX_TRIALS))
-        if self.cohort < 2:
-            raise StudyError("Halving(cohort=1): one trial cannot race; use 27, say")
-        if isinstance(self.rungs, Sequence):
-            ends = tuple(_count("Halving", "rungs", end, 1_000_000) for end in self.rungs)
-            object.__setattr__(self, "rungs", ends)
-            if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
-                raise StudyError(f"Halving(rungs={self.rungs!r}): give epochs that grow, such as (1, 5)")
-        else:
-            object.__setattr__(self, "rungs", _count("Halving", "rungs", self.rungs, 20))
+        check_fields(self, "keep", number, 0.01, 0.9)
+        check_fields(self, "cohort", whole_number, 2, MAX_TRIALS)
+        if not isinstance(self.rungs, Sequence):
+            check_fields(self, "rungs", whole_number, 1, 20)
+            return
+        epochs = tuple(whole_number("Halving: rungs", epoch, 1, MAX_EPOCHS) for epoch in self.rungs)
+        if not epochs or list(epochs) != sorted(set(epochs)):
+            raise StudyError(f"Halving: rungs must be increasing epochs, such as (1, 5), not {self.rungs!r}")
+        set_fields(self, rungs=epochs)
 
-    def ends(self, epochs: int) -> tuple[int, ...]:
-        """The epochs at whose end trials of so many epochs wait for a verdict."""
+    def rung_epochs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which trials that train for `epochs` in all are compared."""
         if isinstance(self.rungs, Sequence):
             return tuple(self.rungs)
-        spaced = {_up(epochs * self.keep**power) for power in range(1, self.rungs + 1)}
-        return tuple(sorted(end for end in spaced if end < epochs))
+        spaced = {_round_up(epochs * self.keep**power) for power in range(1, self.rungs + 1)}
+        return tuple(sorted(epoch for epoch in spaced if epoch < epochs))
 
-    def places(self, size: int, epochs: int) -> tuple[int, ...]:
-        """How many of a cohort of so many train in each rung."""
-        return tuple(_up(size * self.keep**rung) for rung in range(len(self.ends(epochs)) + 1))
+    def rung_sizes(self, trials: int, epochs: int) -> tuple[int, ...]:
+        """Return the number of trials of a cohort that train up to each rung, and then to the end."""
+        return tuple(_round_up(trials * self.keep**rung) for rung in range(len(self.rung_epochs(epochs)) + 1))
 
     def cost(self, epochs: int) -> float:
-        """What a trial costs, about, as a share of one that trains to the end.
+        """Return the mean cost of a trial, as a share of the cost of training it to the end.
 
         Example:
             >>> Halving(rungs=(1,), keep=0.25).cost(epochs=10)
             0.325
         """
-        ends = (*self.ends(epochs), epochs)
-        return (
-            sum(self.keep**rung * (end - start) for rung, (start, end) in enumerate(pairwise((0, *ends))))
-            / epochs
-        )
+        ends = (0, *self.rung_epochs(epochs), epochs)
+        trained = sum(self.keep**rung * (end - start) for rung, (start, end) in enumerate(pairwise(ends)))
+        return trained / epochs
 
-    def cohorts(self, trials: int) -> int:
-        """How many cohorts a round of so many trials has."""
+    def cohort_count(self, trials: int) -> int:
+        """Return the number of cohorts of a round with so many trials."""
         return max(1, round(trials / self.cohort))
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A batch of trials drawn from one space with one training budget.
+    """A batch of trials drawn from one region of the space, all with the same training budget.
+
+    Args:
+        trials: number of trials.
+        epochs: epochs that each trains for.
+        halving: stops the poorer trials early, if given.
 
     Raises:
-        StudyError: a budget of zero, or one that is no whole number, or a rung at or beyond its end.
+        StudyError: a number is not a whole number from 1, or the last rung is not before the last epoch.
     """
 
     trials: int
     epochs: int
     halving: Halving | None = None
-    """Ends the poorer trials early, if given."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trials", _count("Round", "trials", self.trials, MAX_TRIALS))
-        object.__setattr__(self, "epochs", _count("Round", "epochs", self.epochs, 1_000_000))
+        check_fields(self, "trials", whole_number, 1, MAX_TRIALS)
+        check_fields(self, "epochs", whole_number, 1, MAX_EPOCHS)
         _require_halving("Round", self.halving)
         if self.halving is None:
             return
-        ends = self.halving.ends(self.epochs)
-        if not ends or ends[-1] >= self.epochs:
+        rungs = self.halving.rung_epochs(self.epochs)
+        if not rungs or rungs[-1] >= self.epochs:
             raise StudyError(
-                f"Round(epochs={self.epochs}, halving={self.halving}): its last rung must end before the last epoch"
+                f"Round: the last rung of {self.halving} must be before the last epoch, {self.epochs}; "
+                "train longer, or give rungs=(epoch, ...)"
             )
 
 
 @dataclass(frozen=True, slots=True)
-class Heat:
-    """One step of a confirmation: so many contenders, each trained with so many fresh seeds."""
+class ConfirmationStep:
+    """One step of a confirmation: a number of contenders, and of fresh trainings for each."""
 
     contenders: int
     seeds: int
@@ -173,73 +173,83 @@ class Heat:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The best few trained again with fresh seeds, in heats, so that the winner is no lucky draw.
+    """The last stage before the winner is named: the best trials train again with fresh seeds.
 
-    After each heat the better half at most goes on and trains with twice as many fresh seeds, until the last heat
-    decides between two: most trainings are spent where it is hardest to tell. Contenders that are behind by more than
-    the noise that is observed go sooner, and leave their trainings to the others (`caviar.search.confirmation`).
+    The best of many noisy scores is biased upwards (the winner's curse), so the search scores do not decide. The
+    contenders are the `top` search trials with different params, and they compete in steps:
+
+    1. In the first step, each contender trains `seeds` times with fresh seeds.
+    2. After each step, the better half stays, ranked by the mean of all its fresh trainings. A contender that is
+       worse than the best one by more than the observed noise drops out too, and one that failed or diverged where
+       the best one never did. Those who stay share the trainings of the next step; by plan each trains with twice as
+       many fresh seeds as before.
+    3. The last step decides between two contenders. The winner's value is the mean of its trainings in that step.
+
+    Confirmation ends early when there is nothing more to find out: only one contender is left, or training shows no
+    noise at all (`caviar.search.confirmation`).
+
+    Args:
+        top: number of contenders in the first step. Default 8.
+        seeds: fresh trainings of each contender in the first step. Default 1.
 
     Raises:
-        StudyError: a count below one.
+        StudyError: a number is not a whole number from 1.
 
     Example:
-        >>> [(heat.contenders, heat.seeds) for heat in Confirmation(top=8).heats]
+        >>> [(step.contenders, step.seeds) for step in Confirmation(top=8).steps]
         [(8, 1), (4, 2), (2, 4)]
     """
 
     top: int = 8
-    """How many contend in the first heat."""
     seeds: int = 1
-    """How often each trains in the first heat."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "top", _count("Confirmation", "top", self.top, 10_000))
-        object.__setattr__(self, "seeds", _count("Confirmation", "seeds", self.seeds, 10_000))
+        check_fields(self, "top seeds", whole_number, 1, 10_000)
 
     @property
-    def heats(self) -> tuple[Heat, ...]:
-        """The last heat trains each contender twice at least, so that there is a spread to speak of."""
-        heats, contenders, seeds = [], self.top, self.seeds
+    def steps(self) -> tuple[ConfirmationStep, ...]:
+        """The planned steps. In the last one each contender trains at least twice, which shows the noise."""
+        steps, contenders, seeds = [], self.top, self.seeds
         while contenders > 2:
-            heats.append(Heat(contenders, seeds))
+            steps.append(ConfirmationStep(contenders, seeds))
             contenders, seeds = (contenders + 1) // 2, seeds * 2
-        return (*heats, Heat(contenders, max(2, seeds)))
+        return (*steps, ConfirmationStep(contenders, max(2, seeds)))
 
     @property
     def trials(self) -> int:
-        """Trainings in all heats, at most."""
-        return sum(heat.contenders * heat.seeds for heat in self.heats)
+        """The largest number of trainings in all steps together."""
+        return sum(step.contenders * step.seeds for step in self.steps)
 
 
 Stages = Sequence[Round | Confirmation]
 
 
-CONFIRMING = 0.2
-"""Share of a budget that is spent on confirmation, at most."""
-_MOST_CONTENDERS = 256
-_MOST_ROUNDS = 8
-_TRIALS_A_ROUND = 8
+CONFIRMATION_SHARE = 0.2
+"""Largest share of a budget that is spent on confirmation."""
+_MAX_CONTENDERS = 256
+_MAX_ROUNDS = 8
+_TRIALS_PER_ROUND = 8
 
 
 def coarse_to_fine(
     trials: int, epochs: int, rounds: int | None = None, halving: Halving | None = None
 ) -> tuple[Round | Confirmation, ...]:
-    """Rounds from a budget: the first looks widely, later ones look closely, the best few are confirmed.
+    """Split a budget of trainings into rounds and a confirmation.
+
+    The first round gets twice the trials of each later one. Up to a fifth of the budget is spent on confirmation.
 
     Args:
-        trials: trainings in all: searched and confirmed. (The winner trains once more, to be handed over.)
-        epochs: how long each trains.
-        rounds: how often the space is drawn from; it narrows between them. By default as many as the
-            budget feeds, up to eight. Trials of one round train in parallel, so give fewer rounds where there
-            are more workers than trials in a round.
-        halving: ends the poorer trials of each round early, if given. A trial then costs a third or so: give more.
+        trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
+        epochs: epochs that each trial trains for.
+        rounds: number of rounds; the space narrows between them. By default one for every 8 trials, up to 8 rounds.
+            Trials of one round train in parallel: give fewer rounds if there are more workers than trials in a round.
+        halving: stops the poorer trials of each round early, if given. A trial then costs about a third: give more.
 
     Returns:
-        The rounds (the first gets twice the share of each later one) and the confirmation: up to a fifth
-        of the budget, and the more of it the more contend.
+        The rounds, then the confirmation.
 
     Raises:
-        StudyError: too small a budget, or one too small for that many rounds.
+        StudyError: the budget is too small, or too small for so many rounds.
 
     Example:
         >>> stages = coarse_to_fine(trials=100, epochs=20)
@@ -248,18 +258,18 @@ def coarse_to_fine(
         >>> stages[-1]
         Confirmation(top=6, seeds=1)
     """
-    trials = _count("coarse_to_fine", "trials", trials, MAX_TRIALS)
-    epochs = _count("coarse_to_fine", "epochs", epochs, 1_000_000)
+    trials = whole_number("coarse_to_fine: trials", trials, 1, MAX_TRIALS)
+    epochs = whole_number("coarse_to_fine: epochs", epochs, 1, MAX_EPOCHS)
     _require_halving("coarse_to_fine", halving)
     if rounds is None:
-        rounds = min(_MOST_ROUNDS, max(1, trials // _TRIALS_A_ROUND))
-    rounds = _count("coarse_to_fine", "rounds", rounds, 1_000)
-    if trials < max(4, 4 * rounds):
+        rounds = min(_MAX_ROUNDS, max(1, trials // _TRIALS_PER_ROUND))
+    rounds = whole_number("coarse_to_fine: rounds", rounds, 1, 1_000)
+    if trials < 4 * rounds:
         raise StudyError(
-            f"coarse_to_fine(trials={trials}, rounds={rounds}): a round needs a few trials to learn from; "
-            f"give at least {max(4, 4 * rounds)} trials, or fewer rounds"
+            f"coarse_to_fine: {trials} trials are too few for {rounds} rounds, which learn from at least 4 trials "
+            f"each; give at least {4 * rounds} trials, or fewer rounds"
         )
-    cost = halving.cost(epochs) if halving is not None else 1.0
+    cost = 1.0 if halving is None else halving.cost(epochs)
     confirmation = _largest_confirmation(lambda c: (trials - c.trials) * cost)
     search = trials - confirmation.trials
     later = search // (rounds + 1)
@@ -267,11 +277,11 @@ def coarse_to_fine(
     return (*(Round(count, epochs, halving) for count in counts), confirmation)
 
 
-def confirmation_of(rounds: Sequence[Round]) -> Confirmation:
-    """What confirms the best of these rounds, where nothing else is asked for.
+def default_confirmation(rounds: Sequence[Round]) -> Confirmation:
+    """Return the confirmation of a study that declares rounds alone.
 
     Example:
-        >>> confirmation_of([Round(trials=60, epochs=5), Round(trials=20, epochs=20)])
+        >>> default_confirmation([Round(trials=60, epochs=5), Round(trials=20, epochs=20)])
         Confirmation(top=4, seeds=1)
     """
     longest = max(this.epochs for this in rounds)
@@ -279,42 +289,32 @@ def confirmation_of(rounds: Sequence[Round]) -> Confirmation:
         this.trials
         * this.epochs
         / longest
-        * (this.halving.cost(this.epochs) if this.halving is not None else 1)
+        * (1.0 if this.halving is None else this.halving.cost(this.epochs))
         for this in rounds
     )
     return _largest_confirmation(lambda _: search)
 
 
-def _largest_confirmation(search: Callable[[Confirmation], float]) -> Confirmation:
-    """The most contenders whose heats cost no more than the confirming share of it all.
+def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confirmation:
+    """Return the confirmation with most contenders that costs at most `CONFIRMATION_SHARE` of the whole budget.
 
     Args:
-        search: what the search beside a confirmation costs, in trainings to the end: those that stop early cost less.
+        search_cost: returns the cost of the search beside a given confirmation, in complete trainings.
     """
     confirmation = Confirmation(top=1)
-    for top in range(2, _MOST_CONTENDERS + 1):
+    for top in range(2, _MAX_CONTENDERS + 1):
         larger = Confirmation(top)
-        if larger.trials > CONFIRMING * (larger.trials + search(larger)):
+        if larger.trials > CONFIRMATION_SHARE * (larger.trials + search_cost(larger)):
             break
         confirmation = larger
     return confirmation
 
 
 def _require_halving(where: str, halving: object) -> None:
-    if halving is not None and not isinstance(halving, Halving):
-        raise StudyError(f"{where}(halving={halving!r}): use cv.Halving(...)")
+    if halving is not None:
+        require_type(f"{where}: halving", halving, Halving, "cv.Halving(...)")
 
 
-def _up(amount: float) -> int:
-    """Rounded up, at least 1; what is a whole number but for rounding errors stays."""
+def _round_up(amount: float) -> int:
+    """Round up to a whole number of at least 1; rounding errors do not count."""
     return max(1, math.ceil(amount - 1e-9))
-
-
-def _count(where: str, name: str, count: object, most: int) -> int:
-    """A whole number from 1, as Python's; NumPy's are whole numbers too."""
-    count = plain_value(count)
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise StudyError(f"{where}({name}={count!r}): must be a whole number")
-    if not 1 <= count <= most:
-        raise StudyError(f"{where}({name}={count!r}): must be between 1 and {most:,}")
-    return count

@@ -1,52 +1,48 @@
-"""What the user declares: a study is an objective, a space, rounds and a seed."""
+"""The declaration of a study: objective, space, rounds and seed."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.errors import StudyError
-from caviar.fingerprint import identity
+from caviar.fingerprint import fingerprint
 from caviar.objective import Objective
 from caviar.retries import Retries
-from caviar.rounds import Confirmation as Confirmation
-from caviar.rounds import Halving as Halving
-from caviar.rounds import Narrowing as Narrowing
-from caviar.rounds import Round as Round
-from caviar.rounds import Stages, confirmation_of
-from caviar.rounds import coarse_to_fine as coarse_to_fine
-from caviar.space import Space, plain_value
-from caviar.trial import derive_seed
+from caviar.rounds import Confirmation, Narrowing, Round, Stages, default_confirmation
+from caviar.space import Space
+from caviar.validation import plain_value, require_type, set_fields, whole_number
 
 if TYPE_CHECKING:
     from caviar.records.frames import Run
 
+SamplerFactory = Callable[[int], Any]
+"""A function that makes an Optuna sampler from a seed."""
+SAMPLERS = ("random", "qmc", "tpe")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-SamplerFactory = Callable[[int], Any]
-"""Given a seed, an Optuna sampler."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
-    """One search.
+    """The declaration of one search.
 
     Args:
-        name: the name of its run directory.
-        objective: what a trial trains and measures, such as `Classifier`.
-        space: what may vary.
-        rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at its end; where there is none,
-            the best few are confirmed by trainings that come on top, a fifth of them all at most.
-        seed: all draws and all trainings follow from it.
+        name: the name of the run directory.
+        objective: what each trial trains and measures, such as `Classifier`.
+        space: the hyperparameters to search.
+        rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at the end. Without one, a
+            confirmation is added that costs at most a fifth of all trainings.
+        seed: determines all draws and all trainings.
         narrowing: how the space narrows between rounds.
-        sampler: "random", "qmc" (scrambled Sobol), "tpe", or a function from a seed to any Optuna sampler.
-            Within a round, samplers see the results of the rounds before.
-        retries: how often a trial is tried again, by what went wrong.
+        sampler: "random"; "qmc", scrambled Sobol points (Owen 1998); "tpe", the tree-structured Parzen estimator
+            (Bergstra et al. 2011); or a function that makes any Optuna sampler from a seed. A sampler sees the results
+            of earlier rounds, not those of its own round.
+        retries: how often a failed trial is tried again, by cause.
 
     Raises:
-        StudyError, SpaceError: what cannot run is refused here, before any work starts.
+        StudyError: a part of the declaration is invalid.
+        SpaceError: the objective needs another space.
 
     Example:
         >>> import caviar as cv
@@ -68,42 +64,25 @@ class Study:
     retries: Retries = field(default_factory=Retries)
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        if not isinstance(self.objective, Objective):
+        where = f"Study {check_name(self.name)}"
+        require_type(
+            f"{where}: objective", self.objective, Objective, "an objective such as cv.Classifier(...)"
+        )
+        require_type(f"{where}: space", self.space, Space, "cv.Space(...)")
+        require_type(f"{where}: narrowing", self.narrowing, Narrowing, "cv.Narrowing(...)")
+        require_type(f"{where}: retries", self.retries, Retries, "cv.Retries(...)")
+        _check_sampler(where, self.sampler)
+        set_fields(
+            self,
+            seed=whole_number(f"{where}: seed", self.seed),
+            rounds=_with_confirmation(where, self.rounds),
+            space=self.objective.adapt(self.space),
+        )
+        if any(r.halving for r in self.search_rounds) and not self.objective.has_checkpoints:
             raise StudyError(
-                f"Study {self.name}: objective must be a caviar objective, not {self.objective!r}"
+                f"{where}: halving pauses trials, and this objective cannot continue a paused trial; "
+                "a function can if it takes the trial, as in def train(params, trial): ..."
             )
-        if not isinstance(self.space, Space):
-            raise StudyError(f"Study {self.name}: space must be cv.Space(...), not {self.space!r}")
-        object.__setattr__(self, "seed", plain_value(self.seed))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise StudyError(f"Study {self.name}: seed must be a whole number from 0, not {self.seed!r}")
-        if not callable(self.sampler) and self.sampler not in ("random", "qmc", "tpe"):
-            raise StudyError(
-                f"Study {self.name}: sampler={self.sampler!r} is unknown; use "
-                '"random", "qmc", "tpe" or a function that makes an Optuna sampler from a seed'
-            )
-        if isinstance(self.sampler, type):
-            raise StudyError(
-                f"Study {self.name}: sampler={self.sampler.__name__} is a class, which would not be seeded; "
-                f"use lambda seed: {self.sampler.__name__}(seed=seed)"
-            )
-        if not isinstance(self.narrowing, Narrowing):
-            raise StudyError(
-                f"Study {self.name}: narrowing must be cv.Narrowing(...), not {self.narrowing!r}"
-            )
-        if not isinstance(self.retries, Retries):
-            raise StudyError(f"Study {self.name}: retries must be cv.Retries(...), not {self.retries!r}")
-        object.__setattr__(self, "rounds", _checked_stages(self.name, self.rounds))
-        object.__setattr__(self, "space", self.objective.adapt(self.space))
-        if any(r.halving for r in self.search_rounds) and not self.objective.in_parts:
-            raise StudyError(
-                f"Study {self.name}: halving gives a trial a few epochs first and more later, and this objective "
-                "cannot go on: a function can if it takes the trial, as in def train(params, trial): ..."
-            )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Study) and _equal(vars(self), vars(other))
 
     @property
     def search_rounds(self) -> tuple[Round, ...]:
@@ -112,29 +91,24 @@ class Study:
 
     @property
     def confirmation(self) -> Confirmation:
-        """What is trained again before a winner is named."""
+        """The stage after the last round."""
         last = self.rounds[-1]
         assert isinstance(last, Confirmation)
         return last
 
     def to_json(self) -> dict[str, Any]:
-        """What was asked, in a plain form: two studies are the same if and only if these are equal."""
-        sampler = self.sampler if isinstance(self.sampler, str) else _sampler_text(self.sampler)
+        """Return the declaration in a plain form; two studies are the same if and only if these are equal."""
         return {
             "name": self.name,
             "objective": _plain_form(self.objective.describe()),
             "space": self.space.to_json(),
             "rounds": [_round_to_json(r) for r in self.search_rounds],
-            "confirmation": {"top": self.confirmation.top, "seeds": self.confirmation.seeds},
-            "narrowing": {name: getattr(self.narrowing, name) for name in Narrowing.__slots__},
-            "sampler": sampler,
-            "retries": {name: getattr(self.retries, name) for name in Retries.__slots__},
+            "confirmation": asdict(self.confirmation),
+            "narrowing": asdict(self.narrowing),
+            "sampler": self.sampler if isinstance(self.sampler, str) else _describe_function(self.sampler),
+            "retries": asdict(self.retries),
             "seed": self.seed,
         }
-
-    def trial_seed(self, round_number: int, index: int, replicate: int = 0) -> int:
-        """The seed of a trial's training: it depends on its place in the study alone."""
-        return derive_seed(self.seed, "trial", round_number, index, replicate)
 
     def run(
         self,
@@ -146,21 +120,21 @@ class Study:
         name: str | None = None,
         progress: bool = True,
     ) -> "Run":
-        """Run the study to its end; it never overwrites an earlier run.
+        """Run the study to its end. It never overwrites an earlier run.
 
         Args:
-            workers: CPU workers; one a core by default.
-            gpus: GPU workers; all that the cluster has by default.
-            address: "local" starts a Ray cluster of its own, "auto" finds a running one, HOST:PORT names one.
-            runs: the folder of run directories, or its URI, such as "s3://bucket/runs".
-            name: the run directory's name; by default the study's, numbered if it is taken.
-            progress: show live progress and the result.
+            workers: number of CPU workers; by default one for each core.
+            gpus: number of GPU workers; by default one for each GPU of the cluster.
+            address: "local" starts a Ray cluster on this machine, "auto" finds a running one, and HOST:PORT names one.
+            runs: folder of the run directories, or its URI, such as "s3://bucket/runs".
+            name: name of the run directory; by default the study's name, with a number appended if it exists.
+            progress: True shows live progress and prints the result.
 
         Returns:
             The finished run: `.trials`, `.curves`, `.rounds`, `.best`.
 
         Raises:
-            CaviarError: what cannot be done, in a sentence; what was recorded stays intact.
+            CaviarError: the study cannot run or was interrupted; what it recorded is safe.
         """
         from caviar import runner
 
@@ -184,17 +158,21 @@ class Study:
         address: str = "local",
         progress: bool = True,
     ) -> "Run":
-        """Go on with an interrupted run of this study; the frames come out as if nothing had happened.
+        """Continue an interrupted run of this study. The frames are the same as without the interruption.
 
         Args:
-            run: its run directory, or its URI.
-            workers: as for `run`; where and how fast may differ from before.
-            gpus: likewise.
-            address: likewise.
-            progress: likewise.
+            run: the run directory, or its URI.
+            workers: as for `run`; the number may differ from before.
+            gpus: as for `run`; the number may differ from before.
+            address: as for `run`; the cluster may be another one.
+            progress: as for `run`.
+
+        Returns:
+            The finished run.
 
         Raises:
-            RunError: not a run directory, one of another study or version, or in use.
+            RunError: the folder is not a run directory, belongs to another study or version, or is in use.
+            CaviarError: the study cannot run or was interrupted again.
         """
         from caviar import runner
 
@@ -202,7 +180,7 @@ class Study:
 
 
 def check_name(name: str) -> str:
-    """The name, if it can be that of a run directory and cannot leave its folder.
+    """Return a name if it can be the name of a run directory: one folder, safe in a shell.
 
     Raises:
         StudyError: it cannot.
@@ -210,49 +188,42 @@ def check_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise StudyError(
             f"the name {name!r} cannot name a run directory: use letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit"
+            "and start with a letter or a digit"
         )
     return name
 
 
-def _checked_stages(study: str, stages: Stages) -> tuple[Round | Confirmation, ...]:
-    found = tuple(stages) if isinstance(stages, Sequence) else (stages,)
-    if found and isinstance(found[-1], Confirmation):
-        stages, confirmation = found[:-1], found[-1]
-    else:
-        stages, confirmation = found, None
-    if not stages:
+def _check_sampler(where: str, sampler: object) -> None:
+    """Refuse unknown names, and classes, which would ignore the study's seed."""
+    if isinstance(sampler, type):
         raise StudyError(
-            f"Study {study}: rounds is empty; try rounds=cv.coarse_to_fine(trials=200, epochs=20)"
+            f"{where}: sampler={sampler.__name__} is a class, which would get no seed; "
+            f"use lambda seed: {sampler.__name__}(seed=seed)"
         )
-    rounds = [stage for stage in stages if isinstance(stage, Round)]
-    for stage in stages:
+    if not callable(sampler) and sampler not in SAMPLERS:
+        raise StudyError(
+            f"{where}: sampler={sampler!r} is unknown; use {', '.join(map(repr, SAMPLERS))}, "
+            "or a function that makes an Optuna sampler from a seed"
+        )
+
+
+def _with_confirmation(where: str, stages: Stages) -> tuple[Round | Confirmation, ...]:
+    """Return the rounds and a confirmation at the end, the default one if none is declared."""
+    declared = tuple(stages) if isinstance(stages, Sequence) else (stages,)
+    is_confirmed = bool(declared) and isinstance(declared[-1], Confirmation)
+    rounds = [stage for stage in declared if isinstance(stage, Round)]
+    for stage in declared[:-1] if is_confirmed else declared:
         if not isinstance(stage, Round):
             raise StudyError(
-                f"Study {study}: {stage!r} is not a Round; rounds come first, one Confirmation at the end"
+                f"{where}: {stage!r} is not a Round; give a list of rounds, with a Confirmation at the end only"
             )
-    return (*rounds, confirmation or confirmation_of(rounds))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are equal, in which arrays may stand: those compare by their content."""
-    if one is other or type(one) is not type(other):
-        return one is other
-    if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if is_dataclass(one):
-        return all(_equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one) if f.compare)
-    if hasattr(one, "__array__"):
-        import numpy as np
-
-        return np.array_equal(one, other)
-    return bool(one == other)
+    if not rounds:
+        raise StudyError(f"{where}: rounds is empty; try rounds=cv.coarse_to_fine(trials=200, epochs=20)")
+    return declared if is_confirmed else (*declared, default_confirmation(rounds))
 
 
 def _plain_form(described: Any) -> Any:
-    """What an objective says of itself, with Python numbers in place of NumPy's."""
+    """Convert NumPy scalars, tuples and mappings, at any depth, to what JSON can hold."""
     if isinstance(described, Mapping):
         return {name: _plain_form(value) for name, value in described.items()}
     if isinstance(described, list | tuple):
@@ -263,12 +234,12 @@ def _plain_form(described: Any) -> Any:
 def _round_to_json(this: Round) -> dict[str, Any]:
     plain: dict[str, Any] = {"trials": this.trials, "epochs": this.epochs}
     if this.halving is not None:
-        rungs = list(this.halving.ends(this.epochs))
+        rungs = list(this.halving.rung_epochs(this.epochs))
         plain["halving"] = {"keep": this.halving.keep, "rungs": rungs, "cohort": this.halving.cohort}
     return plain
 
 
-def _sampler_text(function: SamplerFactory) -> str:
-    """Return a sampler function's name and the digest that tells it from others of that name."""
-    known = identity(function)
-    return f"function {known['name']} {known['source']}"
+def _describe_function(function: SamplerFactory) -> str:
+    """Return a function's name and the digest that tells it from others of that name."""
+    found = fingerprint(function)
+    return f"function {found['name']} {found['source']}"

@@ -13,7 +13,8 @@ from typing import Any
 
 from caviar.driver import controller, loop
 from caviar.records import ledger
-from caviar.study import Halving, Study
+from caviar.rounds import Halving
+from caviar.study import Study
 from tests.objectives import bowl_study
 from tests.runs import run_inline
 

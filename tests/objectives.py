@@ -13,8 +13,9 @@ import numpy as np
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.objective import Objective
+from caviar.rounds import Confirmation, Halving, Round
 from caviar.space import Space, choice, linear, log, when
-from caviar.study import Confirmation, Halving, Round, Study
+from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
 
 METRICS = ("loss", "speed")
@@ -86,7 +87,7 @@ class Bowl(Objective):
         return METRICS
 
     @property
-    def in_parts(self) -> bool:
+    def has_checkpoints(self) -> bool:
         return True
 
     def adapt(self, space: Space) -> Space:

@@ -15,7 +15,7 @@ PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
     {"errors", "control_chars"},
-    {"trial", "fingerprint"},
+    {"trial", "fingerprint", "validation"},
     {"space", "resources"},
     {"columns", "rounds", "retries", "storage", "data"},
     {"engine"},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.columns import column, column_type, from_column, params_from_row, to_column
+from caviar.columns import column_type, from_cell, param_column, params_from_row, to_cell
 from caviar.space import Choice, Domain, Interval, Space, choice, integer, linear, log, reverse_log, when
 from caviar.trial import Value
 from tests import strategies
@@ -18,14 +18,14 @@ _CELLS = {"bool": bool, "int64": int, "float64": float, "string": str}
 @given(strategies.choices)
 def test_every_option_comes_back_from_its_column_as_itself(domain: Choice) -> None:
     for option in domain.options:
-        back = from_column(domain, to_column(domain, option))
+        back = from_cell(domain, to_cell(domain, option))
         assert back == option
         assert type(back) is type(option)
 
 
 @given(strategies.choices)
 def test_every_option_has_a_cell_of_its_own_and_of_the_columns_type(domain: Choice) -> None:
-    cells = [to_column(domain, option) for option in domain.options]
+    cells = [to_cell(domain, option) for option in domain.options]
     assert len(set(cells)) == len(cells)
     assert {type(cell) for cell in cells} == {_CELLS[column_type(domain)]}
 
@@ -34,7 +34,7 @@ def test_every_option_has_a_cell_of_its_own_and_of_the_columns_type(domain: Choi
 def test_every_number_comes_back_from_its_column(place: tuple[Interval, float]) -> None:
     domain, r = place
     x = domain.value(r)
-    back = from_column(domain, to_column(domain, x))
+    back = from_cell(domain, to_cell(domain, x))
     assert back == x
     assert type(back) is (int if domain.integer else float)
 
@@ -63,8 +63,8 @@ def test_a_column_has_the_plainest_type_that_holds_its_values(domain: Domain, ex
 
 def test_mixed_options_stand_as_json_and_plain_words_as_they_are() -> None:
     mixed = choice(None, 1, "1", 0.5, False)
-    assert [to_column(mixed, option) for option in mixed.options] == ["null", "1", '"1"', "0.5", "false"]
-    assert to_column(choice("relu", "tanh"), "relu") == "relu"
+    assert [to_cell(mixed, option) for option in mixed.options] == ["null", "1", '"1"', "0.5", "false"]
+    assert to_cell(choice("relu", "tanh"), "relu") == "relu"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_mixed_options_stand_as_json_and_plain_words_as_they_are() -> None:
 )
 def test_a_cell_may_be_numpys(domain: Domain, cell: Any, expected: Value) -> None:
     """Named bug: numpy's booleans were taken for no option at all."""
-    back = from_column(domain, cell)
+    back = from_cell(domain, cell)
     assert back == expected
     assert type(back) is type(expected)
 
@@ -103,10 +103,10 @@ def test_params_come_back_from_a_frame(shown: list[bool], data: st.DataObject) -
     ]
     frame = pd.DataFrame(
         [
-            {column(name): to_column(space[name].domain, value) for name, value in p.items()}
+            {param_column(name): to_cell(space[name].domain, value) for name, value in p.items()}
             for p in given_params
         ],
-        columns=[column(name) for name in space],
+        columns=[param_column(name) for name in space],
     )
     for records in (frame.to_dict(orient="records"), [row.to_dict() for _, row in frame.iterrows()]):
         back = [params_from_row(space, row) for row in records]

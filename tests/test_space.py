@@ -169,10 +169,10 @@ def test_a_range_that_cannot_be_is_refused_by_its_name(make: Callable[[], Any], 
     ("made_of", "word"),
     [
         ((), "at least one"),
-        (("a", "b", "a"), "twice"),
-        ((1, True), "twice"),
-        ((1, 1.0), "twice"),
-        ((0, False), "twice"),
+        (("a", "b", "a"), "duplicate"),
+        ((1, True), "duplicate"),
+        ((1, 1.0), "duplicate"),
+        ((0, False), "duplicate"),
         ((math.nan,), "nan"),
         ((math.inf, 1), "inf"),
         (((1, 2),), "(1, 2)"),
@@ -233,10 +233,10 @@ def test_a_parameter_stands_after_those_that_its_conditions_speak_of() -> None:
         ({}, ["at least one parameter"]),
         ({"rate": 0.1}, ["rate=0.1", "not a scale"]),
         ({"a": when(linear(0, 1), b=1)}, ["a depends on b", "not in the space"]),
-        ({"a": when(linear(0, 1), a=0.5)}, ["a", "circle"]),
+        ({"a": when(linear(0, 1), a=0.5)}, ["a", "cyclic"]),
         (
             {"a": when(choice(1, 2), b=1), "b": when(choice(1, 2), a=1), "c": linear(0, 1)},
-            ["a, b", "circle"],
+            ["a, b", "cyclic"],
         ),
         ({"a": when(linear(0, 1), b="z"), "b": choice("x", "y")}, ["a", "b is 'z'", "never", "x, y"]),
         (
@@ -255,7 +255,7 @@ def test_a_space_that_cannot_be_is_refused(parameters: dict[str, Any], words: li
 
 
 def test_a_condition_says_something() -> None:
-    with pytest.raises(SpaceError, match="no condition"):
+    with pytest.raises(SpaceError, match="give a condition"):
         when(linear(0, 1))
     with pytest.raises(SpaceError, match="b allows no value"):
         when(linear(0, 1), b=())
@@ -302,7 +302,7 @@ def test_numpy_scalars_are_taken_for_the_numbers_that_they_are() -> None:
     )
     assert space == same
     assert repr(space.to_json()) == repr(same.to_json())
-    with pytest.raises(SpaceError, match=r"linear\(0.5, nan\): bounds must be finite"):
+    with pytest.raises(SpaceError, match=r"linear\(0.5, nan\): each bound must be a finite number"):
         linear(numpy.float32(0.5), numpy.float32("nan"))
 
 

@@ -176,7 +176,7 @@ def _draw_ahead(state: State) -> Step:
 
 def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
     """Queue drawn trials; in a stage that halves, the first part of each."""
-    parts = (state.race.ends[0],) if state.race is not None else ()
+    parts = (state.race.rung_epochs[0],) if state.race is not None else ()
     tasks = [replace(task, parts=parts, waiting_since=now) for task in tasks]
     means = state.mean_costs
     if tasks:
@@ -185,7 +185,7 @@ def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
 
 
 def _queue(state: State, tasks: Sequence[Task]) -> State:
-    place = state.race.place if state.race is not None else None
+    place = state.race.cohort_index if state.race is not None else None
     return replace(state, waiting=state.waiting.put(tasks, state.paces, place))
 
 
@@ -198,7 +198,7 @@ def _add_worker(state: State, worker: str, device: str) -> State:
 
 def _with_devices(state: State, devices: Mapping[str, str]) -> State:
     """Return the state with other workers than before."""
-    place = state.race.place if state.race is not None else None
+    place = state.race.cohort_index if state.race is not None else None
     waiting = state.waiting.with_workers(Counter(devices.values()), state.paces, place)
     return replace(state, devices=devices, waiting=waiting)
 
@@ -246,7 +246,7 @@ def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float
             continue
         if not is_over:
             paused[task.trial.number] = replace(task, so_far=result, waiting_since=now)
-        race, verdict = race.arrive(task.trial.number, result.measurements, over=is_over)
+        race, verdict = race.report(task.trial.number, result.measurements, ended=is_over)
         ended += [stopped for number in verdict.stopped if (stopped := paused.pop(number).so_far)]
         for number, until in verdict.promoted.items():
             resumed = paused.pop(number)

@@ -31,7 +31,7 @@ from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
 from caviar.records.winner import Best
-from caviar.search.confirmation import share_interval
+from caviar.search.confirmation import wilson_interval
 from caviar.search.halving import Race
 from caviar.search.stages import StagePlan, open_stage, stage_count
 from caviar.study import Study
@@ -186,7 +186,7 @@ class Loop:
             return race
         curves = self._ledger.curves(done)
         for number in sorted(done):
-            race, _ = race.arrive(number, curves.get(number, ()), over=True)
+            race, _ = race.report(number, curves.get(number, ()), ended=True)
         return race
 
     def _draw(self, count: int) -> None:
@@ -244,7 +244,7 @@ class Loop:
             interval=winner.interval,
             seeds=winner.seeds,
             test_accuracy=accuracy,
-            test_interval=share_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
+            test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
             test_rows=len(test.y) if test else None,
             fixed=self._study.to_json()["objective"].get("fixed", {}),
         )

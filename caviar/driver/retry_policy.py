@@ -42,7 +42,7 @@ def after_failure(task: Task, cause: Cause) -> Task:
 
 def is_exhausted(task: Task, cause: Cause, retries: Retries) -> bool:
     """Return True if the task has failed of this cause more often than it may be retried."""
-    limit = retries.after(cause)
+    limit = retries.limit(cause)
     return limit is not None and task.failures.get(cause, 0) > limit
 
 

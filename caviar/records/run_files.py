@@ -30,7 +30,7 @@ _STUDY_SHAPE = {
         "objective": dict,
         "space": dict,
         "rounds": [{"trials": int, "epochs": int}],
-        "narrowing": {"draws": int},
+        "narrowing": {"candidates": int},
         "sampler": str,
     },
     "metrics": [str],
@@ -157,7 +157,7 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
         "trials": plan.count,
         "epochs": plan.epochs,
         "width": plan.region.width,
-        "elite": list(plan.region.trials),
+        "elite": list(plan.region.elite_trials),
         "space": plan.region.space.to_json(),
         "decisions": [asdict(decision) for decision in plan.decisions],
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from caviar.columns import AFTER_METRICS, BEFORE_PARAMS, column, column_type, to_column
+from caviar.columns import AFTER_METRICS, BEFORE_PARAMS, column_type, param_column, to_cell
 from caviar.space import Space
 from caviar.trial import Result
 
@@ -16,7 +16,7 @@ def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
     return pa.schema(
         [
             *((name, _ARROW[kind]) for name, kind in BEFORE_PARAMS.items()),
-            *((column(name), _ARROW[column_type(p.domain)]) for name, p in space.items()),
+            *((param_column(name), _ARROW[column_type(p.domain)]) for name, p in space.items()),
             *((metric, pa.float64()) for metric in metrics if metric != "value"),
             *((name, _ARROW[kind]) for name, kind in AFTER_METRICS.items()),
         ]
@@ -59,7 +59,7 @@ def _row(result: Result, space: Space, record_s: float) -> dict[str, object]:
         "outcome": result.outcome.value,
         **(last.metrics if last else {}),
         "value": result.value,
-        **{column(name): to_column(space[name].domain, value) for name, value in trial.params.items()},
+        **{param_column(name): to_cell(space[name].domain, value) for name, value in trial.params.items()},
         "test_accuracy": result.test.get("accuracy"),
         "test_loss": result.test.get("loss"),
         "epochs": trial.epochs,

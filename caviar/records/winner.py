@@ -53,7 +53,7 @@ class Best:
     params: Mapping[str, Value]
     """What was searched; `fixed` adds what was not."""
     value: float
-    """Mean of its fresh trainings in the last heat, by the study's metric on the dev split."""
+    """Mean of its fresh trainings in the last confirmation step, by the study's metric on the dev split."""
     interval: tuple[float, float] | None
     """95 % confidence interval of that mean."""
     seeds: int

@@ -203,7 +203,7 @@ def _stage_name(study: Study, plan: StagePlan) -> str:
     if plan.stage is Stage.SEARCH:
         return f"round {plan.round} of {rounds}"
     if plan.stage is Stage.CONFIRMATION:
-        return f"confirmation, step {plan.round - rounds} of {len(study.confirmation.heats)}"
+        return f"confirmation, step {plan.round - rounds} of {len(study.confirmation.steps)}"
     return "final training"
 
 

@@ -156,7 +156,7 @@ def _stage_name(run: Run, stage: str, number: int, every_step: bool) -> str:
     if stage == Stage.SEARCH:
         return f"{number}"
     if stage == Stage.CONFIRMATION and every_step:
-        steps = Confirmation(**run.study["confirmation"]).heats
+        steps = Confirmation(**run.study["confirmation"]).steps
         return f"confirmation, step {number - len(run.study['rounds'])} of {len(steps)}"
     return stage
 

@@ -1,1 +1,1 @@
-"""What to try next: pure, no I/O, no clock, no Ray."""
+"""The search: which trials to try next. It is pure: it reads no files and no clock, and does not know Ray."""

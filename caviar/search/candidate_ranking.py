@@ -1,7 +1,8 @@
-"""Which of several draws to train: the one whose nearest trials so far did best.
+"""The choice of the candidate to train: the one whose nearest finished trials did best.
 
-A draw costs next to nothing, a training does not. What the nearest few trials came to, by the mean of their ranks, says
-something of a place before anyone trains there; one lucky trial among them says little.
+Drawing a candidate costs almost nothing compared with training it. So several are drawn, and a nearest-neighbour model
+predicts how good each one is: by the mean rank of the finished trials nearest to it. A mean over several neighbours
+limits the effect of a single lucky trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,58 +13,65 @@ import numpy.typing as npt
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
 
-APART = 0.5
-"""Different options of a choice are as far apart as numbers that differ by this share of their range."""
+OPTION_DISTANCE = 0.5
+"""Distance between two options of a choice; the distance between the two ends of a range is 1."""
 
 
-class Neighbours:
-    """The trials so far, and how far from them a place lies, with every parameter on its scale.
+class NeighborRanking:
+    """A ranking of candidates by their nearest finished trials.
+
+    Distances are Euclidean. Each number is scaled to its range in coordinates of its scale.
 
     Example:
         >>> from caviar.space import Space, linear
-        >>> tried = [{"x": 0.8}, {"x": 0.7}, {"x": 0.1}, {"x": 0.2}]
-        >>> Neighbours(Space(x=linear(0, 1)), tried).favourite([{"x": 0.3}, {"x": 0.9}], nearest=2)
+        >>> finished = [{"x": 0.8}, {"x": 0.7}, {"x": 0.1}, {"x": 0.2}]
+        >>> ranking = NeighborRanking(Space(x=linear(0, 1)), finished)
+        >>> ranking.best_candidate([{"x": 0.3}, {"x": 0.9}], n_neighbors=2)
         1
     """
 
-    def __init__(self, whole: Space, tried: Sequence[Mapping[str, Value]]) -> None:
-        """Take the params of the trials, best first."""
-        self._domains = {name: whole[name].domain for name in sorted(whole)}
-        self._count = len(tried)
-        self._axes = self._places(tried)
+    def __init__(self, declared: Space, finished: Sequence[Mapping[str, Value]]) -> None:
+        """Take the declared space, and the params of the finished trials, best first."""
+        self._domains = {name: declared[name].domain for name in sorted(declared)}
+        self._count = len(finished)
+        self._finished = self._coordinates(finished)
 
-    def favourite(self, draws: Sequence[Mapping[str, Value]], nearest: int) -> int:
-        """Which draw's nearest trials rank best on average; the first of equals.
+    def best_candidate(self, candidates: Sequence[Mapping[str, Value]], n_neighbors: int) -> int:
+        """Return the index of the candidate whose neighbours have the best mean rank; of equal ones the first.
 
-        Trials that are as near as the last of the nearest count too, so that no tie is broken by chance.
+        Args:
+            candidates: the params of each.
+            n_neighbors: number of nearest trials that count. Trials as near as the last of them count too, so that
+                their order does not matter.
         """
-        if len(draws) == 1 or self._count == 0:
+        if len(candidates) == 1 or self._count == 0:
             return 0
-        gaps = np.zeros((len(draws), self._count))
-        for domain, mine, theirs in zip(self._domains.values(), self._places(draws), self._axes, strict=True):
-            gap = mine[:, None] - theirs
-            gaps += APART**2 * (gap != 0) if isinstance(domain, Choice) else gap * gap
-        last = min(nearest, self._count) - 1
-        near = gaps <= np.partition(gaps, last, axis=1)[:, [last]]
-        ranks = (near * np.arange(self._count)).sum(axis=1) / near.sum(axis=1)
-        return int(np.argmin(ranks))
+        squared = np.zeros((len(candidates), self._count))
+        coordinates = zip(self._domains.values(), self._coordinates(candidates), self._finished, strict=True)
+        for domain, of_candidates, of_finished in coordinates:
+            gap = of_candidates[:, None] - of_finished
+            squared += OPTION_DISTANCE**2 * (gap != 0) if isinstance(domain, Choice) else gap * gap
+        last = min(n_neighbors, self._count) - 1
+        is_near = squared <= np.partition(squared, last, axis=1)[:, [last]]
+        mean_ranks = (is_near * np.arange(self._count)).sum(axis=1) / is_near.sum(axis=1)
+        return int(np.argmin(mean_ranks))
 
-    def _places(self, params: Sequence[Mapping[str, Value]]) -> list[npt.NDArray[np.float64]]:
-        """Where each lies, one axis a parameter."""
+    def _coordinates(self, params: Sequence[Mapping[str, Value]]) -> list[npt.NDArray[np.float64]]:
+        """Return an array for each parameter, with one coordinate for each trial."""
         return [
-            np.array([_place(domain, each[name]) if name in each else _absent(domain) for each in params])
+            np.array([_coordinate(domain, p[name]) if name in p else _default(domain) for p in params])
             for name, domain in self._domains.items()
         ]
 
 
-def _place(domain: Domain, value: Value) -> float:
-    """A number's share of its range, on its scale; of an option, which one it is."""
+def _coordinate(domain: Domain, value: Value) -> float:
+    """Return a number's position in its range, from 0 to 1, or the index of an option."""
     if isinstance(domain, Choice):
         return float(domain.options.index(value))
     low, high = domain.ends
     return (domain.coordinate(value) - low) / (high - low)  # type: ignore[arg-type]
 
 
-def _absent(domain: Domain) -> float:
-    """Of a parameter that a trial does not have: no option, or the middle of the range."""
+def _default(domain: Domain) -> float:
+    """Return the coordinate of a parameter that does not apply: no option, or the middle of the range."""
     return -1.0 if isinstance(domain, Choice) else 0.5

@@ -1,12 +1,13 @@
-"""Which trials to train again, and who has won.
+"""Confirmation: which trials train again with fresh seeds, and which one wins.
 
-The best observed of many scores is biased upwards: the more trials, the luckier the luckiest. So the top few
-train again with fresh seeds, in heats: the better half goes on to twice as many seeds, until two are left; those
-that are behind by more than noise explains go sooner, and leave their trainings to the others. Where training shows
-no noise at all, there is nothing more to find out. Only these fresh values decide, and the winner is what gets scored
-on the test split, once. What is said of the winner comes from the last heat: the heats before chose it partly for its
-luck. So does the last one, between two: its mean leans to the lucky side by a fraction of its interval, which still
-holds the truth as often as it says; the test score leans to no side.
+The best of many noisy scores is biased upwards: the more trials, the luckier the best one (the winner's curse). So the
+best few train again with fresh seeds, in steps (`caviar.rounds.Confirmation`), and only these fresh values decide. Most
+trainings are spent where the decision is hardest, between the last two contenders. If training shows no noise at all,
+confirmation ends.
+
+The winner's value is the mean of its trainings in the last step alone, because the earlier steps chose it partly for
+its luck. A choice between two remains in that value: it is slightly too good, by a fraction of its interval, which
+still holds the truth as often as it says. The score on the test split has no such bias.
 """
 
 import math
@@ -16,36 +17,41 @@ from dataclasses import dataclass
 import pandas as pd
 
 from caviar.columns import is_param
-from caviar.rounds import Heat
+from caviar.rounds import ConfirmationStep
 from caviar.search.narrowing import rank
 from caviar.trial import Outcome
 
-BEHIND = 2.0
-"""So many standard errors behind the first, a contender is out."""
-FEWEST = 3
-"""Fewer contenders than this, each trained again once, do not tell how noisy training is."""
+MAX_STANDARD_ERRORS = 2.0
+"""A contender that is worse than the best one by more standard errors of the difference drops out."""
+MIN_CONTENDERS = 3
+"""Contenders with one fresh training each, below which they say nothing about the noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """The params that did best when trained again."""
+    """The params that were best in confirmation."""
 
     trial: int
-    """The search trial that drew them."""
+    """Number of the search trial that has these params."""
     value: float
-    """Mean value of its fresh trainings in the last heat."""
+    """Mean value of its fresh trainings in the last step."""
     interval: tuple[float, float] | None
-    """95 % confidence interval of that mean (`mean_interval`); None where nothing trained twice."""
+    """95 % confidence interval of that mean (`t_interval`); None if no contender trained twice."""
     seeds: int
-    """How many fresh trainings that mean is of."""
-    handed_over: int
-    """The confirming trial whose seed the final network is trained with: the best by dev value."""
+    """Number of fresh trainings in that mean."""
+    best_training: int
+    """Number of its fresh training with the best value on the dev split, whose seed the final trial uses."""
 
 
-def to_confirm(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
-    """The numbers of the search trials that are trained again, best first; of those with the same params the best.
+def choose_contenders(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
+    """Return the numbers of the best search trials with different params, best first.
 
-    Only trials of the longest training that any completed count, so that none is preferred for having had more epochs.
+    Only completed trials of the longest training count, so that none is preferred because it had more epochs.
+
+    Args:
+        search: the search trials.
+        top: the number of contenders, at most.
+        maximize: True if larger values are better.
     """
     completed = rank(search[search["outcome"] == Outcome.COMPLETED], maximize)
     longest = completed[completed["epochs"] == completed["epochs"].max()]
@@ -53,176 +59,188 @@ def to_confirm(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
     return [int(number) for number in distinct["trial"].head(top)]
 
 
-def next_heat(
-    search: pd.DataFrame, confirmed: pd.DataFrame, heat: Heat, maximize: bool
+def next_step(
+    search: pd.DataFrame, confirmed: pd.DataFrame, step: ConfirmationStep, maximize: bool
 ) -> tuple[list[int], int]:
-    """Who trains in the next heat, and with how many fresh seeds each.
+    """Return the contenders of the next step, and the number of fresh trainings of each.
 
-    Those behind the first in the standing by more than `BEHIND` standard errors of the difference are out, and so is
-    one that failed to complete where the first never did. The heat's trainings are shared among the others.
+    A contender drops out if it is worse than the best one by more than `MAX_STANDARD_ERRORS`, or if it failed to
+    complete a training while the best one completed all. The others share the trainings of the step.
 
     Args:
         search: the search trials.
         confirmed: the confirming trials so far.
-        heat: the most that may contend, and the trainings of each if so many do.
-        maximize: whether more is better.
+        step: the planned step: the largest number of contenders, and the trainings of each if there are so many.
+        maximize: True if larger values are better.
 
     Returns:
-        Numbers of search trials, best first; none where there is nothing to find out: fresh trainings only repeat what
-        the search had measured, all failed, or only one is left.
+        Numbers of search trials, best first, and trainings of each. There are no contenders if nothing is left to find
+        out: only one is left, all failed, or the fresh trainings repeat the values of the search exactly.
     """
-    ranked = standing(confirmed, maximize)[: heat.contenders]
-    fresh = {number: _fresh(confirmed, number) for number in ranked}
-    first, variance = fresh[ranked[0]], noise(search, confirmed)
-    if not first.scores or _repeats(search, confirmed):
+    ranked = rank_contenders(confirmed, maximize)[: step.contenders]
+    records = {number: _record(confirmed, number) for number in ranked}
+    best, variance = records[ranked[0]], noise_variance(search, confirmed)
+    if not best.scores or _is_deterministic(search, confirmed):
         return [], 0
-    level = [number for number in ranked if fresh[number].whole == first.whole]
-    contenders = [number for number in level if not _behind(fresh[number], first, variance)]
-    contenders = contenders if len(contenders) > 1 else level[:2]
-    if len(contenders) == 1 and len(first.scores) > 1:
+    reliable = [number for number in ranked if records[number].all_completed == best.all_completed]
+    contenders = [number for number in reliable if not _is_worse(records[number], best, variance)]
+    contenders = contenders if len(contenders) > 1 else reliable[:2]
+    if len(contenders) == 1 and len(best.scores) > 1:
         return [], 0
-    return contenders, heat.contenders * heat.seeds // len(contenders)
+    return contenders, step.contenders * step.seeds // len(contenders)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fresh:
-    """What a contender's fresh trainings came to."""
+class _Record:
+    """The fresh trainings of a contender."""
 
     scores: tuple[float, ...]
-    whole: bool
-    """None of them failed or diverged."""
+    """Values of the completed ones."""
+    all_completed: bool
 
 
-def _fresh(confirmed: pd.DataFrame, number: int) -> _Fresh:
+def _record(confirmed: pd.DataFrame, number: int) -> _Record:
     rows = confirmed[confirmed["confirms"] == number]
     values = tuple(rows.loc[rows["outcome"] == Outcome.COMPLETED, "value"].tolist())
-    return _Fresh(values, len(values) == len(rows))
+    return _Record(values, len(values) == len(rows))
 
 
-def _behind(own: _Fresh, first: _Fresh, variance: float | None) -> bool:
-    """Whether a contender is behind the first by more than noise explains."""
+def _is_worse(own: _Record, best: _Record, variance: float | None) -> bool:
+    """Return True if a contender is worse than the best one by more than noise explains."""
     if variance is None or not own.scores:
         return False
-    error = math.sqrt(variance * (1 / len(own.scores) + 1 / len(first.scores)))
-    return abs(_mean(own.scores) - _mean(first.scores)) > BEHIND * error
+    error = math.sqrt(variance * (1 / len(own.scores) + 1 / len(best.scores)))
+    return abs(_mean(own.scores) - _mean(best.scores)) > MAX_STANDARD_ERRORS * error
 
 
-def _repeats(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
-    """Whether fresh trainings only repeat, to the last digit, what the search had measured."""
+def _is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
+    """Return True if the fresh trainings repeat the values of the search to the last digit."""
     metrics = [metric for metric in ("value", "dev_loss") if metric in confirmed.columns]
     completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
     before = search.set_index("trial").loc[completed["confirms"], metrics]
-    return len(completed) >= FEWEST and before.to_numpy().tolist() == completed[metrics].to_numpy().tolist()
+    repeats = before.to_numpy().tolist() == completed[metrics].to_numpy().tolist()
+    return len(completed) >= MIN_CONTENDERS and repeats
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def noise(search: pd.DataFrame, confirmed: pd.DataFrame) -> float | None:
-    """The variance between trainings of one contender, as alike for all; None where it cannot be told.
+def noise_variance(search: pd.DataFrame, confirmed: pd.DataFrame) -> float | None:
+    """Estimate the variance between trainings with the same params, assumed equal for all contenders.
 
-    From contenders that trained twice at least; else from what each lost against its search value. That all lost, for
-    they were chosen for their luck, does not count; how differently they did, does. A variance of 0 is chance: values
-    such as accuracies tie easily.
+    If a contender has trained twice, it is the pooled variance of the fresh values. Otherwise it is half the variance
+    of the differences between each contender's fresh value and its search value, because a difference has the noise of
+    two trainings. Their mean says nothing: the contenders were chosen for their luck in the search.
+
+    Returns:
+        The variance; None if it cannot be estimated. An estimate of 0 counts as none, because values such as accuracies
+        are often equal by chance.
     """
     completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
-    pooled = _pooled([group.tolist() for _, group in completed.groupby("confirms")["value"]])
+    pooled = _pooled_variance([group.tolist() for _, group in completed.groupby("confirms")["value"]])
     if pooled is not None:
         return pooled[0] or None
     searched = search.set_index("trial")["value"].loc[completed["confirms"]]
     lost = [now - then for now, then in zip(completed["value"].tolist(), searched.tolist(), strict=True)]
-    if len(lost) < FEWEST:
+    if len(lost) < MIN_CONTENDERS:
         return None
     return sum((loss - _mean(lost)) ** 2 for loss in lost) / (2 * (len(lost) - 1)) or None
 
 
-def standing(confirmed: pd.DataFrame, maximize: bool) -> list[int]:
-    """The contenders of the last heat, best first, by the mean of all their fresh trainings.
+def rank_contenders(confirmed: pd.DataFrame, maximize: bool) -> list[int]:
+    """Rank the contenders of the last step by the mean of all their fresh trainings.
 
-    One that diverged or failed in any of them comes after those that never did.
+    Contenders that completed all trainings come first. Ties go to the smaller mean dev loss, then to the contender
+    that was ranked higher before.
 
     Args:
-        confirmed: the confirming trials: `trial`, `round`, `confirms`, `outcome`, `value`, and `dev_loss` if
-            measured.
-        maximize: whether more is better.
+        confirmed: the confirming trials, with the columns `trial`, `round`, `confirms`, `outcome`, `value`, and
+            `dev_loss` if measured.
+        maximize: True if larger values are better.
 
     Returns:
-        Numbers of the search trials; ties go to the smaller mean dev loss, then to the one ranked higher before.
+        Numbers of search trials, best first.
     """
     last = confirmed[confirmed["round"] == confirmed["round"].max()]
     groups = confirmed[confirmed["confirms"].isin(last["confirms"])].groupby("confirms")
     completed = rank(confirmed, maximize).groupby("confirms")
-    table = pd.DataFrame({"asked": groups.size(), "trial": groups["trial"].min()})
-    table["done"] = completed.size().reindex(table.index, fill_value=0)
-    table["whole"] = table["done"] == table["asked"]
+    table = pd.DataFrame({"trainings": groups.size(), "trial": groups["trial"].min()})
+    table["all_completed"] = completed.size().reindex(table.index, fill_value=0) == table["trainings"]
     for metric in ("value", "dev_loss"):
         if metric in confirmed.columns:
             table[metric] = completed[metric].mean().reindex(table.index)
-    keys = [key for key in ("whole", "value", "dev_loss", "trial") if key in table]
-    ascending = [{"whole": False, "value": not maximize}.get(key, True) for key in keys]
-    return [int(number) for number in table.sort_values(keys, ascending=ascending).index]
+    ascending = {"all_completed": False, "value": not maximize, "dev_loss": True, "trial": True}
+    keys = [key for key in ascending if key in table]
+    return [int(number) for number in table.sort_values(keys, ascending=[ascending[k] for k in keys]).index]
 
 
-def winner(confirmed: pd.DataFrame, maximize: bool) -> Winner | None:
-    """The first in the standing after the last heat (see `standing`).
+def choose_winner(confirmed: pd.DataFrame, maximize: bool) -> Winner | None:
+    """Return the best contender after the last step; None if it completed no training.
 
-    Its value and interval are those of the last heat that it completed a training in: what brought it there was partly
-    luck.
+    Its value and interval are those of the last step in which it completed a training.
 
-    Returns:
-        The winner; None where no training of the first in the standing completed.
+    Args:
+        confirmed: the confirming trials, as for `rank_contenders`.
+        maximize: True if larger values are better.
     """
     if confirmed.empty:
         return None
-    best = standing(confirmed, maximize)[0]
+    best = rank_contenders(confirmed, maximize)[0]
     own = rank(confirmed[confirmed["confirms"] == best], maximize)
     if own.empty:
         return None
     last = own[own["round"] == own["round"].max()]
     values = last["value"].tolist()
-    fresh = rank(confirmed, maximize).groupby("confirms")["value"]
+    groups = rank(confirmed, maximize).groupby("confirms")["value"]
     return Winner(
         trial=best,
-        value=sum(values) / len(values),
-        interval=mean_interval(values, [group.tolist() for _, group in fresh]),
+        value=_mean(values),
+        interval=t_interval(values, [group.tolist() for _, group in groups]),
         seeds=len(values),
-        handed_over=int(own["trial"].iloc[0]),
+        best_training=int(own["trial"].iloc[0]),
     )
 
 
-def mean_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """95 % confidence interval of a mean, by Student's t and a variance that all contenders share.
+def t_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of a mean by Student's t, with the variance pooled over contenders.
 
     Args:
-        values: whose mean it is.
-        groups: the fresh values of each contender: a winner's own two or three would say little of their spread.
+        values: the values of the mean.
+        groups: the fresh values of each contender. All of them tell the variance, because the winner's own two or
+            three values say little about it.
 
     Returns:
-        The interval; None where no contender trained twice, or those that did show no spread.
+        The interval; None if no contender trained twice, or if all that did had equal values.
     """
-    pooled = _pooled(groups)
+    pooled = _pooled_variance(groups)
     if pooled is None or pooled[0] == 0.0:
         return None
     from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     variance, degrees = pooled
-    mean = sum(values) / len(values)
+    mean = _mean(values)
     half = float(stdtrit(degrees, 0.975)) * math.sqrt(variance / len(values))
     return mean - half, mean + half
 
 
-def _pooled(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
-    """The variance within groups, and its degrees of freedom; None where no group has two values."""
+def _pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
+    """Return the variance within groups and its degrees of freedom; None if no group has two values."""
     degrees = sum(len(group) - 1 for group in groups)
     if degrees == 0:
         return None
-    squares = sum((value - sum(group) / len(group)) ** 2 for group in groups for value in group)
+    squares = sum((value - _mean(group)) ** 2 for group in groups for value in group)
     return squares / degrees, degrees
 
 
-def share_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share of n rows, such as a test accuracy (Wilson 1927)."""
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of n rows, such as a test accuracy (Wilson 1927).
+
+    Example:
+        >>> low, high = wilson_interval(0.95, 360)
+        >>> f"{low:.3f} .. {high:.3f}"
+        '0.922 .. 0.968'
+    """
     z = 1.959964
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

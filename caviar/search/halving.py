@@ -1,15 +1,15 @@
-"""Successive halving within a round: all train a little, the best of them longer, the best of those to the end.
+"""Successive halving within a round (Jamieson & Talwalkar 2016): which trials stop early and which continue.
 
-The trials of a round race in cohorts, by number. When all of a cohort have come to the end of a rung, the best
-share of it goes on to the next rung, and the rest has stopped. Cohorts know nothing of each other, so workers
-need not wait while one is undecided; and who goes on depends on the trials' own numbers, never on who came
-first (law 1), as it would with asynchronous halving (Li et al. 2020), which promotes by what has arrived so far.
+The trials of a round are divided by number into cohorts. When all trials of a cohort have reached a rung, the best
+share continues to the next rung and the others stop. Cohorts are independent, so workers do not wait while one of them
+is undecided. Promotion depends only on the scores in the cohort, never on the order in which they arrive (law 1).
+Asynchronous halving (Li et al. 2020) promotes by what has arrived so far, which is faster but not reproducible.
 
-A trial that ended by itself (it failed, diverged, or was recorded before an interruption) keeps the scores that it
-had at the rungs on its way, and still takes its place in the ranking of these: so a resumed race decides as the first
-did. One that never came to the end of a rung leaves its place there to the next.
+A trial may end before its next rung: it failed, diverged, or was recorded before an interruption. It keeps the scores
+of the rungs that it reached and is still ranked there, so a resumed study decides as the first run did. At the rungs
+that it did not reach, the next best trial takes its place.
 
-Here are trial numbers and scores alone; the controller knows what they belong to.
+This module knows trial numbers and scores only; the controller knows the trials.
 """
 
 import math
@@ -20,146 +20,150 @@ from caviar.rounds import Halving
 from caviar.trial import Measurement
 
 Score = tuple[float, ...]
-"""What ranks trials at the end of a rung: the smaller the better, and no two are equal."""
+"""The key that ranks a trial at a rung. Smaller is better, and no two trials have the same key."""
 Scores = Sequence[Score | None]
-"""A trial's score at the end of each rung; None where it never came there."""
+"""The score of a trial at each rung; None where it did not reach the rung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a rung's end decides for the trials that wait there."""
+    """The paused trials that stop, and those that continue."""
 
     stopped: tuple[int, ...] = ()
     promoted: Mapping[int, int] = field(default_factory=dict)
-    """Each with the epoch that it goes on to."""
+    """For each trial that continues, the epoch that it trains up to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
-    """Trials that race against each other."""
+    """Trials that compete with one another, and what is known of them at the current rung."""
 
-    places: tuple[int, ...]
-    """How many train in each rung; the first is all."""
-    racing: frozenset[int]
-    """Those in this rung that have not come to its end."""
+    rung_sizes: tuple[int, ...]
+    """Number of trials that train up to each rung, and then to the end; the first is the size of the cohort."""
+    training: frozenset[int]
+    """Trials that have not reached the rung yet."""
     rung: int = 0
-    arrived: Mapping[int, Score] = field(default_factory=dict)
-    """Those that have."""
-    waiting: frozenset[int] = frozenset()
-    """Those among them that could go on."""
+    """Index of the current rung, from 0."""
+    scores: Mapping[int, Score] = field(default_factory=dict)
+    """Scores of the trials that have reached the rung."""
+    paused: frozenset[int] = frozenset()
+    """Trials at the rung that can continue."""
     ended: Mapping[int, Scores] = field(default_factory=dict)
-    """Those that will train no more, whatever is decided."""
+    """Scores of the trials that cannot continue, at all rungs."""
 
-    def arrive(self, number: int, scores: Scores, *, over: bool) -> "Cohort":
-        """A trial has come to the end of its rung, or ended before it; then it has no score there.
+    def report(self, number: int, scores: Scores, *, ended: bool) -> "Cohort":
+        """Return the cohort after a trial has reached the rung, or has ended before it.
 
         Args:
-            number: the trial's; what is not racing changes nothing.
-            scores: at each rung so far.
-            over: it trains no more, whatever is decided.
+            number: the trial's number. A trial that is not training changes nothing.
+            scores: its score at each rung.
+            ended: True if the trial cannot continue.
         """
-        if number not in self.racing:
+        if number not in self.training:
             return self
         score = scores[self.rung]
         return replace(
             self,
-            racing=self.racing - {number},
-            arrived=self.arrived if score is None else {**self.arrived, number: score},
-            waiting=self.waiting if over else self.waiting | {number},
-            ended={**self.ended, number: scores} if over else self.ended,
+            training=self.training - {number},
+            scores=self.scores if score is None else {**self.scores, number: score},
+            paused=self.paused if ended else self.paused | {number},
+            ended={**self.ended, number: scores} if ended else self.ended,
         )
 
-    def advance(self) -> tuple["Cohort", tuple[int, ...], tuple[int, ...]]:
-        """The next rung: the best of those that have arrived go on.
+    def promote(self) -> tuple["Cohort", tuple[int, ...], tuple[int, ...]]:
+        """Move the best trials to the next rung, once none is training.
 
         Returns:
-            The cohort there, the trials that have stopped, and those that train on.
+            The cohort at the next rung, the paused trials that stop, and those that continue.
         """
-        best = sorted(self.arrived, key=lambda number: self.arrived[number])[: self.places[self.rung + 1]]
-        after = replace(self, rung=self.rung + 1, racing=frozenset(best), arrived={}, waiting=frozenset())
-        if after.rung < len(self.places) - 1:
+        best = sorted(self.scores, key=lambda number: self.scores[number])[: self.rung_sizes[self.rung + 1]]
+        after = replace(self, rung=self.rung + 1, training=frozenset(best), scores={}, paused=frozenset())
+        if after.rung < len(self.rung_sizes) - 1:
             for number in best:
                 if number in self.ended:
-                    after = after.arrive(number, self.ended[number], over=True)
-        promoted = tuple(number for number in best if number in self.waiting)
-        return after, tuple(sorted(self.waiting - set(best))), promoted
+                    after = after.report(number, self.ended[number], ended=True)
+        promoted = tuple(number for number in best if number in self.paused)
+        return after, tuple(sorted(self.paused - set(best))), promoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """The cohorts of a round. Its size depends on the cohorts that are under way, not on how many there are."""
+    """The halving of one round. It only holds the cohorts that are undecided, so its size stays small."""
 
     rule: Halving
     epochs: int
-    """How long a trial trains that goes on to the end."""
+    """Epochs of a trial that trains to the end."""
     first: int
-    """The number of the round's first trial."""
+    """Number of the round's first trial."""
     count: int
-    """How many trials it has."""
+    """Number of trials in the round."""
     metric: str
-    """What ranks."""
+    """Name of the metric that ranks trials."""
     maximize: bool
-    """Whether more of it is better."""
+    """True if larger values of it are better."""
     cohorts: Mapping[int, Cohort] = field(default_factory=dict)
-    """Those that are under way."""
+    """The cohorts that have started and are undecided, by index."""
 
     @property
-    def ends(self) -> tuple[int, ...]:
-        """The epochs at whose end a trial waits for a verdict."""
-        return self.rule.ends(self.epochs)
+    def rung_epochs(self) -> tuple[int, ...]:
+        """The epochs after which trials pause and are compared."""
+        return self.rule.rung_epochs(self.epochs)
 
-    def arrive(
-        self, number: int, measurements: Sequence[Measurement], *, over: bool
+    def report(
+        self, number: int, measurements: Sequence[Measurement], *, ended: bool
     ) -> tuple["Race", Verdict]:
-        """A trial has come to the end of its rung, or to its own end: what that decides.
+        """Take in that a trial has reached its rung or has ended, and decide what can be decided.
 
         Args:
-            number: the trial's, once for each part but the last, which nobody waits for.
-            measurements: all of it so far.
-            over: it trains no more, and is recorded or about to be.
-        """
-        place, cohort = self._cohort(number)
-        scores = _scores(number, measurements, self.ends, self.metric, self.maximize)
-        return self._decide(place, cohort.arrive(number, scores, over=over))
+            number: the trial's number.
+            measurements: all its measurements so far.
+            ended: True if the trial cannot continue; then it is recorded, or about to be.
 
-    def _decide(self, place: int, cohort: Cohort) -> tuple["Race", Verdict]:
-        """As many rungs as are complete; a cohort whose last verdict is out is forgotten."""
+        Returns:
+            The race after that, and the trials that stop or continue now.
+        """
+        index = self.cohort_index(number)
+        scores = _scores(number, measurements, self.rung_epochs, self.metric, self.maximize)
+        return self._decide(index, self._cohort(index).report(number, scores, ended=ended))
+
+    def cohort_index(self, number: int) -> int:
+        """Return the index of a trial's cohort, from 0."""
+        return (number - self.first) * self.rule.cohort_count(self.count) // self.count
+
+    def _cohort(self, index: int) -> Cohort:
+        """Return a cohort; one that has not started has all its trials in training."""
+        if index in self.cohorts:
+            return self.cohorts[index]
+        cohorts = self.rule.cohort_count(self.count)
+        start, stop = (self.first - (-self.count * i // cohorts) for i in (index, index + 1))
+        sizes = self.rule.rung_sizes(stop - start, self.epochs)
+        return Cohort(rung_sizes=sizes, training=frozenset(range(start, stop)))
+
+    def _decide(self, index: int, cohort: Cohort) -> tuple["Race", Verdict]:
+        """Promote for each rung that is complete; forget the cohort after its last rung."""
         stopped: tuple[int, ...] = ()
         promoted: dict[int, int] = {}
-        untils = (*self.ends, self.epochs)
-        while not cohort.racing and cohort.rung < len(self.ends):
-            cohort, losers, winners = cohort.advance()
+        train_until = (*self.rung_epochs, self.epochs)
+        while not cohort.training and cohort.rung < len(self.rung_epochs):
+            cohort, losers, winners = cohort.promote()
             stopped += losers
-            promoted = dict.fromkeys(winners, untils[cohort.rung])
-        open_ones = {other: c for other, c in self.cohorts.items() if other != place}
-        if cohort.rung < len(self.ends):
-            open_ones[place] = cohort
-        return replace(self, cohorts=open_ones), Verdict(stopped=stopped, promoted=promoted)
-
-    def place(self, number: int) -> int:
-        """The place of a trial's cohort among the others."""
-        return (number - self.first) * self.rule.cohorts(self.count) // self.count
-
-    def _cohort(self, number: int) -> tuple[int, Cohort]:
-        """The cohort of a trial, and its place among them."""
-        many, place = self.rule.cohorts(self.count), self.place(number)
-        if place in self.cohorts:
-            return place, self.cohorts[place]
-        start, stop = (-(-self.count * p // many) for p in (place, place + 1))
-        members = frozenset(range(self.first + start, self.first + stop))
-        return place, Cohort(places=self.rule.places(len(members), self.epochs), racing=members)
+            promoted = dict.fromkeys(winners, train_until[cohort.rung])
+        undecided = {other: c for other, c in self.cohorts.items() if other != index}
+        if cohort.rung < len(self.rung_epochs):
+            undecided[index] = cohort
+        return replace(self, cohorts=undecided), Verdict(stopped=stopped, promoted=promoted)
 
 
 def _scores(
-    number: int, measurements: Sequence[Measurement], ends: Sequence[int], metric: str, maximize: bool
+    number: int, measurements: Sequence[Measurement], rungs: Sequence[int], metric: str, maximize: bool
 ) -> Scores:
-    """A trial's score at the end of each rung: at the first measurement from that epoch on, if it is finite.
+    """Return a trial's score at each rung, from its first measurement at that epoch or later.
 
-    Equal values are ranked by dev loss where it is measured, then by number.
+    A rung without a finite value has no score. Ties go to the smaller dev loss if measured, then to the earlier trial.
     """
     found: list[Score | None] = []
-    for end in ends:
-        metrics = next((m.metrics for m in measurements if m.epoch >= end), None)
+    for epoch in rungs:
+        metrics = next((m.metrics for m in measurements if m.epoch >= epoch), None)
         if metrics is None or not math.isfinite(metrics[metric]):
             found.append(None)
             continue

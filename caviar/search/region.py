@@ -1,7 +1,7 @@
-"""Where a round draws: near the best trials so far, or anywhere.
+"""The region that a round draws from: near the best trials so far, or the whole space.
 
-A region is a list of places, not one box: the values of the elite, each with a stretch around it. So it can hold
-two good places without the poor ground between them, and a good place at the very end of a range.
+A region is not one box. It holds the values of the elite, each with a window around it. So it can hold two good places
+without the poor ground between them, and a good place at the very end of a range.
 """
 
 from collections.abc import Mapping
@@ -12,49 +12,49 @@ from caviar.rounds import Narrowing
 from caviar.space import Choice, Domain, Interval, Parameter, Space
 from caviar.trial import Value
 
-NEIGHBOURS = 0.6
-"""Of the way from one whole number to the next, that stretches reach at least: beyond a half, it is the next one."""
-Stretch = tuple[float, float]
-"""From one coordinate of a scale to another."""
+INTEGER_REACH = 0.6
+"""Least distance from an integer to the ends of its window. Above 0.5, the adjacent integers can be drawn too."""
+Window = tuple[float, float]
+"""The lower and the upper end of a part of a range, in coordinates of its scale."""
 
-Cell = Mapping[str, Stretch | Choice]
-"""Where one trial is drawn from: a stretch for each number, and the options that each choice still has."""
+Box = Mapping[str, Window | Choice]
+"""The part of the space that one trial is drawn from: a window for each number, and the options of each choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """What a round draws from.
+    """The part of the space that a round draws from.
 
     Example:
         >>> from caviar.space import linear
         >>> region = Region(
-        ...     whole=Space(x=linear(0, 1)), elite=({"x": 0.3}, {"x": 0.9}), near={"x": (0.3, 0.9)}, width=0.2
+        ...     declared=Space(x=linear(0, 1)),
+        ...     elite=({"x": 0.3}, {"x": 0.9}),
+        ...     elite_values={"x": (0.3, 0.9)},
+        ...     width=0.2,
         ... )
         >>> print(region.space["x"].domain)
         0.2 .. 1
     """
 
-    whole: Space
-    """What the study declares."""
+    declared: Space
+    """The space that the study declares."""
     elite: tuple[Mapping[str, Value], ...] = ()
-    """The params of the best trials so far, best first; none in the first round, which draws anywhere."""
-    trials: tuple[int, ...] = ()
-    """The numbers of these trials."""
-    near: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    """The values of each parameter in the best of the trials that have it; one with too few is absent."""
+    """The params of the elite, best first; empty in the first round, which draws from the whole space."""
+    elite_trials: tuple[int, ...] = ()
+    """The numbers of the elite trials."""
+    elite_values: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """The values of each parameter in the best trials that have it. A parameter that too few trials have is absent."""
     width: float = 1.0
-    """Length of the stretch around a value, as a share of the parameter's range on its scale."""
-    tried: tuple[Mapping[str, Value], ...] = ()
-    """The params of the trials that draws are compared with, best first."""
+    """The width of the window around a value, as a share of the parameter's range on its scale."""
+    finished: tuple[Mapping[str, Value], ...] = ()
+    """The params of the finished trials that candidates are compared with, best first."""
 
     @property
     def space(self) -> Space:
-        """The smallest space that holds all draws but the exploring ones.
-
-        A parameter whose condition holds nowhere in it is not part of it.
-        """
+        """The smallest space that holds the region, without parameters whose conditions hold nowhere in it."""
         inside: dict[str, Parameter] = {}
-        for name, parameter in self.whole.items():  # parents come first
+        for name, parameter in self.declared.items():  # each comes after those that its conditions name
             if all(
                 other in inside and any(value in inside[other].domain for value in allowed)
                 for other, allowed in parameter.when.items()
@@ -62,47 +62,58 @@ class Region:
                 inside[name] = replace(parameter, domain=self.domain(name))
         return Space(**inside)
 
-    def shares(self, name: str, stray: float) -> tuple[float, ...]:
-        """How often a choice's options are drawn, where the draw does not explore."""
-        domain = self.whole[name].domain
+    def option_shares(self, name: str, choice_mutation: float) -> tuple[float, ...]:
+        """Return the probability of each option of a choice, in draws that do not explore.
+
+        Args:
+            name: the name of the choice.
+            choice_mutation: the probability that the option is drawn from all of them (see `Narrowing`).
+        """
+        domain = self.declared[name].domain
         assert isinstance(domain, Choice)
-        n, values = len(domain.options), self.near.get(name, ())
+        n, values = len(domain.options), self.elite_values.get(name, ())
         if not values:
             return (1 / n,) * n
-        counts = [sum(_same(value, option) for value in values) for option in domain.options]
-        return tuple((1 - stray) * count / len(values) + stray / n for count in counts)
+        counts = [sum(_is_same(value, option) for value in values) for option in domain.options]
+        return tuple((1 - choice_mutation) * count / len(values) + choice_mutation / n for count in counts)
 
-    def cell(self, rule: Narrowing, random: Random) -> Cell:
-        """Where one trial is drawn from, if it does not explore.
+    def draw_box(self, rule: Narrowing, random: Random) -> Box:
+        """Return the box that one trial is drawn from, if it does not explore.
 
-        Near one member of the elite, so that what only works together stays together; or, mixed,
-        with each parameter near another member, so that what is good in one meets what is good in another.
+        Most boxes are a uniform crossover (Syswerda 1989) with the whole elite as parents: each parameter is near a
+        value of another member. The others are near one member, so that values that only work together stay together.
         """
-        one, mixed = random.choice(self.elite), random.random() < rule.mix
-        cell: dict[str, Stretch | Choice] = {}
-        for name in sorted(self.whole):  # so that the order in which a space is written changes no draw
-            domain = self.whole[name].domain
-            if name not in self.near or (isinstance(domain, Choice) and random.random() < rule.stray):
-                cell[name] = everywhere(domain)
-                continue
-            value = one[name] if name in one and not mixed else random.choice(self.near[name])
-            cell[name] = Choice((value,)) if isinstance(domain, Choice) else around(domain, value, self.width)
-        return cell
+        one, crosses = random.choice(self.elite), random.random() < rule.crossover
+        box: dict[str, Window | Choice] = {}
+        for name in sorted(self.declared):  # the order in which a space is written must not change a draw
+            domain = self.declared[name].domain
+            if name not in self.elite_values:
+                box[name] = whole_range(domain)
+            elif isinstance(domain, Choice) and random.random() < rule.choice_mutation:
+                box[name] = domain
+            else:
+                value = one[name] if name in one and not crosses else random.choice(self.elite_values[name])
+                box[name] = (
+                    Choice((value,))
+                    if isinstance(domain, Choice)
+                    else window_around(domain, value, self.width)
+                )
+        return box
 
     def domain(self, name: str) -> Domain:
-        """Of a number, the range that all its stretches lie in; choices keep their options, though some get rare."""
-        domain = self.whole[name].domain
-        if isinstance(domain, Choice) or name not in self.near:
+        """Return the range that holds all windows of a number, or all options of a choice."""
+        domain = self.declared[name].domain
+        if isinstance(domain, Choice) or name not in self.elite_values:
             return domain
-        stretches = [around(domain, value, self.width) for value in self.near[name]]
-        low, high = min(low for low, _ in stretches), max(high for _, high in stretches)
-        if domain.integer:  # a draw rounds to the nearest whole number
+        windows = [window_around(domain, value, self.width) for value in self.elite_values[name]]
+        low, high = min(low for low, _ in windows), max(high for _, high in windows)
+        if domain.integer:  # draws are rounded to the nearest integer
             low, high = domain.coordinate(domain.value(low)), domain.coordinate(domain.value(high))
         return domain.between(low, high)
 
 
-def everywhere(domain: Domain) -> Stretch | Choice:
-    """All of a domain; the first and last whole numbers have as long a stretch as those between."""
+def whole_range(domain: Domain) -> Window | Choice:
+    """Return all of a domain. For integers, the first and the last get as much room as those between."""
     if isinstance(domain, Choice):
         return domain
     if not domain.integer:
@@ -110,17 +121,23 @@ def everywhere(domain: Domain) -> Stretch | Choice:
     return domain.coordinate(domain.low - 0.5), domain.coordinate(domain.high + 0.5)
 
 
-def around(domain: Interval, value: Value, width: float) -> Stretch:
-    """The stretch around a value, a share of the range wide, cut where the range ends."""
+def window_around(domain: Interval, value: Value, width: float) -> Window:
+    """Return the window around a value, inside the range.
+
+    Args:
+        domain: the declared range.
+        value: a number in it.
+        width: the width of the window, as a share of the range on its scale.
+    """
     assert isinstance(value, int | float)
     low, high = domain.ends
     middle, half = domain.coordinate(value), width * (high - low) / 2
     below, above = middle - half, middle + half
-    if domain.integer:  # the numbers next to it stay within reach
-        below = min(below, domain.coordinate(value - NEIGHBOURS))
-        above = max(above, domain.coordinate(value + NEIGHBOURS))
+    if domain.integer:
+        below = min(below, domain.coordinate(value - INTEGER_REACH))
+        above = max(above, domain.coordinate(value + INTEGER_REACH))
     return max(low, below), min(high, above)
 
 
-def _same(value: Value, option: Value) -> bool:
+def _is_same(value: Value, option: Value) -> bool:
     return type(value) is type(option) and value == option

@@ -1,6 +1,6 @@
-"""What each stage of a study trains: the rounds, then the heats of the confirmation, then the final trial.
+"""The stages of a study: the rounds, then the steps of the confirmation, then the final trial.
 
-All of it follows from the study and the trials recorded so far, so an interrupted study goes on exactly where
+Each stage follows from the study and from the trials recorded before, so an interrupted study continues exactly where
 it was.
 """
 
@@ -11,39 +11,41 @@ import pandas as pd
 
 from caviar.columns import params_from_row
 from caviar.errors import StudyError
-from caviar.search.confirmation import Winner, next_heat, to_confirm, winner
+from caviar.search.confirmation import Winner, choose_contenders, choose_winner, next_step
 from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
-from caviar.search.sampling import Observation, draws
+from caviar.search.sampling import Observation, draw_params
 from caviar.study import Study
-from caviar.trial import Outcome, Stage, Trial
+from caviar.trial import Outcome, Stage, Trial, derive_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """A stage, ready to be trained."""
+    """A stage that is ready to be trained."""
 
     stage: Stage
     round: int
+    """Number of the stage, from 1."""
     count: int
-    """How many trials it has."""
+    """Number of its trials."""
     epochs: int
+    """Epochs that each trains for."""
     trials: Iterator[Trial]
-    """Those that are left, in the order of their numbers."""
+    """The trials that are not recorded yet, in the order of their numbers."""
     region: Region | None = None
-    """Where a round draws."""
+    """The region that a round draws from."""
     decisions: tuple[Decision, ...] = ()
-    """How the region came from that of the round before; none for the first."""
+    """How the region differs from that of the round before, by parameter; none for the first round."""
     race: Race | None = None
-    """How its trials are halved, where they are."""
+    """The halving of a round, if it has one."""
     winner: Winner | None = None
-    """Whom the final trial trains."""
+    """The winner that the final trial trains."""
 
 
 def stage_count(study: Study) -> int:
-    """Rounds, heats of the confirmation, final trial."""
-    return len(study.search_rounds) + len(study.confirmation.heats) + 1
+    """Return the number of stages: rounds, confirmation steps and the final trial."""
+    return len(study.search_rounds) + len(study.confirmation.steps) + 1
 
 
 def open_stage(
@@ -53,61 +55,72 @@ def open_stage(
     region: Region | None,
     done: Collection[int] = frozenset(),
 ) -> StagePlan:
-    """The next stage.
+    """Return the plan of a stage.
 
     Args:
-        study: what was asked.
-        number: of the stage, from 1.
-        trials: everything recorded in the stages before.
-        region: of the round before; None for the first.
-        done: its own trials that are recorded already.
+        study: the declaration.
+        number: number of the stage, from 1.
+        trials: all trials recorded in the stages before.
+        region: the region of the round before; None for the first round.
+        done: numbers of the stage's own trials that are recorded already.
 
     Raises:
-        StudyError: no trial completed, so that there is nothing to narrow to, confirm or hand over.
+        StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
     """
     rounds = study.search_rounds
     if number > 1:
-        _require_success(study, trials, searching=number <= len(rounds))
+        _require_success(study, trials, is_search=number <= len(rounds))
     if number <= len(rounds):
-        return _round(study, number, trials, region, done)
-    plan = _heat(study, number, trials) if number < stage_count(study) else _final(study, trials)
+        return _plan_round(study, number, trials, region, done)
+    if number < stage_count(study):
+        plan = _plan_confirmation_step(study, number, trials)
+    else:
+        plan = _plan_final_trial(study, trials)
     return replace(plan, trials=(trial for trial in plan.trials if trial.number not in done))
 
 
-def next_region(
-    study: Study, number: int, trials: pd.DataFrame, region: Region
-) -> tuple[Region, tuple[Decision, ...]]:
-    """Where round `number` draws, by the trials so far that trained as long as those of the last round."""
-    maximize = study.objective.maximize
-    comparable = _comparable(study, number, trials)
-    weighs = study.sampler == "random"
-    rule = study.narrowing
-    return narrow(comparable, region, rule, round_number=number, maximize=maximize, weighs=weighs)
+def trial_seed(study: Study, round_number: int, index: int, replicate: int = 0) -> int:
+    """Return the seed of a trial's training, which depends only on its place in the study.
+
+    Args:
+        study: the declaration.
+        round_number: number of the stage, from 1.
+        index: index of the trial in its round; in a confirmation step, number of the search trial.
+        replicate: number of the training of that trial in the step, from 0.
+    """
+    return derive_seed(study.seed, "trial", round_number, index, replicate)
 
 
 def _comparable(study: Study, number: int, trials: pd.DataFrame) -> pd.DataFrame:
-    """Of the trials before round `number`, those that trained as long as the last round's."""
+    """Return the trials before a round that trained for as long as those of the round before it."""
     if number == 1:
         return trials
     before = trials[trials["round"] < number]
     return before[before["epochs"] == study.search_rounds[number - 2].epochs]
 
 
-def _round(
+def _plan_round(
     study: Study, number: int, trials: pd.DataFrame, region: Region | None, done: Collection[int]
 ) -> StagePlan:
     decisions: tuple[Decision, ...] = ()
     if region is None:
-        region = Region(whole=study.space)
+        region = Region(declared=study.space)
     else:
-        region, decisions = next_region(study, number, trials, region)
+        region, decisions = narrow(
+            _comparable(study, number, trials),
+            region,
+            study.narrowing,
+            round_number=number,
+            maximize=study.objective.maximize,
+            weights_options=study.sampler == "random",
+        )
     this = study.search_rounds[number - 1]
     return StagePlan(
         stage=Stage.SEARCH,
         round=number,
         count=this.trials,
         epochs=this.epochs,
-        trials=_drawn(study, number, trials, region, done),
+        trials=_draw_trials(study, number, trials, region, done),
         region=region,
         decisions=decisions,
         race=_race(study, number),
@@ -121,25 +134,25 @@ def _race(study: Study, number: int) -> Race | None:
     return Race(
         rule=this.halving,
         epochs=this.epochs,
-        first=_offset(study, number),
+        first=_first_trial(study, number),
         count=this.trials,
         metric=study.objective.metric,
         maximize=study.objective.maximize,
     )
 
 
-def _offset(study: Study, number: int) -> int:
-    """The number of a round's first trial."""
+def _first_trial(study: Study, number: int) -> int:
+    """Return the number of a round's first trial."""
     return sum(r.trials for r in study.search_rounds[: number - 1])
 
 
-def _drawn(
+def _draw_trials(
     study: Study, number: int, trials: pd.DataFrame, region: Region, done: Collection[int]
 ) -> Iterator[Trial]:
     this = study.search_rounds[number - 1]
-    offset = _offset(study, number)
-    skip = {trial - offset for trial in done}
-    params = draws(
+    first = _first_trial(study, number)
+    skip = {trial - first for trial in done}
+    params = draw_params(
         region,
         study.narrowing,
         count=this.trials,
@@ -152,33 +165,43 @@ def _drawn(
     )
     left = (index for index in range(this.trials) if index not in skip)
     for index, drawn in zip(left, params, strict=True):
-        seed = study.trial_seed(number, index)
-        yield Trial(number=offset + index, round=number, params=drawn, epochs=this.epochs, seed=seed)
+        seed = trial_seed(study, number, index)
+        yield Trial(number=first + index, round=number, params=drawn, epochs=this.epochs, seed=seed)
 
 
-def _heat(study: Study, number: int, trials: pd.DataFrame) -> StagePlan:
-    """The best of the search, or of the heat before, with fresh seeds; nobody, where there is nothing to find out."""
-    heats, maximize = study.confirmation.heats, study.objective.maximize
-    place = number - len(study.search_rounds) - 1
-    heat = heats[place]
+def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
+    """Return the completed trials for a sampler that learns; nothing for the random one."""
+    if study.sampler == "random" or trials.empty:
+        return []
+    completed = trials[trials["outcome"] == Outcome.COMPLETED]
+    return [
+        Observation(params_from_row(study.space, row), float(row["value"]))
+        for row in completed.to_dict(orient="records")
+    ]
+
+
+def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> StagePlan:
+    """Plan to train the contenders with fresh seeds; no trials if there is nothing more to find out."""
+    maximize, index = study.objective.maximize, number - len(study.search_rounds) - 1
+    step = study.confirmation.steps[index]
     search = trials[trials["stage"] == Stage.SEARCH]
-    if place == 0:
-        contenders, seeds = to_confirm(search, heat.contenders, maximize), heat.seeds
+    if index == 0:
+        contenders, seeds = choose_contenders(search, step.contenders, maximize), step.seeds
     else:
         confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
-        contenders, seeds = next_heat(search, confirmed, heat, maximize)
+        contenders, seeds = next_step(search, confirmed, step, maximize)
     rows = search.set_index("trial", drop=False)
     again = [
         Trial(
-            number=len(trials) + rung * seeds + replicate,
+            number=len(trials) + place * seeds + replicate,
             round=number,
             params=params_from_row(study.space, rows.loc[original].to_dict()),
             epochs=int(rows.loc[original, "epochs"]),  # type: ignore[arg-type]
-            seed=study.trial_seed(number, original, replicate),
+            seed=trial_seed(study, number, original, replicate),
             stage=Stage.CONFIRMATION,
             confirms=original,
         )
-        for rung, original in enumerate(contenders)
+        for place, original in enumerate(contenders)
         for replicate in range(seeds)
     ]
     return StagePlan(
@@ -190,16 +213,16 @@ def _heat(study: Study, number: int, trials: pd.DataFrame) -> StagePlan:
     )
 
 
-def _final(study: Study, trials: pd.DataFrame) -> StagePlan:
-    """The winner once more, with the seed of its best fresh training, to be kept and scored on the test split."""
+def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
+    """Plan to train the winner once more, with the seed of its best fresh training, to keep and test the network."""
     confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
-    best = winner(confirmed, study.objective.maximize)
-    if best is None:
+    winner = choose_winner(confirmed, study.objective.maximize)
+    if winner is None:
         raise StudyError(
             f"study {study.name}: none of the {len(confirmed)} confirming trials completed, so there is no winner; "
             "see the column failure of its trials"
         )
-    row = confirmed.set_index("trial", drop=False).loc[best.handed_over].to_dict()
+    row = confirmed.set_index("trial", drop=False).loc[winner.best_training].to_dict()
     trial = Trial(
         number=len(trials),
         round=stage_count(study),
@@ -207,34 +230,27 @@ def _final(study: Study, trials: pd.DataFrame) -> StagePlan:
         epochs=int(row["epochs"]),
         seed=int(row["seed"]),
         stage=Stage.FINAL,
-        confirms=best.trial,
+        confirms=winner.trial,
     )
     return StagePlan(
-        stage=Stage.FINAL, round=trial.round, count=1, epochs=trial.epochs, trials=iter([trial]), winner=best
+        stage=Stage.FINAL,
+        round=trial.round,
+        count=1,
+        epochs=trial.epochs,
+        trials=iter([trial]),
+        winner=winner,
     )
 
 
-def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
-    """What samplers that learn are told; nothing for the random one, which would not listen."""
-    if study.sampler == "random" or trials.empty:
-        return []
-    completed = trials[trials["outcome"] == Outcome.COMPLETED]
-    return [
-        Observation(params_from_row(study.space, row), float(row["value"]))
-        for row in completed.to_dict(orient="records")
-    ]
-
-
-def _require_success(study: Study, trials: pd.DataFrame, searching: bool) -> None:
-    """Narrowing can go on from trials that were stopped; confirmation cannot."""
+def _require_success(study: Study, trials: pd.DataFrame, is_search: bool) -> None:
+    """Refuse to continue without a completed trial; a round can also narrow to trials that were stopped."""
     outcomes = trials["outcome"]
-    if (outcomes == Outcome.COMPLETED).any() or (searching and (outcomes == Outcome.STOPPED).any()):
+    if (outcomes == Outcome.COMPLETED).any() or (is_search and (outcomes == Outcome.STOPPED).any()):
         return
     causes = trials["failure"].dropna()
-    example = f"; the most frequent cause: {causes.mode().iloc[0]}" if len(causes) else ""
+    cause = f"; the most frequent cause: {causes.mode().iloc[0]}" if len(causes) else ""
     stopped = int((outcomes == Outcome.STOPPED).sum())
     halved = f" ({stopped} were stopped early by halving)" if stopped else ""
     raise StudyError(
-        f"study {study.name}: none of its {len(trials)} trials completed{halved}, so there is nothing to go on "
-        f"from{example}"
+        f"study {study.name}: none of its {len(trials)} trials completed{halved}, so it cannot continue{cause}"
     )

@@ -69,7 +69,7 @@ class Classifier(Objective):
         return self.metric == "dev_accuracy"
 
     @property
-    def in_parts(self) -> bool:
+    def has_checkpoints(self) -> bool:
         return True
 
     @property

@@ -16,8 +16,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from caviar.errors import StudyError
-from caviar.space import Interval, Parameter, Space, plain_value
+from caviar.space import Interval, Parameter, Space
 from caviar.trial import Value
+from caviar.validation import plain_value
 
 MAX_LAYERS = 20
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")

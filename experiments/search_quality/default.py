@@ -11,7 +11,7 @@ from baselines import observed
 from tables import Table
 
 import caviar as cv
-from caviar.columns import column, to_column
+from caviar.columns import param_column, to_cell
 from caviar.data.splits import Dataset
 from caviar.engine import Engine
 from caviar.objective import Objective
@@ -123,7 +123,9 @@ def _trained(table: Table, trials: Sequence[Trial], noise: np.random.Generator) 
             "epochs": trial.epochs,
             "seed": trial.seed,
             "confirms": trial.confirms,
-            **{column(name): to_column(space[name].domain, value) for name, value in trial.params.items()},
+            **{
+                param_column(name): to_cell(space[name].domain, value) for name, value in trial.params.items()
+            },
         }
         for trial in trials
     ]

@@ -6,8 +6,9 @@ import pytest
 
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
 from caviar.records.frames import Run
+from caviar.rounds import Halving
 from caviar.runner import run_study
-from caviar.study import Halving, Study
+from caviar.study import Study
 from caviar.trial import Outcome, Trial
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, run_inline
@@ -65,7 +66,7 @@ def test_many_workers_are_kept_busy(tmp_path: Path) -> None:
     study = bowl_study(rounds=(2_000,), epochs=1)
     run, took_s = simulate(study, tmp_path, SimulatedCluster(workers=50, cost_s=second, driver_s=1e-4))
     ideal_s = 1.0 + 2_000 / 50
-    confirmation_s = 2.0 * (len(study.confirmation.heats) + 1)
+    confirmation_s = 2.0 * (len(study.confirmation.steps) + 1)
     assert took_s < 1.05 * ideal_s + confirmation_s
     assert run.trials["train_s"].sum() == pytest.approx(len(run.trials))
 

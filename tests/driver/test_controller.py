@@ -95,7 +95,7 @@ def race(stage: int, curves: Mapping[int, Sequence[Measurement]]) -> Race | None
     racing = Race(rule=rule, epochs=EPOCHS, first=trials[0], count=len(trials), metric="loss", maximize=False)
     for number in trials:
         if number in curves:
-            racing, _ = racing.arrive(number, curves[number], over=True)
+            racing, _ = racing.report(number, curves[number], ended=True)
     return racing
 
 

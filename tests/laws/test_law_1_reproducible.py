@@ -13,8 +13,9 @@ from caviar.driver import controller
 from caviar.driver.backend import BackendEvent
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import load
+from caviar.rounds import Confirmation, Halving, Round
 from caviar.space import Space, choice, integer, log
-from caviar.study import Confirmation, Halving, Round, Study
+from caviar.study import Study
 from caviar.training.classifier import Classifier
 from tests.functions import function_study
 from tests.objectives import bowl_study

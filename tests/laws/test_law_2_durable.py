@@ -11,9 +11,9 @@ from caviar.driver import controller, loop
 from caviar.driver.backend import Backend
 from caviar.errors import ClusterError
 from caviar.records.frames import load
+from caviar.rounds import Halving
 from caviar.runner import resume_study, run_study
 from caviar.storage import local
-from caviar.study import Halving
 from tests.objectives import bowl_study
 from tests.runs import Failing, assert_same_frames, resume_inline, run_inline
 

@@ -11,9 +11,10 @@ import pytest
 import caviar as cv
 from caviar.backends.ray.backend import RayBackend
 from caviar.records.frames import Run, load, reproducible
+from caviar.rounds import Confirmation, Round
 from caviar.runner import run_study
 from caviar.space import Space, choice, integer, linear, log
-from caviar.study import Confirmation, Round, Study
+from caviar.study import Study
 from caviar.training.classifier import Classifier
 from caviar.trial import Outcome
 from tests import functions

@@ -14,9 +14,10 @@ from caviar.data.splits import Dataset, Split
 from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.errors import DataError, StudyError
 from caviar.records.frames import load, reproducible
+from caviar.rounds import Confirmation, Round
 from caviar.runner import run_study
 from caviar.space import Space, integer, log
-from caviar.study import Confirmation, Round, Study
+from caviar.study import Study
 from caviar.training.classifier import Classifier
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine

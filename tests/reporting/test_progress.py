@@ -11,10 +11,10 @@ import pytest
 from caviar.engine import Progress
 from caviar.reporting import progress
 from caviar.reporting.progress import Display
+from caviar.rounds import coarse_to_fine
 from caviar.runner import resume_study
 from caviar.search.region import Region
 from caviar.search.stages import StagePlan
-from caviar.study import coarse_to_fine
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
 from tests.objectives import Bowl, bowl_study
 from tests.runs import inline, run_inline, run_until_failure
@@ -77,7 +77,7 @@ def test_progress_says_that_all_workers_are_gone(capsys: Captured) -> None:
 
 def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
     study = bowl_study()
-    region = Region(whole=study.space, elite=({"method": "heavy"},) * 6)
+    region = Region(declared=study.space, elite=({"method": "heavy"},) * 6)
     confirmation = replace(PLAN, stage=Stage.CONFIRMATION, round=4, count=8)
     with Display(study) as display:
         display.opened(PLAN, 0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from caviar.columns import column, to_column
+from caviar.columns import param_column, to_cell
 from caviar.space import Space
 from caviar.trial import Outcome, Value
 
@@ -24,7 +24,7 @@ def searched(
     for number, (drawn, value, outcome) in enumerate(zip(params, values, outcomes, strict=True)):
         row: dict[str, object] = {"trial": number, "round": 1, "outcome": outcome.value, "value": value}
         row |= {
-            column(name): to_column(space[name].domain, drawn[name]) if name in drawn else None
+            param_column(name): to_cell(space[name].domain, drawn[name]) if name in drawn else None
             for name in space
         }
         row |= {"epochs": 5} if dev_loss is None else {"epochs": 5, "dev_loss": dev_loss[number]}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.search.candidate_ranking import Neighbours
+from caviar.rounds import Narrowing
+from caviar.search.candidate_ranking import NeighborRanking
 from caviar.search.region import Region
-from caviar.search.sampling import draws
+from caviar.search.sampling import draw_params
 from caviar.space import Domain, Space, choice, integer, linear, log, reverse_log, when
-from caviar.study import Narrowing
 from caviar.trial import Value
 from tests import strategies
 
@@ -18,38 +18,38 @@ Params = dict[str, Value]
 LINE = Space(x=linear(0.0, 1.0))
 
 
-def on_line(tried: list[float], drawn: list[float], nearest: int = 1) -> Value:
+def on_line(tried: list[float], drawn: list[float], n_neighbors: int = 1) -> Value:
     """The favourite of these draws after trials at these places, best first."""
-    neighbours = Neighbours(LINE, [{"x": x} for x in tried])
-    return drawn[neighbours.favourite([{"x": x} for x in drawn], nearest)]
+    neighbours = NeighborRanking(LINE, [{"x": x} for x in tried])
+    return drawn[neighbours.best_candidate([{"x": x} for x in drawn], n_neighbors)]
 
 
 def is_nearer(space: Space, place: Params, one: Params, other: Params) -> bool:
     """Whether a place is nearer to one trial than to another: it is drawn beside the other, which ranks lower."""
-    return Neighbours(space, [one, other]).favourite([other, place], nearest=1) == 1
+    return NeighborRanking(space, [one, other]).best_candidate([other, place], n_neighbors=1) == 1
 
 
 def test_the_draw_near_the_better_trials_is_the_favourite() -> None:
-    assert on_line([0.2, 0.3, 0.8, 0.9], [0.85, 0.25], nearest=2) == 0.25
-    assert on_line([0.9, 0.8, 0.3, 0.2], [0.25, 0.85], nearest=2) == 0.85
+    assert on_line([0.2, 0.3, 0.8, 0.9], [0.85, 0.25], n_neighbors=2) == 0.25
+    assert on_line([0.9, 0.8, 0.3, 0.2], [0.25, 0.85], n_neighbors=2) == 0.85
 
 
 def test_one_lucky_trial_among_poor_ones_does_not_decide() -> None:
     tried, drawn = [0.5, 0.1, 0.11, 0.12, 0.49, 0.51, 0.52], [0.5, 0.1]
-    assert on_line(tried, drawn, nearest=1) == 0.5
-    assert on_line(tried, drawn, nearest=3) == 0.1
+    assert on_line(tried, drawn, n_neighbors=1) == 0.5
+    assert on_line(tried, drawn, n_neighbors=3) == 0.1
 
 
 def test_trials_that_are_as_near_count_too() -> None:
     """Which of two equal ones is asked would be chance: here one is the best of all, one the worst."""
-    assert on_line([0.5, 0.1, 0.2, 0.5], [0.5, 0.1], nearest=1) == 0.1
+    assert on_line([0.5, 0.1, 0.2, 0.5], [0.5, 0.1], n_neighbors=1) == 0.1
 
 
 def test_of_equal_draws_the_first_is_the_favourite() -> None:
-    neighbours = Neighbours(Space(x=linear(0, 1), y=linear(0, 1)), [{"x": 0.5, "y": 0.5}])
+    neighbours = NeighborRanking(Space(x=linear(0, 1), y=linear(0, 1)), [{"x": 0.5, "y": 0.5}])
     drawn: list[Params] = [{"x": 0.1, "y": 0.2}, {"x": 0.9, "y": 0.9}]
-    assert neighbours.favourite(drawn, nearest=5) == 0
-    assert Neighbours(LINE, []).favourite([{"x": 0.7}, {"x": 0.1}], nearest=5) == 0
+    assert neighbours.best_candidate(drawn, n_neighbors=5) == 0
+    assert NeighborRanking(LINE, []).best_candidate([{"x": 0.7}, {"x": 0.1}], n_neighbors=5) == 0
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_a_parameter_that_a_trial_does_not_have_is_in_the_middle() -> None:
 def test_it_does_not_depend_on_the_order_in_which_a_space_is_written(
     space: Space, seed: int, random: Random
 ) -> None:
-    some = list(draws(Region(whole=space), Narrowing(), count=14, seed=seed, round_number=1))
+    some = list(draw_params(Region(declared=space), Narrowing(), count=14, seed=seed, round_number=1))
     tried, drawn = some[:9], some[9:]
-    favourite = Neighbours(space, tried).favourite(drawn, nearest=3)
+    favourite = NeighborRanking(space, tried).best_candidate(drawn, n_neighbors=3)
     names = list(space)
     random.shuffle(names)
-    again = Neighbours(Space(**{name: space[name] for name in names}), tried)
-    assert again.favourite(drawn, nearest=3) == favourite
+    again = NeighborRanking(Space(**{name: space[name] for name in names}), tried)
+    assert again.best_candidate(drawn, n_neighbors=3) == favourite

@@ -31,7 +31,7 @@ def train_all(
 ) -> dict[int, int]:
     """The epoch at which each trial ended, where they arrive in a random order and some die at some epoch."""
     trained: dict[int, int] = {}
-    running = dict.fromkeys(losses, race.ends[0])
+    running = dict.fromkeys(losses, race.rung_epochs[0])
     while running:
         number = random.choice(sorted(running))
         until = running.pop(number)
@@ -39,7 +39,7 @@ def train_all(
         trained[number] = dies[number] if dead else until
         if until == EPOCHS:
             continue  # it was in its last part, and races no more
-        race, verdict = race.arrive(number, curve(losses[number], trained[number]), over=dead)
+        race, verdict = race.report(number, curve(losses[number], trained[number]), ended=dead)
         assert not set(verdict.stopped) & set(verdict.promoted)
         running |= verdict.promoted
     assert not race.cohorts, "a cohort waits for nobody"
@@ -60,8 +60,8 @@ def test_a_third_of_each_rung_goes_on_from_where_it_is() -> None:
 def test_ties_go_to_the_smaller_dev_loss_then_to_the_earlier_trial() -> None:
     racing = race(3, Halving(rungs=(1,), cohort=3))
     for number, dev_loss in ((FIRST, 0.5), (FIRST + 1, 0.4), (FIRST + 2, 0.4)):
-        racing, verdict = racing.arrive(
-            number, [Measurement(1, {"loss": 0.1, "dev_loss": dev_loss})], over=False
+        racing, verdict = racing.report(
+            number, [Measurement(1, {"loss": 0.1, "dev_loss": dev_loss})], ended=False
         )
     assert verdict.promoted == {FIRST + 1: EPOCHS}
     assert verdict.stopped == (FIRST, FIRST + 2)
@@ -70,7 +70,7 @@ def test_ties_go_to_the_smaller_dev_loss_then_to_the_earlier_trial() -> None:
 def test_cohorts_do_not_wait_for_each_other() -> None:
     racing = race(18)
     for n in range(9):
-        racing, verdict = racing.arrive(FIRST + n, curve([n], 1), over=False)
+        racing, verdict = racing.report(FIRST + n, curve([n], 1), ended=False)
     assert verdict.promoted == {FIRST: 3, FIRST + 1: 3, FIRST + 2: 3}
 
 
@@ -114,7 +114,7 @@ def test_a_race_that_is_taken_up_again_decides_as_it_would_have(count, seed, dat
     recorded = data.draw(st.sets(st.sampled_from(sorted(losses))))
     again = race(count)
     for number in recorded:
-        again, verdict = again.arrive(number, curve(losses[number], whole[number]), over=True)
+        again, verdict = again.report(number, curve(losses[number], whole[number]), ended=True)
         assert not verdict.stopped
         assert not verdict.promoted
     rest = {number: values for number, values in losses.items() if number not in recorded}
@@ -134,7 +134,7 @@ def test_a_race_that_is_taken_up_again_decides_as_it_would_have(count, seed, dat
 def test_rungs_are_spaced_by_the_share_that_goes_on(
     epochs: int, rule: Halving, ends: tuple[int, ...]
 ) -> None:
-    assert rule.ends(epochs) == ends
+    assert rule.rung_epochs(epochs) == ends
 
 
 @given(trials=st.integers(1, 500), cohort=st.integers(2, 100), epochs=st.integers(2, 100))
@@ -143,14 +143,14 @@ def test_every_trial_is_in_one_cohort_of_about_the_size_asked_for(
 ) -> None:
     rule = Halving(cohort=cohort)
     sizes = [
-        trials * (p + 1) // rule.cohorts(trials) - trials * p // rule.cohorts(trials)
-        for p in range(rule.cohorts(trials))
+        trials * (p + 1) // rule.cohort_count(trials) - trials * p // rule.cohort_count(trials)
+        for p in range(rule.cohort_count(trials))
     ]
     assert sum(sizes) == trials
     assert max(sizes) - min(sizes) <= 1
     for size in sizes:
-        places = rule.places(size, epochs)
-        assert len(places) == len(rule.ends(epochs)) + 1
+        places = rule.rung_sizes(size, epochs)
+        assert len(places) == len(rule.rung_epochs(epochs)) + 1
         assert sorted(places, reverse=True) == list(places)
         assert places[-1] >= 1
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import StudyError
+from caviar.rounds import Narrowing
 from caviar.search import narrowing
 from caviar.search.narrowing import Decision, narrow, rank
-from caviar.search.region import Region, around
-from caviar.search.sampling import draws
+from caviar.search.region import Region, window_around
+from caviar.search.sampling import draw_params
 from caviar.space import Choice, Interval, Space, choice, integer, linear, log, reverse_log, when
-from caviar.study import Narrowing
 from caviar.trial import Outcome, Value
 from tests.search.frames import searched
 
@@ -35,7 +35,7 @@ EVERY_KIND = Space(
 def on_line(places: list[float], *, round_number: int = 2, rule: Narrowing = RULE) -> tuple[Region, Decision]:
     """The region after trials at these places, best first."""
     trials = searched(LINE, [{"x": x} for x in places], [float(i) for i in range(len(places))])
-    region, decisions = narrow(trials, Region(whole=LINE), rule, round_number=round_number, maximize=False)
+    region, decisions = narrow(trials, Region(declared=LINE), rule, round_number=round_number, maximize=False)
     return region, decisions[0]
 
 
@@ -46,7 +46,7 @@ def bounds(region: Region, name: str = "x") -> tuple[float, float]:
 
 
 def some_trials(count: int, seed: int) -> list[dict[str, Value]]:
-    return list(draws(Region(whole=EVERY_KIND), RULE, count=count, seed=seed, round_number=1))
+    return list(draw_params(Region(declared=EVERY_KIND), RULE, count=count, seed=seed, round_number=1))
 
 
 @st.composite
@@ -57,41 +57,38 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Value]], list[float | Non
 
 
 def test_it_is_told_how_many_of_the_elite_lie_where() -> None:
-    _, decision = on_line([0.1, 0.2, 0.3, 0.9, *[0.5] * 20], rule=Narrowing(elite=0.06, least_elite=4))
+    _, decision = on_line([0.1, 0.2, 0.3, 0.9, *[0.5] * 20], rule=Narrowing(elite=0.06, min_elite=4))
     assert decision.counts == (2, 1, 0, 1)
-    assert "the best 4: 0.1 .. 0.9 (2 1 0 1 by quarter)" in decision.reason
+    assert "the best 4 lie between 0.1 and 0.9" in decision.reason
 
 
 def test_a_best_trial_far_from_the_last_range_is_said_to_be_a_find_of_exploration() -> None:
-    before = Region(whole=LINE, elite=({"x": 0.35},), near={"x": (0.35,)}, width=0.12)
+    before = Region(declared=LINE, elite=({"x": 0.35},), elite_values={"x": (0.35,)}, width=0.12)
     trials = searched(LINE, [{"x": x} for x in (0.9, 0.34, 0.35, 0.36)], [0.0, 1.0, 2.0, 3.0])
     _, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
-    assert "the best, 0.9, lies outside the last range: an exploring draw found it" in decision.reason
+    assert "the best one outside the last range" in decision.reason
     assert "near the end" not in decision.reason
 
 
-@given(st.integers(1, 20), st.floats(0.05, 0.9), st.integers(0, 100))
-def test_the_ends_of_a_range_of_whole_numbers_are_drawn(best: int, width: float, seed: int) -> None:
-    space = Space(n=integer(1, 20))
-    region = Region(whole=space, elite=({"n": best},), near={"n": (best,)}, width=width)
-    drawn = {
-        int(p["n"])  # type: ignore[arg-type]
-        for p in draws(region, Narrowing(explore=0.0), count=600, seed=seed, round_number=2)
-    }
-    assert (min(drawn), max(drawn)) == bounds(region, "n")
+@given(st.integers(1, 20), st.floats(0.001, 1.0))
+def test_an_integer_range_ends_at_what_its_windows_round_to(best: int, width: float) -> None:
+    domain = integer(1, 20)
+    region = Region(declared=Space(n=domain), elite=({"n": best},), elite_values={"n": (best,)}, width=width)
+    low, high = window_around(domain, best, width)
+    assert bounds(region, "n") == (domain.value(low), domain.value(high))
 
 
 def test_a_sampler_that_chooses_among_options_itself_is_not_said_to_weigh_them() -> None:
     space = Space(x=linear(0.0, 1.0), method=choice("a", "b", "c"))
     trials = searched(space, [{"x": n / 10, "method": "a"} for n in range(10)], [*map(float, range(10))])
-    whole = Region(whole=space)
-    region, decisions = narrow(trials, whole, RULE, round_number=2, maximize=False, weighs=False)
+    whole = Region(declared=space)
+    region, decisions = narrow(trials, whole, RULE, round_number=2, maximize=False, weights_options=False)
     method = next(decision for decision in decisions if decision.parameter == "method")
     assert (method.action, method.before) == ("kept", method.after)
-    assert "the sampler chooses among its options itself" in method.reason
+    assert "the sampler chooses among the options itself" in method.reason
     drawn = Counter(
         p["method"]
-        for p in draws(
+        for p in draw_params(
             region, Narrowing(explore=0.0), count=96, seed=0, round_number=2, sampler="qmc", maximize=False
         )
     )
@@ -104,16 +101,16 @@ def test_the_next_round_draws_around_the_best() -> None:
     low, high = bounds(region)
     assert low == pytest.approx(0.48 - 0.256)
     assert high == pytest.approx(0.52 + 0.256)
-    assert region.trials == (0, 1, 2, 3)
+    assert region.elite_trials == (0, 1, 2, 3)
     assert decision.action == "narrowed"
     assert (decision.elite, decision.elite_low, decision.elite_high, decision.best) == (4, 0.48, 0.52, 0.5)
-    assert "the best 4: 0.48 .. 0.52" in decision.reason
+    assert "the best 4 lie between 0.48 and 0.52" in decision.reason
 
 
 def test_two_good_places_are_kept_without_the_ground_between() -> None:
     region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], round_number=8)
-    rule = Narrowing(explore=0.0, draws=1)  # of several, the place of the very best would get nearly all
-    drawn = [p["x"] for p in draws(region, rule, count=40, seed=1, round_number=8)]
+    rule = Narrowing(explore=0.0, candidates=1)  # of several, the place of the very best would get nearly all
+    drawn = [p["x"] for p in draw_params(region, rule, count=40, seed=1, round_number=8)]
     assert all(abs(x - 0.1) < 0.11 or abs(x - 0.9) < 0.11 for x in drawn)  # type: ignore[operator]
     assert min(drawn) < 0.5 < max(drawn)  # type: ignore[type-var, operator]
 
@@ -122,49 +119,48 @@ def test_from_round_to_round_the_stretch_gets_narrower_but_never_below_its_least
     widths = [RULE.width_in(number) for number in range(1, 30)]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] == 1.0
-    assert widths[-1] == RULE.least_width
+    assert widths[-1] == RULE.min_width
     low, high = bounds(on_line([0.5] * 8, round_number=1_000)[0])
-    assert high - low == pytest.approx(RULE.least_width)
+    assert high - low == pytest.approx(RULE.min_width)
 
 
 def test_a_range_opens_again_at_the_edge_where_the_best_lies() -> None:
-    whole = Region(whole=LINE)
-    narrowed = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    whole = Region(declared=LINE)
+    narrowed = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
     trials = searched(LINE, [{"x": x} for x in (0.5, 0.49, 0.48, 0.47)], [1.0, 2.0, 3.0, 4.0])
     region, (decision,) = narrow(trials, narrowed, RULE, round_number=6, maximize=False)
     assert bounds(region)[1] > bounds(narrowed)[1]
     assert decision.action in ("widened", "moved")
-    assert "it opens at the upper end" in decision.reason
     assert "near the end of the last range" in decision.reason
     assert bounds(region)[1] <= bounds(whole)[1]
 
 
 def test_the_best_near_the_end_of_what_the_study_declares_is_said() -> None:
     _, decision = on_line([0.99, 0.98, 0.97, 0.96, *[0.1] * 10])
-    assert "near the end of what the study allows" in decision.reason
+    assert "near the declared limit" in decision.reason
 
 
 def test_no_option_of_a_choice_is_ever_ruled_out_only_made_rarer() -> None:
     space = Space(method=choice("a", "b", "c"))
     trials = searched(space, [{"method": "a"}] * 10 + [{"method": "b"}] * 30, [*range(10), *range(100, 130)])
-    region, (decision,) = narrow(trials, Region(whole=space), RULE, round_number=2, maximize=False)
-    shares = region.shares("method", RULE.stray)
+    region, (decision,) = narrow(trials, Region(declared=space), RULE, round_number=2, maximize=False)
+    shares = region.option_shares("method", RULE.choice_mutation)
     assert sum(shares) == pytest.approx(1)
     assert shares[0] > 0.8
-    assert min(shares) >= RULE.stray / 3 - 1e-12
+    assert min(shares) >= RULE.choice_mutation / 3 - 1e-12
     assert decision.action == "weighted"
     assert decision.counts == (4, 0, 0)
-    assert decision.reason == "of the best 4: a 4"
+    assert decision.reason == "the best 4 all have a"
     assert decision.after == "a 87%, b 7%, c 7%"
 
 
 def test_draws_take_the_options_in_the_shares_that_are_told() -> None:
     space = Space(method=choice("a", "b", "c"))
     elite = ({"method": "a"}, {"method": "a"}, {"method": "b"}, {"method": "b"})
-    region = Region(whole=space, elite=elite, near={"method": ("a", "a", "b", "b")}, width=0.5)
+    region = Region(declared=space, elite=elite, elite_values={"method": ("a", "a", "b", "b")}, width=0.5)
     rule = Narrowing(explore=0.0)
-    drawn = [p["method"] for p in draws(region, rule, count=600, seed=3, round_number=2)]
-    for option, share in zip("abc", region.shares("method", rule.stray), strict=True):
+    drawn = [p["method"] for p in draw_params(region, rule, count=600, seed=3, round_number=2)]
+    for option, share in zip("abc", region.option_shares("method", rule.choice_mutation), strict=True):
         assert drawn.count(option) / 600 == pytest.approx(share, abs=0.06)
 
 
@@ -176,10 +172,14 @@ def test_a_conditional_parameter_is_judged_by_the_trials_that_have_it() -> None:
     ]
     values = [*range(20), *range(100, 107)]
     region, decisions = narrow(
-        searched(space, [*plain, *heavy], values), Region(whole=space), RULE, round_number=6, maximize=False
+        searched(space, [*plain, *heavy], values),
+        Region(declared=space),
+        RULE,
+        round_number=6,
+        maximize=False,
     )
     assert {p["method"] for p in region.elite} == {"plain"}
-    assert region.near["beta"] == (0.3, 0.31, 0.29, 0.3)
+    assert region.elite_values["beta"] == (0.3, 0.31, 0.29, 0.3)
     assert bounds(region, "beta")[1] < 0.5
     assert decisions[1].elite == 4
 
@@ -188,7 +188,7 @@ def test_a_parameter_that_too_few_trials_have_keeps_its_range() -> None:
     space = Space(method=choice("plain", "heavy"), beta=when(linear(0.0, 1.0), method="heavy"))
     rows: list[Mapping[str, Value]] = [{"method": "plain"}] * 20 + [{"method": "heavy", "beta": 0.3}] * 3
     region, decisions = narrow(
-        searched(space, rows, [*range(23)]), Region(whole=space), RULE, round_number=6, maximize=False
+        searched(space, rows, [*range(23)]), Region(declared=space), RULE, round_number=6, maximize=False
     )
     assert bounds(region, "beta") == (0.0, 1.0)
     assert decisions[1].action == "kept"
@@ -196,7 +196,7 @@ def test_a_parameter_that_too_few_trials_have_keeps_its_range() -> None:
 
 
 def test_too_few_completed_trials_keep_the_region() -> None:
-    before = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    before = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
     trials = searched(LINE, [{"x": 0.9}] * 10, [1.0, 2.0, 3.0, *[None] * 7])
     region, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
     assert region == before
@@ -211,7 +211,7 @@ def test_a_parameter_whose_condition_holds_nowhere_in_the_region_is_dropped_and_
     rule = Narrowing(width=0.2)
     shallow, decisions = narrow(
         searched(space, [*few, *many], [*range(20)]),
-        Region(whole=space),
+        Region(declared=space),
         rule,
         round_number=2,
         maximize=False,
@@ -228,8 +228,8 @@ def test_a_parameter_whose_condition_holds_nowhere_in_the_region_is_dropped_and_
 
 def test_diverged_trials_are_never_in_the_elite() -> None:
     trials = searched(LINE, [{"x": 0.9}] * 10 + [{"x": 0.2}] * 5, [None] * 10 + [1.0] * 5)
-    region, _ = narrow(trials, Region(whole=LINE), RULE, round_number=2, maximize=True)
-    assert region.near["x"] == (0.2,) * 4
+    region, _ = narrow(trials, Region(declared=LINE), RULE, round_number=2, maximize=True)
+    assert region.elite_values["x"] == (0.2,) * 4
 
 
 def test_ties_go_to_the_smaller_dev_loss_then_to_the_earlier_trial() -> None:
@@ -256,9 +256,11 @@ def test_no_draw_leaves_what_the_study_declares_and_none_but_exploring_ones_leav
     history: tuple[list[dict[str, Value]], list[float | None]], round_number: int, maximize: bool, seed: int
 ) -> None:
     trials = searched(EVERY_KIND, *history)
-    region, _ = narrow(trials, Region(whole=EVERY_KIND), RULE, round_number=round_number, maximize=maximize)
+    region, _ = narrow(
+        trials, Region(declared=EVERY_KIND), RULE, round_number=round_number, maximize=maximize
+    )
     rule = Narrowing(explore=0.0)
-    for params in draws(region, rule, count=10, seed=seed, round_number=round_number):
+    for params in draw_params(region, rule, count=10, seed=seed, round_number=round_number):
         for name, value in params.items():
             assert value in EVERY_KIND[name].domain
             if (domain := region.space[name].domain if name in region.space else None) is None:
@@ -272,7 +274,7 @@ def test_every_range_lies_within_the_whole_and_is_at_least_half_a_stretch_wide(
     history: tuple[list[dict[str, Value]], list[float | None]], maximize: bool
 ) -> None:
     trials = searched(EVERY_KIND, *history)
-    region, decisions = narrow(trials, Region(whole=EVERY_KIND), RULE, round_number=5, maximize=maximize)
+    region, decisions = narrow(trials, Region(declared=EVERY_KIND), RULE, round_number=5, maximize=maximize)
     assert [decision.parameter for decision in decisions] == list(EVERY_KIND)
     for name, parameter in region.space.items():
         whole, domain = EVERY_KIND[name].domain, parameter.domain
@@ -291,33 +293,33 @@ def test_the_order_of_the_rows_does_not_matter(
     trials = searched(EVERY_KIND, *history)
     shuffled = trials.sample(frac=1, random_state=random.randrange(2**31))
     one, other = (
-        narrow(frame, Region(whole=EVERY_KIND), RULE, round_number=3, maximize=True)
+        narrow(frame, Region(declared=EVERY_KIND), RULE, round_number=3, maximize=True)
         for frame in (trials, shuffled)
     )
     assert one == other
 
 
 def test_a_draw_depends_on_seed_round_and_index_alone() -> None:
-    region = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
-    ten = list(draws(region, RULE, count=10, seed=7, round_number=3))
-    assert list(draws(region, RULE, count=4, seed=7, round_number=3)) == ten[:4]
-    assert list(draws(region, RULE, count=10, seed=8, round_number=3)) != ten
-    assert list(draws(region, RULE, count=10, seed=7, round_number=4)) != ten
+    region = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
+    ten = list(draw_params(region, RULE, count=10, seed=7, round_number=3))
+    assert list(draw_params(region, RULE, count=4, seed=7, round_number=3)) == ten[:4]
+    assert list(draw_params(region, RULE, count=10, seed=8, round_number=3)) != ten
+    assert list(draw_params(region, RULE, count=10, seed=7, round_number=4)) != ten
 
 
 def test_the_draws_of_a_round_are_compared_with_all_trials_best_first() -> None:
     outcomes = [Outcome.COMPLETED] * 5 + [Outcome.DIVERGED, Outcome.FAILED, Outcome.COMPLETED]
     params: list[dict[str, Value]] = [{"x": x / 10} for x in range(8)]
     trials = searched(LINE, params, [3.0, 1.0, 2.0, 5.0, 4.0, None, None, 0.0], outcomes=outcomes)
-    region, _ = narrow(trials, Region(whole=LINE), RULE, round_number=2, maximize=False)
+    region, _ = narrow(trials, Region(declared=LINE), RULE, round_number=2, maximize=False)
     best_first = [7, 1, 2, 0, 4, 3, 5]  # the one that diverged is the worst, the one that failed says nothing
-    assert region.tried == tuple(params[number] for number in best_first)
+    assert region.finished == tuple(params[number] for number in best_first)
 
 
 def test_of_very_many_trials_the_latest_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narrowing, "MOST_TRIED", 3)
+    monkeypatch.setattr(narrowing, "MAX_COMPARED", 3)
     region, _ = on_line([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    assert region.tried == ({"x": 0.4}, {"x": 0.5}, {"x": 0.6})
+    assert region.finished == ({"x": 0.4}, {"x": 0.5}, {"x": 0.6})
 
 
 def test_what_is_trained_lies_where_the_trials_so_far_did_better() -> None:
@@ -326,8 +328,8 @@ def test_what_is_trained_lies_where_the_trials_so_far_did_better() -> None:
     region, _ = on_line([0.5, 0.52, 0.54, 0.56, 0.6, 0.7, 0.8, 0.9, *poor])
 
     def low(count: int) -> int:
-        rule = Narrowing(explore=0.0, draws=count)
-        drawn = draws(region, rule, count=200, seed=0, round_number=2)
+        rule = Narrowing(explore=0.0, candidates=count)
+        drawn = draw_params(region, rule, count=200, seed=0, round_number=2)
         return sum(p["x"] < 0.45 for p in drawn)  # type: ignore[operator]
 
     assert low(1) > 70
@@ -335,30 +337,30 @@ def test_what_is_trained_lies_where_the_trials_so_far_did_better() -> None:
 
 
 def test_some_draws_still_come_from_the_whole_space() -> None:
-    region = Region(whole=LINE, elite=({"x": 0.5},), near={"x": (0.5,)}, width=0.1)
-    drawn = [p["x"] for p in draws(region, Narrowing(explore=0.2), count=400, seed=0, round_number=2)]
+    region = Region(declared=LINE, elite=({"x": 0.5},), elite_values={"x": (0.5,)}, width=0.1)
+    drawn = [p["x"] for p in draw_params(region, Narrowing(explore=0.2), count=400, seed=0, round_number=2)]
     far = sum(abs(x - 0.5) > 0.05 for x in drawn)  # type: ignore[operator]
     assert 0.12 < far / 400 < 0.25
 
 
-@pytest.mark.parametrize("mix", [0.0, 1.0])
-def test_draws_stay_near_one_of_the_elite_or_mix_them(mix: float) -> None:
+@pytest.mark.parametrize("crossover", [0.0, 1.0])
+def test_draws_stay_near_one_of_the_elite_or_mix_them(crossover: float) -> None:
     space = Space(x=linear(0, 1), y=linear(0, 1))
     elite = ({"x": 0.1, "y": 0.1}, {"x": 0.9, "y": 0.9})
-    region = Region(whole=space, elite=elite, near={"x": (0.1, 0.9), "y": (0.1, 0.9)}, width=0.1)
-    rule = Narrowing(mix=mix, explore=0.0)
+    region = Region(declared=space, elite=elite, elite_values={"x": (0.1, 0.9), "y": (0.1, 0.9)}, width=0.1)
+    rule = Narrowing(crossover=crossover, explore=0.0)
     apart = sum(
         abs(p["x"] - p["y"]) > 0.5  # type: ignore[operator]
-        for p in draws(region, rule, count=200, seed=0, round_number=2)
+        for p in draw_params(region, rule, count=200, seed=0, round_number=2)
     )
-    assert apart == 0 if mix == 0 else 60 < apart < 140
+    assert apart == 0 if crossover == 0 else 60 < apart < 140
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
 def test_other_samplers_draw_from_the_range_that_holds_the_region(sampler: str) -> None:
-    region = Region(whole=LINE, elite=({"x": 0.4},), near={"x": (0.4,)}, width=0.2)
+    region = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
     rule = Narrowing(explore=0.0)
-    for params in draws(region, rule, count=8, seed=0, round_number=2, sampler=sampler):
+    for params in draw_params(region, rule, count=8, seed=0, round_number=2, sampler=sampler):
         assert params["x"] in region.space["x"].domain
 
 
@@ -366,9 +368,9 @@ def test_other_samplers_draw_from_the_range_that_holds_the_region(sampler: str) 
     ("fields", "said"),
     [
         ({"elite": 0.0}, "elite"),
-        ({"mix": 1.5}, "mix"),
-        ({"least_width": 0.0}, "least_width"),
-        ({"least_elite": 1}, "2"),
+        ({"crossover": 1.5}, "crossover"),
+        ({"min_width": 0.0}, "min_width"),
+        ({"min_elite": 1}, "2"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(fields: dict[str, float], said: str) -> None:
@@ -377,9 +379,9 @@ def test_a_rule_that_cannot_be_is_refused(fields: dict[str, float], said: str) -
 
 
 def test_a_stretch_at_the_end_of_a_range_reaches_the_end() -> None:
-    region = Region(whole=LINE, elite=({"x": 0.98},), near={"x": (0.98,)}, width=0.2)
+    region = Region(declared=LINE, elite=({"x": 0.98},), elite_values={"x": (0.98,)}, width=0.2)
     rule = Narrowing(explore=0.0)
-    drawn = [float(p["x"]) for p in draws(region, rule, count=400, seed=0, round_number=2)]  # type: ignore[arg-type]
+    drawn = [float(p["x"]) for p in draw_params(region, rule, count=400, seed=0, round_number=2)]  # type: ignore[arg-type]
     assert 0.99 < max(drawn) <= 1.0
     assert sum(x > 0.99 for x in drawn) > 20
 
@@ -388,13 +390,13 @@ def test_whole_numbers_are_drawn_evenly_at_first_and_narrow_to_one_and_its_neigh
     space = Space(layers=integer(1, 5))
 
     def shares(region: Region, round_number: int) -> list[float]:
-        drawn = draws(region, Narrowing(explore=0.0), count=1_000, seed=0, round_number=round_number)
+        drawn = draw_params(region, Narrowing(explore=0.0), count=1_000, seed=0, round_number=round_number)
         tally = Counter(p["layers"] for p in drawn)
         assert all(type(value) is int for value in tally)
         return [tally[value] / 1_000 for value in range(1, 6)]
 
-    assert shares(Region(whole=space), 1) == pytest.approx([0.2] * 5, abs=0.04)
-    narrowed = Region(whole=space, elite=({"layers": 2},), near={"layers": (2,)}, width=0.1)
+    assert shares(Region(declared=space), 1) == pytest.approx([0.2] * 5, abs=0.04)
+    narrowed = Region(declared=space, elite=({"layers": 2},), elite_values={"layers": (2,)}, width=0.1)
     one, two, three, four, five = shares(narrowed, 8)
     assert two > 0.8
     assert one > 0.02
@@ -408,6 +410,6 @@ def test_whole_numbers_are_drawn_evenly_at_first_and_narrow_to_one_and_its_neigh
 def test_the_whole_numbers_next_to_a_value_stay_within_reach(low, width, scale, data) -> None:  # type: ignore[no-untyped-def]
     domain = Interval(low, low + width, scale, integer=True)
     value = data.draw(st.integers(low, low + width))
-    below, above = around(domain, value, 0.001)
+    below, above = window_around(domain, value, 0.001)
     for neighbour in (value - 1, value + 1):
         assert neighbour not in domain or neighbour in (domain.value(below), domain.value(above))

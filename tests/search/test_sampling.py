@@ -12,12 +12,12 @@ from optuna.samplers import RandomSampler
 from scipy import stats
 
 from caviar.errors import StudyError
-from caviar.rounds import Stages
+from caviar.rounds import Confirmation, Narrowing, Round, Stages
 from caviar.search import sampling
 from caviar.search.region import Region
-from caviar.search.sampling import Observation, draws
+from caviar.search.sampling import Observation, draw_params
 from caviar.space import Interval, Space, choice, integer, linear, log, reverse_log, when
-from caviar.study import Confirmation, Narrowing, Round, SamplerFactory
+from caviar.study import SamplerFactory
 from caviar.trial import Value
 from tests import strategies
 from tests.objectives import bowl_study
@@ -50,13 +50,13 @@ def drawn(
     """The draws of a round, with seed 0 and as round 1 unless told otherwise."""
     plain = {"seed": 0, "round_number": 1, **more}
     rule = Narrowing(explore=explore)
-    return list(draws(region or Region(whole=space), rule, count=count, **plain))
+    return list(draw_params(region or Region(declared=space), rule, count=count, **plain))
 
 
 def near(whole: Space, *elite: dict[str, Value], width: float = 0.001) -> Region:
     """A region around an elite of which every member has every parameter."""
     values = {name: tuple(member[name] for member in elite) for name in elite[0]}
-    return Region(whole=whole, elite=elite, near=values, width=width)
+    return Region(declared=whole, elite=elite, elite_values=values, width=width)
 
 
 def places(name: str, params: list[dict[str, Value]], space: Space = SPACE) -> np.ndarray:
@@ -78,7 +78,7 @@ def observations(count: int) -> list[Observation]:
 @settings(max_examples=30)
 @given(strategies.spaces, st.integers(0, 2**63), st.integers(1, 9))
 def test_every_draw_lies_in_its_space_and_keeps_its_type(space: Space, seed: int, number: int) -> None:
-    for params in draws(Region(whole=space), Narrowing(), count=5, seed=seed, round_number=number):
+    for params in draw_params(Region(declared=space), Narrowing(), count=5, seed=seed, round_number=number):
         assert set(params) == set(space)
         for name, value in params.items():
             domain = space[name].domain
@@ -129,7 +129,7 @@ def test_a_draw_does_not_depend_on_how_many_follow_or_are_left_out(explore: floa
     region = near(
         SPACE, {"learning_rate": 0.1, "optimizer": "adam"}, {"learning_rate": 0.01, "optimizer": "sgd"}
     )
-    region = replace(region, tried=tuple(drawn(count=20, seed=5)))
+    region = replace(region, finished=tuple(drawn(count=20, seed=5)))
     long = drawn(region=region, count=40, explore=explore)
     for count in (0, 1, 7, 39):
         assert drawn(region=region, count=count, explore=explore) == long[:count]
@@ -138,7 +138,7 @@ def test_a_draw_does_not_depend_on_how_many_follow_or_are_left_out(explore: floa
 
 def test_a_draw_does_not_depend_on_what_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
     in_one_block = drawn(count=30)
-    monkeypatch.setattr(sampling, "_BLOCK", 7)
+    monkeypatch.setattr(sampling, "_STUDY_SIZE", 7)
     assert drawn(count=30) == in_one_block
 
 
@@ -298,24 +298,24 @@ def test_a_sampler_is_not_told_of_parameters_that_its_space_has_lost() -> None:
 def test_whatever_was_drawn_can_be_told(space: Space, data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 1_000))
     history = [Observation(p, 1.0) for p in drawn(space, count=3, seed=seed)]
-    assert len(listen(Region(whole=space), history=history).told) == 3
+    assert len(listen(Region(declared=space), history=history).told) == 3
 
 
 def test_the_ends_of_every_interval_can_be_told() -> None:
     for domain in (log(1e-4, 1.0), reverse_log(0.9, 0.999), integer(3, 7), linear(-1, 1)):
         history = [Observation({"x": domain.low}, 0.0), Observation({"x": domain.high}, 1.0)]
-        assert len(listen(Region(whole=Space(x=domain)), history=history).told) == 2
+        assert len(listen(Region(declared=Space(x=domain)), history=history).told) == 2
 
 
 def test_a_sampler_knows_which_way_is_better() -> None:
     space = Space(x=linear(0, 1))
-    assert listen(Region(whole=space), maximize=True).direction == optuna.study.StudyDirection.MAXIMIZE
-    assert listen(Region(whole=space), maximize=False).direction == optuna.study.StudyDirection.MINIMIZE
+    assert listen(Region(declared=space), maximize=True).direction == optuna.study.StudyDirection.MAXIMIZE
+    assert listen(Region(declared=space), maximize=False).direction == optuna.study.StudyDirection.MINIMIZE
 
 
 def test_a_sampler_has_a_seed_of_its_own_in_every_round_and_study() -> None:
     space = Space(x=linear(0, 1))
-    seeds = [listen(Region(whole=space), seed=s, round_number=n).seed for s in range(3) for n in (1, 2, 3)]
+    seeds = [listen(Region(declared=space), seed=s, round_number=n).seed for s in range(3) for n in (1, 2, 3)]
     assert len(set(seeds)) == 9
     assert all(0 <= seed < 2**32 for seed in seeds)
 
@@ -362,7 +362,7 @@ def test_what_is_recorded_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_function_that_makes_no_sampler_is_refused_before_there_is_a_run_directory(tmp_path: Path) -> None:
     study = replace(bowl_study(), sampler=lambda seed: 3)
-    with pytest.raises(StudyError, match="makes 3 from a seed, which is no Optuna sampler"):
+    with pytest.raises(StudyError, match="returns 3, which is not an Optuna sampler"):
         run_inline(study, tmp_path)
     assert not list(tmp_path.iterdir())
 

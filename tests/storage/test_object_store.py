@@ -24,10 +24,11 @@ from caviar.records.frames import load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import NoProgress
+from caviar.rounds import Halving
 from caviar.runner import run_study
 from caviar.storage import lease
 from caviar.storage.uri import locate
-from caviar.study import Halving, Study
+from caviar.study import Study
 from tests.object_store import ROOT, ObjectStore
 from tests.objectives import Slow, bowl_study
 from tests.records.test_ledger import assert_recorded_less_often, reopened, result

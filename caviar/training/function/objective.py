@@ -9,7 +9,7 @@ from caviar.columns import RESERVED, is_param
 from caviar.data.splits import Dataset
 from caviar.engine import Engine
 from caviar.errors import StudyError
-from caviar.fingerprint import identity
+from caviar.fingerprint import fingerprint
 from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Space
@@ -85,7 +85,7 @@ class Function(Objective):
             raise StudyError(f"Function(time_limit_s={limit!r}): must be seconds above 0, or None")
 
     @property
-    def in_parts(self) -> bool:
+    def has_checkpoints(self) -> bool:
         return CallSignature.of(self.fn).trial
 
     def adapt(self, space: Space) -> Space:
@@ -105,7 +105,7 @@ class Function(Objective):
     def describe(self) -> dict[str, Any]:
         return {
             "kind": "function",
-            "function": identity(self.fn),
+            "function": fingerprint(self.fn),
             "metric": self.metric,
             "metrics": list(self.metrics),
             "maximize": self.maximize,

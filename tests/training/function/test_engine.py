@@ -21,7 +21,7 @@ from caviar.columns import RESERVED
 from caviar.driver.messages import Task
 from caviar.engine import Job, Progress, Trained
 from caviar.errors import StudyError
-from caviar.fingerprint import identity
+from caviar.fingerprint import fingerprint
 from caviar.records.schema import trials_schema
 from caviar.training.function.engine import FunctionEngine
 from caviar.training.function.objective import Function
@@ -381,14 +381,14 @@ def test_what_cannot_be_is_refused_when_it_is_declared(declared: Mapping[str, An
 
 def test_a_functions_identity_is_its_name_and_its_source_but_not_its_layout() -> None:
     spaced: dict[str, Any] = {}
-    one = identity(with_default)
+    one = fingerprint(with_default)
     assert one["name"] == "tests.training.function.test_engine.with_default"
-    assert identity(functools.partial(with_default, scale=3.0)) == {**one, "bound": {"scale": 3.0}}
+    assert fingerprint(functools.partial(with_default, scale=3.0)) == {**one, "bound": {"scale": 3.0}}
     exec("def f(p):\n    return 1\n", spaced)
-    was = identity(spaced["f"])
+    was = fingerprint(spaced["f"])
     exec("def f(p):\n    return 2\n", spaced)
-    assert identity(spaced["f"]) != was
-    assert identity(Called())["source"] is not None
+    assert fingerprint(spaced["f"]) != was
+    assert fingerprint(Called())["source"] is not None
 
 
 @pytest.mark.parametrize("module", ["__main__", "caviar_experiment"])
@@ -397,8 +397,8 @@ def test_a_script_is_the_same_by_python_and_by_caviar_run(module: str) -> None:
         return 1.0
 
     fn.__module__ = module
-    assert identity(fn)["name"].endswith("<locals>.fn")
-    assert module not in identity(fn)["name"]
+    assert fingerprint(fn)["name"].endswith("<locals>.fn")
+    assert module not in fingerprint(fn)["name"]
 
 
 def test_a_study_of_a_function_leaves_frames_a_winner_and_words_that_make_sense(

@@ -1,62 +1,94 @@
-"""Tune neural networks the caviar way: very many trials at once, from coarse to fine.
+"""Tune neural networks the caviar way: train very many in parallel, and narrow the search from coarse to fine.
 
-import caviar as cv
-
-study = cv.Study(
-name="digits",
-objective=cv.Classifier(data="sklearn:digits"),
-space=cv.Space(learning_rate=cv.log(1e-4, 1.0), units=cv.integer(16, 256, scale="log")),
-rounds=cv.coarse_to_fine(trials=200, epochs=20),
-)
-run = study.run()
-run.trials, run.curves, run.rounds, run.best
+Example:
+    >>> import caviar as cv
+    >>> study = cv.Study(
+    ...     name="digits",
+    ...     objective=cv.Classifier(data="sklearn:digits"),
+    ...     space=cv.Space(learning_rate=cv.log(1e-4, 1.0), units=cv.integer(16, 256, scale="log")),
+    ...     rounds=cv.coarse_to_fine(trials=200, epochs=20),
+    ... )
+    >>> run = study.run()  # doctest: +SKIP
+    >>> run.trials, run.curves, run.rounds, run.best  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING
 
-from caviar.errors import CaviarError as CaviarError
-from caviar.errors import ClusterError as ClusterError
-from caviar.errors import DamagedError as DamagedError
-from caviar.errors import DataError as DataError
-from caviar.errors import InterruptedStudy as InterruptedStudy
-from caviar.errors import RunError as RunError
-from caviar.errors import SpaceError as SpaceError
-from caviar.errors import StudyError as StudyError
-from caviar.resources import Resources as Resources
-from caviar.retries import Retries as Retries
-from caviar.rounds import Confirmation as Confirmation
-from caviar.rounds import Halving as Halving
-from caviar.rounds import Narrowing as Narrowing
-from caviar.rounds import Round as Round
-from caviar.rounds import coarse_to_fine as coarse_to_fine
-from caviar.space import Space as Space
-from caviar.space import choice as choice
-from caviar.space import integer as integer
-from caviar.space import linear as linear
-from caviar.space import log as log
-from caviar.space import reverse_log as reverse_log
-from caviar.space import when as when
-from caviar.study import Study as Study
+from caviar.errors import (
+    CaviarError,
+    ClusterError,
+    DamagedError,
+    DataError,
+    InterruptedStudy,
+    RefusedError,
+    RunError,
+    SpaceError,
+    StudyError,
+)
+from caviar.objective import Objective
+from caviar.resources import Resources
+from caviar.retries import Retries
+from caviar.rounds import Confirmation, Halving, Narrowing, Round, coarse_to_fine
+from caviar.space import Space, choice, integer, linear, log, reverse_log, when
+from caviar.study import Study
+from caviar.trial import Outcome
 
 if TYPE_CHECKING:
-    from caviar.records.fetch import fetch as fetch
-    from caviar.records.frames import Run as Run
-    from caviar.records.frames import load as load
-    from caviar.training.classifier import Classifier as Classifier
-    from caviar.training.function.objective import Function as Function
-    from caviar.training.function.trial_context import TrialContext as TrialContext
+    from caviar.records.fetch import fetch
+    from caviar.records.frames import Run, load
+    from caviar.records.winner import Best
+    from caviar.training.classifier import Classifier
+    from caviar.training.function.objective import Function
+    from caviar.training.function.trial_context import TrialContext
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Best",
+    "CaviarError",
+    "Classifier",
+    "ClusterError",
+    "Confirmation",
+    "DamagedError",
+    "DataError",
+    "Function",
+    "Halving",
+    "InterruptedStudy",
+    "Narrowing",
+    "Objective",
+    "Outcome",
+    "RefusedError",
+    "Resources",
+    "Retries",
+    "Round",
+    "Run",
+    "RunError",
+    "Space",
+    "SpaceError",
+    "Study",
+    "StudyError",
+    "TrialContext",
+    "choice",
+    "coarse_to_fine",
+    "fetch",
+    "integer",
+    "linear",
+    "load",
+    "log",
+    "reverse_log",
+    "when",
+]
+
 _LAZY = {
+    "Best": "caviar.records.winner",
     "Classifier": "caviar.training.classifier",
     "Function": "caviar.training.function.objective",
-    "TrialContext": "caviar.training.function.trial_context",
     "Run": "caviar.records.frames",
+    "TrialContext": "caviar.training.function.trial_context",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",
 }
-"""Names whose modules load numpy or pandas: found when first asked for, so that `caviar --help` is quick."""
+"""Names and their modules, imported on first use: they load numpy or pandas, which `caviar --help` does not need."""
 
 
 def __getattr__(name: str) -> object:
@@ -68,4 +100,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *__all__})

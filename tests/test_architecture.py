@@ -147,18 +147,3 @@ def test_help_loads_no_more_than_the_standard_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"numpy", "pandas", "rich", "sklearn"} & set(loaded)
-
-
-def test_every_public_name_can_be_had() -> None:
-    for name in dir(caviar):
-        assert getattr(caviar, name) is not None
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Tuner'"):
-        caviar.Tuner  # noqa: B018
-
-
-def test_no_file_holds_more_than_one_idea() -> None:
-    long = {str(p.relative_to(PACKAGE)): n for p in modules() if (n := len(p.read_text().splitlines())) > 420}
-    assert not long

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from caviar.training.function.objective import Function
     from caviar.training.function.trial_context import TrialContext
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Best",

@@ -1,14 +1,14 @@
-"""What is shown on a terminal may come from anywhere, and must not command it."""
+"""Removal of control characters from text of unknown origin, which could move the cursor or clear the screen."""
 
-_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
-"""All control characters but tab and newline: others move the cursor, clear the screen, or worse."""
+_REPLACEMENTS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+"""Replacement of every control character but tab and newline."""
 
 
 def printable(text: str) -> str:
-    r"""The text with its control characters made visible.
+    r"""Replace the control characters in a text, except tabs and newlines, by a visible character.
 
     Example:
         >>> printable("clear \x1b[2J me")
         'clear �[2J me'
     """
-    return text.translate(_CONTROLS)
+    return text.translate(_REPLACEMENTS)

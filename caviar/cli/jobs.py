@@ -20,8 +20,8 @@ SUBMIT = """Run the study of an experiment script as a Ray job.
 The folder of the script and the source of caviar are uploaded to the cluster.
 The command prints the output of the job and returns its exit code. The job
 keeps running if you press Ctrl-C or lose the connection.
-"""
-SUBMIT_EXAMPLES = """examples:
+
+examples:
   caviar submit digits.py --runs s3://bucket/runs
   caviar submit digits.py --runs /shared/runs --workers 128 --no-wait
   caviar submit digits.py --runs /shared/runs --dry-run
@@ -38,10 +38,7 @@ again with --resume and the same --runs and --name.
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
     submit = commands.add_parser(
-        "submit",
-        usage="caviar submit EXPERIMENT.py --runs DIR|URL [OPTIONS]",
-        description=SUBMIT,
-        epilog=SUBMIT_EXAMPLES,
+        "submit", usage="caviar submit EXPERIMENT.py --runs DIR|URL [OPTIONS]", description=SUBMIT
     )
     _add_submit_options(submit)
     jobs = commands.add_parser("jobs", usage="caviar jobs [OPTIONS]", description=JOBS)

@@ -5,16 +5,17 @@ from typing import Any
 
 TITLE = "look at the results:"
 
-SHOW = """Print how a run went, and its winner."""
-SHOW_EXAMPLES = """examples:
+SHOW = """Print how a run went, and its winner.
+
+examples:
   caviar show runs/digits
   caviar show s3://bucket/runs/digits --rounds
 """
 FETCH = """Copy a run directory to this machine.
 
 The study may still be running; the copy then has the trials recorded so far.
-"""
-FETCH_EXAMPLES = """examples:
+
+examples:
   caviar fetch s3://bucket/runs/digits
   caviar fetch s3://bucket/runs/digits results/digits --frames
 """
@@ -22,16 +23,12 @@ FETCH_EXAMPLES = """examples:
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
-    show = commands.add_parser(
-        "show", usage="caviar show RUN [OPTIONS]", description=SHOW, epilog=SHOW_EXAMPLES
-    )
+    show = commands.add_parser("show", usage="caviar show RUN [OPTIONS]", description=SHOW)
     show.add_argument("run", metavar="RUN", help="run directory: a path or URL")
     show.add_argument("--rounds", action="store_true", help="explain how each round narrowed the space")
     show.set_defaults(action=_show)
 
-    fetch = commands.add_parser(
-        "fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH, epilog=FETCH_EXAMPLES
-    )
+    fetch = commands.add_parser("fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH)
     fetch.add_argument("run", metavar="RUN", help="run directory: a path or URL")
     fetch.add_argument("to", nargs="?", metavar="DEST", help="folder of the copy (default: runs/NAME)")
     fetch.add_argument("--frames", action="store_true", help="copy the frames only, not the network")

@@ -16,10 +16,10 @@ TITLE = "run a study from this machine:"
 
 RUN = """Run the study of an experiment script.
 
-Ctrl-C stops the study as soon as the running trials have finished; the same
-command with --resume, or `caviar resume`, continues it.
-"""
-RUN_EXAMPLES = """examples:
+Ctrl-C stops the study when the running trials have finished; `caviar resume`
+continues it.
+
+examples:
   caviar run experiments/digits.py
   caviar run experiments/digits.py --workers 4 --runs s3://bucket/runs
   caviar run experiments/digits.py --address 127.0.0.1:6379
@@ -28,8 +28,8 @@ RESUME = """Continue an interrupted run.
 
 The result is the same as without the interruption. Relative paths in the
 script refer to the folder in which the run was started.
-"""
-RESUME_EXAMPLES = """examples:
+
+examples:
   caviar resume runs/digits
   caviar resume s3://bucket/runs/digits experiments/digits.py
 """
@@ -37,9 +37,7 @@ RESUME_EXAMPLES = """examples:
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
-    run = commands.add_parser(
-        "run", usage="caviar run EXPERIMENT.py [OPTIONS]", description=RUN, epilog=RUN_EXAMPLES
-    )
+    run = commands.add_parser("run", usage="caviar run EXPERIMENT.py [OPTIONS]", description=RUN)
     add_study_options(run)
     results = run.add_argument_group("results")
     results.add_argument(
@@ -55,10 +53,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     run.set_defaults(action=_run)
 
     resume = commands.add_parser(
-        "resume",
-        usage="caviar resume RUN [EXPERIMENT.py] [OPTIONS]",
-        description=RESUME,
-        epilog=RESUME_EXAMPLES,
+        "resume", usage="caviar resume RUN [EXPERIMENT.py] [OPTIONS]", description=RESUME
     )
     resume.add_argument("run", metavar="RUN", help="run directory: a path or URL")
     resume.add_argument(

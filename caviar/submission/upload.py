@@ -66,16 +66,7 @@ def select_files(script: Path, folder: Path | None = None, token: str | None = N
         SubmissionError: The script is missing or contains a secret, the folder is too large or a home folder, a link
             leads out of it, or it contains another caviar.
     """
-    if not script.is_file():
-        raise SubmissionError(f"{script}: there is no such file")
-    root = (script.parent if folder is None else folder).resolve()
-    script = script.parent.resolve() / script.name
-    if not script.is_relative_to(root):
-        raise SubmissionError(
-            f"{script} is not in {folder}: --folder must be a folder that contains the script"
-        )
-    if root in (Path.home().resolve(), Path(root.anchor)):
-        raise SubmissionError(f"all of {root} would be uploaded: move {script.name} into a folder of its own")
+    root, script = _resolve(script, folder)
     _require_no_other_caviar(root)
     files: dict[str, Path] = {}
     excluded: dict[str, str] = {}
@@ -94,7 +85,7 @@ def select_files(script: Path, folder: Path | None = None, token: str | None = N
     if str(upload.script) not in files:
         raise SubmissionError(
             f"{upload.script} is in a folder that is not uploaded ({_find_exclusion_below(root, script.parent)}): "
-            "choose a --folder below it, or move the script"
+            "omit --folder, or move the script"
         )
     _require_small(upload)
     return _without_secrets(upload, token)
@@ -118,6 +109,21 @@ def copy_caviar(folder: Path) -> Path:
     """Copy the source of this caviar into a folder, without caches, and return its path."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     return Path(shutil.copytree(_PACKAGE, folder / "caviar", ignore=ignored))
+
+
+def _resolve(script: Path, folder: Path | None) -> tuple[Path, Path]:
+    """Return the absolute paths of the folder and the script, after checking both."""
+    if not script.is_file():
+        raise SubmissionError(f"{script}: there is no such file")
+    root = (script.parent if folder is None else folder).resolve()
+    script = script.parent.resolve() / script.name
+    if not script.is_relative_to(root):
+        raise SubmissionError(
+            f"{script} is not in {folder}: --folder must be a folder that contains the script"
+        )
+    if root in (Path.home().resolve(), Path(root.anchor)):
+        raise SubmissionError(f"all of {root} would be uploaded: move {script.name} into a folder of its own")
+    return root, script
 
 
 def _zip_entry(name: str, executable: bool = False) -> zipfile.ZipInfo:

@@ -113,7 +113,7 @@ def test_dashboard_listens_on_loopback_only(local: Local) -> None:
 
 
 def test_second_start_is_refused(local: Local) -> None:
-    assert "stop it first" in local.script("start").stderr
+    assert "already" in local.script("start").stderr
 
 
 def test_study_runs_on_both_nodes(local: Local) -> None:

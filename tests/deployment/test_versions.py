@@ -7,6 +7,7 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 
+import caviar
 from tests.deployment.files import CLUSTER, DOCKER, ROOT, pins
 
 FILES = sorted(path for folder in (CLUSTER, DOCKER) for path in folder.iterdir() if path.is_file())
@@ -40,9 +41,8 @@ def test_machines_get_their_own_python() -> None:
 
 def test_image_names_contain_the_version() -> None:
     """A machine that has an image of a name does not pull a newer one of the same name."""
-    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version is not None
-    assert found(r"\bcaviar:([\w.$-]+)") == {f"{version[1]}-{target}" for target in ("cpu", "gpu", "$target")}
+    names = {f"{caviar.__version__}-{target}" for target in ("cpu", "gpu", "$target")}
+    assert found(r"\bcaviar:([\w.$-]+)") == names
 
 
 def test_one_ray_version() -> None:

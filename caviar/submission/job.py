@@ -13,6 +13,7 @@ import caviar
 from caviar.errors import RunError, SubmissionError
 from caviar.storage.uri import checked_uri, is_uri, within
 from caviar.study import check_name
+from caviar.validation import whole_number
 
 STOP_TIMEOUT_S = 60
 """Seconds that a stopped driver has to finish the trials that are running."""
@@ -60,8 +61,8 @@ class JobSpec:
         check_name(self.name)
         _check_runs(self.runs)
         for option, count in (("--workers", self.workers), ("--gpus", self.gpus)):
-            if count is not None and count < 0:
-                raise SubmissionError(f"{option} {count}: must be a whole number from 0")
+            if count is not None:
+                whole_number(option, count, error=SubmissionError)
 
     @property
     def run(self) -> str:

@@ -137,6 +137,7 @@ class ReferenceTraining:
     def __init__(self, recipe: Recipe, classes: int, train: Rows, dev: Rows, seed: int) -> None:
         self.recipe, self.epoch = recipe, 0
         self._train, self._dev, self._seed = train, dev, seed
+        self._orders = random_streams.EpochOrders(seed, len(train[1]))
         x_ND = train[0]
         sizes = [x_ND.shape[1], *recipe.hidden, classes]
         self.network = Network(sizes[0], sizes[-1], recipe).to(x_ND.device, x_ND.dtype)
@@ -154,9 +155,7 @@ class ReferenceTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         x_ND, y_N = self._train
-        order = torch.from_numpy(random_streams.epoch_order(self._seed, self.epoch, len(x_ND))).to(
-            x_ND.device
-        )
+        order = torch.from_numpy(self._orders.order(self.epoch)).to(x_ND.device)
         dropped = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
         summed, seen = torch.zeros((), dtype=torch.float64, device=x_ND.device), 0
         for start, stop in batches(len(x_ND), self.recipe):

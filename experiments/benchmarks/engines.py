@@ -155,8 +155,10 @@ def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], N
     loss_of = torch.compile(lambda x_BD, y_B: F.cross_entropy(network(x_BD), y_B))
     update = torch.compile(optimizer.step)
 
+    orders = random_streams.EpochOrders(0, len(x_ND))
+
     def epoch() -> None:
-        order = torch.from_numpy(random_streams.epoch_order(0, 0, len(x_ND)))
+        order = torch.from_numpy(orders.order(0))
         for step in range(steps):
             batch = order[step * rows :][:rows]
             loss = loss_of(x_ND[batch], y_N[batch])

@@ -8,9 +8,9 @@ from scipy import stats
 
 from caviar.training.random_streams import (
     DropoutStream,
+    EpochOrders,
     Purpose,
     dropout_threshold,
-    epoch_order,
     initial_weights,
     philox,
 )
@@ -36,23 +36,31 @@ def test_other_seeds_purposes_and_epochs_give_other_numbers(seed: int, epoch: in
 def test_the_numbers_are_those_that_earlier_results_were_made_with() -> None:
     assert [p.value for p in (Purpose.WEIGHTS, Purpose.ORDER, Purpose.DROPOUT)] == [1, 2, 3]
     assert philox(7, Purpose.DROPOUT, 3).random_raw(2).tolist() == [14782732156583515734, 1079830439501031960]
-    assert epoch_order(7, 3, 10).tolist() == [0, 2, 7, 1, 6, 3, 4, 9, 5, 8]
+    assert EpochOrders(7, 10).order(3).tolist() == [0, 2, 7, 1, 6, 3, 4, 9, 5, 8]
 
 
 @given(seeds, st.integers(0, 1_000), st.integers(1, 200))
 def test_an_epochs_order_is_a_permutation(seed: int, epoch: int, rows: int) -> None:
-    order = epoch_order(seed, epoch, rows)
+    order = EpochOrders(seed, rows).order(epoch)
     assert sorted(order) == list(range(rows))
-    assert np.array_equal(order, epoch_order(seed, epoch, rows))
+
+
+@given(seeds, st.lists(st.integers(0, 1_000), min_size=1, max_size=5), st.integers(1, 200))
+def test_an_epochs_order_is_that_of_its_own_stream(seed: int, epochs: list[int], rows: int) -> None:
+    orders = EpochOrders(seed, rows)
+    for epoch in epochs:
+        expected = np.random.Generator(philox(seed, Purpose.ORDER, epoch)).permutation(rows)
+        assert np.array_equal(orders.order(epoch), expected)
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
-    orders = [tuple(epoch_order(seed, epoch, 50)) for seed in range(5) for epoch in range(20)]
+    orders = [tuple(EpochOrders(seed, 50).order(epoch)) for seed in range(5) for epoch in range(20)]
     assert len(set(orders)) == 100
 
 
 def test_every_row_comes_first_equally_often() -> None:
-    first = [int(epoch_order(0, epoch, 5)[0]) for epoch in range(1_000)]
+    orders = EpochOrders(0, 5)
+    first = [int(orders.order(epoch)[0]) for epoch in range(1_000)]
     assert stats.chisquare(np.bincount(first, minlength=5)).pvalue > 0.01
 
 

@@ -167,7 +167,7 @@ def test_every_epoch_drops_by_a_stream_of_its_own_through_all_its_batches(exact:
     network = trained_network(recipe, end.state).double()
     (x, y), expected = rows(len(DATA.train.y)), []
     for epoch in range(3):
-        order = random_streams.epoch_order(11, epoch, len(y))
+        order = random_streams.EpochOrders(11, len(y)).order(epoch)
         dropped, summed = random_streams.DropoutStream(11, epoch), 0.0
         for start, stop in batches(len(y), recipe):
             batch = order[start:stop]
@@ -190,7 +190,7 @@ def by_hand(recipe: Recipe, seed: int, epochs: int) -> dict[str, Array]:
     mean, var = np.zeros(sizes[1]), np.ones(sizes[1])
     momentum = recipe.batch_norm_momentum
     for epoch in range(epochs):
-        order = random_streams.epoch_order(seed, epoch, len(y_N))
+        order = random_streams.EpochOrders(seed, len(y_N)).order(epoch)
         rate = learning_rate_at(recipe, epoch, epochs)
         for start, stop in batches(len(y_N), recipe):
             x, y = x_ND[order[start:stop]], y_N[order[start:stop]]

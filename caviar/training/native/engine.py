@@ -30,7 +30,6 @@ from caviar.training.native import kernels
 from caviar.training.native.arrays import LANES, Array, aligned, padded, stride
 from caviar.training.native.kernel_cache import compiled_once
 from caviar.training.native.layout import AVERAGES, allocate, hyper_from, lay_out
-from caviar.training.native.shuffle import shuffle
 from caviar.training.recipe import Recipe, batches, recipe_from
 from caviar.training.train_loop import train_in_turn
 from caviar.trial import Trial, Value
@@ -131,6 +130,7 @@ class Training:
     ) -> None:
         self.recipe, self._sizes, self._dtype = recipe, sizes, np.dtype(dtype)
         self._train, self._dev, self._seed = train, dev, seed
+        self._orders = random_streams.EpochOrders(seed, train.rows)
         self._batches = np.array(batches(train.rows, recipe), dtype=np.int64)
         self._capacity = padded(max(_DEV_ROWS, min(recipe.batch_size, train.rows)))
         self._layers = lay_out(recipe, sizes, self._capacity)
@@ -156,8 +156,7 @@ class Training:
     def advance(self, learning_rate: float) -> float:
         """Train one epoch; returns the mean loss of its mini-batches, each row weighing the same."""
         train = self._train
-        order = np.empty(train.rows, dtype=np.int64)
-        shuffle(order, np.uint64(self._seed), self.epoch)
+        order = self._orders.order(self.epoch)
         dropped = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
         loss = 0.0
         for part in self._parts():

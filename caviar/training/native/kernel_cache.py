@@ -27,7 +27,6 @@ _SOURCES = (
     "kernels.py",
     "layer_ops.py",
     "softmax.py",
-    "shuffle.py",
     "layout.py",
     "matmul.py",
     "simd.py",

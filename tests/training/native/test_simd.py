@@ -1,4 +1,4 @@
-"""What the kernels are made of: vectors, softmax by classes, the compiled order of an epoch's rows."""
+"""What the kernels are made of: vectors, softmax by classes."""
 
 from typing import Any
 
@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.training import random_streams
 from caviar.training.native.arrays import LANES, aligned
-from caviar.training.native.shuffle import shuffle
 from caviar.training.native.simd import exponential, load, store
 from caviar.training.native.softmax import count_right, cross_entropy
 
@@ -77,11 +75,3 @@ def test_the_largest_class_is_the_first_largest_or_the_first_nan(rows: list[list
     for guess in range(3):
         found = count_right(_by_class(z_BC), _classes([guess] * len(rows), np.float64), len(rows), 3)
         assert found == (z_BC.argmax(axis=1) == guess).sum()
-
-
-@settings(deadline=None)
-@given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), rows=st.integers(0, 3000))
-def test_the_compiled_order_of_rows_is_that_of_the_streams(seed: int, epoch: int, rows: int) -> None:
-    order = np.empty(rows, dtype=np.int64)
-    shuffle(order, np.uint64(seed), epoch)
-    assert np.array_equal(order, random_streams.epoch_order(seed, epoch, rows))

@@ -4,11 +4,11 @@ _REPLACEMENTS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N
 """Replacement of every control character but tab and newline."""
 
 
-def printable(text: str) -> str:
+def replace_control_chars(text: str) -> str:
     r"""Replace the control characters in a text, except tabs and newlines, by a visible character.
 
     Example:
-        >>> printable("clear \x1b[2J me")
+        >>> replace_control_chars("clear \x1b[2J me")
         'clear �[2J me'
     """
     return text.translate(_REPLACEMENTS)

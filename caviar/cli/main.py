@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import caviar
 from caviar.cli import jobs, runs, studies
-from caviar.control_chars import printable
+from caviar.control_chars import replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
 
@@ -44,7 +44,7 @@ def _print_error(options: argparse.Namespace, error: Exception, message: str) ->
     if options.debug:
         traceback.print_exception(error)
     place = locate_error(error, getattr(options, "experiment", None))
-    print(printable(f"caviar: {place}{message}"), file=sys.stderr)
+    print(replace_control_chars(f"caviar: {place}{message}"), file=sys.stderr)
     return 1
 
 

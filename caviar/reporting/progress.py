@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
-from caviar.control_chars import printable
+from caviar.control_chars import replace_control_chars
 from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
 from caviar.search.stages import StagePlan
@@ -159,11 +159,11 @@ class Display:
 
     def _say(self, line: str) -> None:
         """Print a line, above the bar if there is one; as Text, for Rich looks for markup in strings."""
-        self._console.print(Text(printable(line)))
+        self._console.print(Text(replace_control_chars(line)))
 
     def _update(self, force: bool) -> None:
         """Update the bar, or print a line if it is time for one."""
-        status = printable(self._status())
+        status = replace_control_chars(self._status())
         self._bar.update(
             self._task,
             description=self._stage,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caviar.columns import params_from_row
-from caviar.control_chars import printable
+from caviar.control_chars import replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Best
 from caviar.reporting.formatting import metric_text
@@ -254,11 +254,11 @@ def _params_text(params: Mapping[str, Value]) -> str:
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(printable(text), style)
+    return Text(replace_control_chars(text), style)
 
 
 def _heading(title: str, rest: str) -> Text:
-    return Text.assemble((printable(title), "bold"), printable(rest))
+    return Text.assemble((replace_control_chars(title), "bold"), replace_control_chars(rest))
 
 
 def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = False) -> Table:

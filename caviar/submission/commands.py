@@ -139,7 +139,7 @@ def print_jobs(jobs: Sequence[JobInfo]) -> None:
     for column in ("job", "status", "run directory", "started", "duration"):
         table.add_column(column, overflow="fold")
     for job in jobs:
-        status = f"failed ({job.exit_code})" if job.status == "failed" else job.status
+        status = f"failed (exit code {job.exit_code})" if job.status == "failed" else job.status
         started = "" if job.started_s is None else f"{datetime.fromtimestamp(job.started_s):%Y-%m-%d %H:%M}"
         table.add_row(job.id, status, job.run, started, _duration(job))
     Console(soft_wrap=not sys.stdout.isatty()).print(table)

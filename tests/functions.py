@@ -211,7 +211,7 @@ HARMS = {
     13: Harm(_exits, says="its worker died 2 times: its process ended"),
     14: Harm(_segfaults, says="its worker died 2 times: its process ended"),
     15: Harm(_kills_itself, says="its worker died 2 times: its process ended"),
-    16: Harm(_takes_all_memory, says="out of memory 2 times: its worker took "),
+    16: Harm(_takes_all_memory, says="out of memory 2 times: its worker used "),
     17: Harm(_floods, COMPLETED),
     18: Harm(_warns, COMPLETED),
     19: Harm(_closes_everything, COMPLETED),

@@ -31,12 +31,12 @@ import contextlib, http.client, json, os, threading, time, urllib.request, urlli
 from pathlib import Path
 import grpc, ray, psutil
 import caviar
-from caviar.backends.ray import auth
+from caviar.backends.ray.auth import PROBE_METHOD
 from tests.objectives import Slow, bowl_study
 
 SERVERS = ("driver", "gcs_server", "raylet", "worker")
 METHODS = [
-    auth.PROBE,
+    PROBE_METHOD,
     "/ray.rpc.NodeManagerService/GetNodeStats",
     "/ray.rpc.ObjectManagerService/Push",
     "/ray.rpc.CoreWorkerService/PushTask",

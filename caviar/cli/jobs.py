@@ -105,12 +105,12 @@ def _add_submit_options(submit: argparse.ArgumentParser) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from caviar.backends.ray.auth import token
+    from caviar.backends.ray.auth import read_token
     from caviar.submission import commands
     from caviar.submission.job import JobSpec
     from caviar.submission.upload import select_files
 
-    upload = select_files(options.experiment, options.folder, token())
+    upload = select_files(options.experiment, options.folder, read_token())
     spec = JobSpec(
         script=upload.script,
         runs=options.runs,

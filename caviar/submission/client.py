@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from caviar.backends.ray.auth import HOW_TO_PASS_A_TOKEN, token
-from caviar.backends.ray.session import environment, import_ray
+from caviar.backends.ray.auth import TOKEN_HINT, read_token
+from caviar.backends.ray.session import import_ray, ray_environment
 from caviar.errors import ClusterError, UnreachableError
 from caviar.submission.job import JobInfo, JobSpec, parse_job
 
@@ -106,7 +106,7 @@ def open_job_client(address: str | None, notify: Callable[[str], object]) -> Ite
         ClusterError: No dashboard answers, it refuses access, or the cluster's Ray or Python does not fit.
     """
     url = resolve_dashboard_url(address)
-    with environment(url):
+    with ray_environment(url):
         import_ray()
         _require_job_packages()
         if risk := find_token_risk(url):
@@ -145,9 +145,7 @@ def resolve_dashboard_url(address: str | None) -> str:
             f"--address {address}: not the address of a dashboard; use HOST:PORT or a URL such as {DEFAULT_URL}"
         )
     if parts.username or parts.password:
-        raise ClusterError(
-            f"--address contains a user name or password: remove it, and {HOW_TO_PASS_A_TOKEN}"
-        )
+        raise ClusterError(f"--address contains a user name or password: remove it, and {TOKEN_HINT}")
     return url.rstrip("/")
 
 
@@ -156,7 +154,12 @@ def find_token_risk(url: str) -> str | None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     is_local = host in ("localhost", "::1") or host.startswith("127.")
-    if parts.scheme == "https" or is_local or os.environ.get("RAY_AUTH_MODE") == "disabled" or not token():
+    if (
+        parts.scheme == "https"
+        or is_local
+        or os.environ.get("RAY_AUTH_MODE") == "disabled"
+        or not read_token()
+    ):
         return None
     return (
         f"the token is sent to {host} unencrypted: use https, or open a tunnel with "
@@ -252,7 +255,7 @@ def _translated_errors(url: str, job_id: str | None = None) -> Iterator[None]:
 
 def _token_error(url: str, *, has_token: bool) -> ClusterError:
     problem = "does not accept our token" if has_token else "asks for a token"
-    return ClusterError(f"the cluster at {url} {problem}: {HOW_TO_PASS_A_TOKEN}")
+    return ClusterError(f"the cluster at {url} {problem}: {TOKEN_HINT}")
 
 
 def _unknown_job_error(url: str, job_id: str | None) -> ClusterError:

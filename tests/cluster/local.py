@@ -94,7 +94,7 @@ def descendants(process: int) -> dict[int, str]:
 
 def workers(process: int) -> list[int]:
     """Those of a driver's processes that train just now."""
-    return sorted(number for number, name in descendants(process).items() if name == "ray::Host.run")
+    return sorted(number for number, name in descendants(process).items() if name == "ray::WorkerActor.run")
 
 
 def alive(processes: dict[int, str]) -> dict[int, str]:

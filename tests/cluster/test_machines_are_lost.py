@@ -133,7 +133,5 @@ def test_a_machine_that_is_taken_away_with_notice_is_told_from_one_that_dies(tmp
 def test_a_trial_that_rays_memory_monitor_stops_is_out_of_memory_by_name(tmp_path: Path) -> None:
     run_script(HOG, tmp_path)
     trials = cv.load(tmp_path / "runs" / "hog").trials.set_index("trial")
-    assert str(trials.loc[3, "failure"]).startswith(
-        "out of memory 2 times: its machine had hardly any left ("
-    )
+    assert str(trials.loc[3, "failure"]).startswith("out of memory 2 times: Ray's memory monitor killed it (")
     assert set(trials.drop(index=3)["outcome"]) == {"completed"}, "Ray kills bystanders, too"

@@ -1,9 +1,9 @@
-"""Noticing that a machine no longer answers.
+"""Monitoring of machines that stop answering.
 
-A worker whose process dies is reported by Ray at once. One whose machine is cut off or loses its power is not: with
-Ray's defaults it takes a minute until its machine is declared dead (63.8 s, measured with 2.60), and all that time the
-trials that it was sent are under way nowhere. So the driver asks each machine itself, in a thread of its own: whether
-its Ray process (the raylet) still takes connections on its port.
+Ray reports at once that a worker's process died. It does not report a machine that is cut off or loses its power: with
+Ray's defaults the machine is declared dead after a minute (63.8 s, measured with 2.60), and until then its trials are
+lost without anybody knowing. So the driver checks each machine itself, in a thread: whether the machine's Ray process
+(the raylet) accepts connections on its port.
 """
 
 import asyncio
@@ -12,24 +12,26 @@ import threading
 from collections.abc import Mapping
 
 Address = tuple[str, int]
-"""Of a machine's raylet."""
-PAUSE_S = 1.0
-"""Between an answer and the next question ..."""
-MOST_A_SECOND = 400
-"""... or longer, where so many machines are asked: a question costs the driver a quarter of a millisecond."""
-ANSWER_S = 4.0
-"""How long an answer may take: an opened connection, or a refusal, for then the machine is there."""
-MISSES = 2
-"""A machine that misses so many questions in a row is taken to be gone, until it answers again. One is not enough:
-all are missed by a driver that was itself suspended for a while."""
+"""Host and port of a machine's raylet."""
+MAX_CHECKS_PER_S = 400
+"""Limit for large clusters: a check costs the driver a quarter of a millisecond."""
+MAX_MISSES = 2
+"""Checks in a row after which a machine counts as unresponsive. A single miss is no proof: a driver that was suspended
+misses one of every machine."""
 
 
 class NodeMonitor:
-    """Asks machines whether they are there; a context manager, with which its thread ends."""
+    """A thread that checks whether machines answer; a context manager that ends the thread on exit.
 
-    def __init__(self) -> None:
+    Args:
+        interval_s: seconds between two checks of a machine.
+        timeout_s: seconds that a machine may take to accept a connection or to refuse it.
+    """
+
+    def __init__(self, interval_s: float = 1.0, timeout_s: float = 4.0) -> None:
+        self._interval_s, self._timeout_s = interval_s, timeout_s
         self._addresses: dict[str, Address] = {}
-        self._missed: dict[str, int] = {}
+        self._misses: dict[str, int] = {}
         self._ended = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -43,47 +45,46 @@ class NodeMonitor:
         self._thread.join()
 
     def watch(self, machines: Mapping[str, Address]) -> None:
-        """NodeMonitor these machines, by name, and no others; one that is new is taken to be there."""
+        """Monitor exactly these machines, given by Ray's ID; a new one counts as responsive."""
         self._addresses = dict(machines)
 
     def unresponsive(self) -> frozenset[str]:
-        """The machines that do not answer."""
-        missed = self._missed
-        return frozenset(name for name in self._addresses if missed.get(name, 0) >= MISSES)
+        """Return the IDs of the machines that do not answer."""
+        misses = self._misses
+        return frozenset(name for name in self._addresses if misses.get(name, 0) >= MAX_MISSES)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._ask_all())
+            runner.run(self._check_all())
 
-    async def _ask_all(self) -> None:
-        asked: dict[str, asyncio.Task[None]] = {}
+    async def _check_all(self) -> None:
+        checks: dict[str, asyncio.Task[None]] = {}
         while not self._ended.is_set():
-            asked = {name: task for name, task in asked.items() if not task.done()}
+            checks = {name: task for name, task in checks.items() if not task.done()}
             for name, address in self._addresses.items():
-                if name not in asked:
-                    asked[name] = asyncio.create_task(self._ask(name, address))
-            pause_s = max(PAUSE_S, len(self._addresses) / MOST_A_SECOND)
+                if name not in checks:
+                    checks[name] = asyncio.create_task(self._check(name, address))
+            pause_s = max(self._interval_s, len(self._addresses) / MAX_CHECKS_PER_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), pause_s)
 
-    async def _ask(self, name: str, address: Address) -> None:
-        in_time = asyncio.create_task(asyncio.sleep(ANSWER_S))
-        if await _answers(address):
-            in_time.cancel()
-            self._missed[name] = 0
+    async def _check(self, name: str, address: Address) -> None:
+        timeout = asyncio.create_task(asyncio.sleep(self._timeout_s))
+        if await self._answers(address):
+            timeout.cancel()
+            self._misses[name] = 0
         else:
-            await in_time  # a network that says at once that there is no way may find one the next moment
-            self._missed[name] = self._missed.get(name, 0) + 1
+            await timeout  # a network error comes at once, but the next moment the network may be back
+            self._misses[name] = self._misses.get(name, 0) + 1
 
-
-async def _answers(address: Address) -> bool:
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(*address), ANSWER_S)
-    except ConnectionRefusedError:
-        return True  # its Ray is gone, not the machine: Ray notices that by itself
-    except OSError:
-        return False  # no way there, or no answer in time
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
+    async def _answers(self, address: Address) -> bool:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(*address), self._timeout_s)
+        except ConnectionRefusedError:
+            return True  # only the machine's Ray is gone, which Ray reports itself
+        except OSError:
+            return False  # no route, or no answer in time
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True

@@ -1,10 +1,10 @@
-"""How an objective travels to workers: once each, whatever it is made of.
+"""Pickled objectives: how an objective travels to the workers, once to each.
 
-Functions and classes of a script, of `__main__` or of a notebook cannot be imported by a worker: they are pickled
-by value. What a package or a module beside the script defines is imported there, so its folder must be there too.
+Functions and classes of a script, of `__main__` or of a notebook cannot be imported by a worker, so they are pickled by
+value. Modules and packages beside the script are imported by the worker, so their folder must exist there too.
 
-Arrays that it holds or refers to are kept apart, so that all workers of a machine share one copy of them, which
-none can write to: what a trial changed there, the next would see.
+Arrays of the objective are kept apart. All workers of a machine share one read-only copy of them, so that no trial can
+change what the next trial sees.
 """
 
 import pickle
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 
 import cloudpickle
 
-from caviar.errors import StudyError
+from caviar.errors import StudyError, one_line
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
 class PickledObjective:
-    """An objective, ready to be sent."""
+    """A pickled objective and its arrays."""
 
     pickled: bytes
     arrays: tuple[pickle.PickleBuffer, ...]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return len(self.pickled) + sum(memoryview(array).nbytes for array in self.arrays)
 
 
@@ -35,7 +35,7 @@ def pickle_objective(objective: Objective) -> PickledObjective:
     """Pickle an objective.
 
     Raises:
-        StudyError: it, or something that its function refers to, cannot be pickled.
+        StudyError: the objective, or something that its function refers to, cannot be pickled.
     """
     script = sys.modules.get(SCRIPT_MODULE)
     if script is not None:
@@ -45,9 +45,8 @@ def pickle_objective(objective: Objective) -> PickledObjective:
         pickled = cloudpickle.dumps(objective, protocol=5, buffer_callback=arrays.append)
         return PickledObjective(pickled, tuple(arrays))
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise StudyError(
-            f"{objective} cannot be sent to workers ({type(error).__name__}: {reason}): "
+            f"{objective} cannot be sent to workers ({one_line(error)}): "
             "open files, locks, connections and generators inside the function, not around it"
         ) from error
     finally:
@@ -56,11 +55,11 @@ def pickle_objective(objective: Objective) -> PickledObjective:
 
 
 def unpickle_objective(packed: PickledObjective, folders: list[str]) -> Objective:
-    """The objective, in a worker.
+    """Return the objective in a worker.
 
     Args:
-        packed: as `pickle_objective` made it.
-        folders: where the driver finds modules; searched last, so that a worker's own packages come first.
+        packed: the result of `pickle_objective`.
+        folders: import path of the driver; searched last, so that the worker's own packages come first.
     """
     sys.path.extend(folder for folder in folders if folder not in sys.path)
     objective = pickle.loads(packed.pickled, buffers=packed.arrays)

@@ -1,9 +1,12 @@
-"""What is changed in Ray itself, in its inner rooms, for a connection that caviar makes; and changed back.
+"""Temporary patches to private Ray APIs, undone on exit.
 
-A Ray that has moved these goes without: then it says more, listens on more interfaces, or refuses later.
+Each function names the file of Ray 2.60 that it relies on. If another version of Ray has moved an attribute, its patch
+does nothing: Ray then prints more, listens on all network interfaces (its token still protects it), uses the token of
+the last cluster, or refuses a request later.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,62 +14,73 @@ from typing import Any
 
 from caviar.backends.ray.placement import ResourceDict
 
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 
 @contextmanager
-def silenced(ray: Any) -> Iterator[None]:
-    """While inside, Ray prints nothing about this process's cluster: of workers that die caviar tells itself.
+def mute_ray() -> Iterator[None]:
+    """Keep Ray from printing about this process's cluster while inside: caviar itself reports workers that die.
 
-    `log_to_driver=False` keeps the lines of workers away, but not Ray's own reports, which go to the standard output.
+    `log_to_driver=False` mutes the workers, but not Ray's own reports on the standard output. Relies on
+    `_worker_logs_enabled` in ray/_private/worker.py.
     """
-    worker = ray._private.worker
-    usual = getattr(worker, "_worker_logs_enabled", None)
-    worker._worker_logs_enabled = False
-    try:
+    with _patched("ray._private.worker", "_worker_logs_enabled", False):
         yield
-    finally:
-        if usual is None:
-            del worker._worker_logs_enabled
-        else:
-            worker._worker_logs_enabled = usual
 
 
 @contextmanager
-def on_loopback() -> Iterator[None]:
-    """While inside, a cluster that starts listens on the loopback interface alone, as Ray does by itself on macOS."""
-    from ray._private import ray_constants
+def bind_to_loopback() -> Iterator[None]:
+    """Let a cluster that starts while inside listen on the loopback interface alone, as Ray does by itself on macOS.
 
-    usual = ray_constants.ENABLE_RAY_CLUSTER
-    asked = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for its processes
+    Relies on `ENABLE_RAY_CLUSTER` in ray/_private/ray_constants.py, and on the environment variable that sets it in the
+    processes of the cluster.
+    """
+    before = os.environ.get(CLUSTER_VARIABLE)
+    os.environ[CLUSTER_VARIABLE] = "0"
     try:
-        yield
+        with _patched("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", False):
+            yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = usual
-        os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
-        if asked is not None:
-            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = asked
+        del os.environ[CLUSTER_VARIABLE]
+        if before is not None:
+            os.environ[CLUSTER_VARIABLE] = before
 
 
-def reread_access() -> None:
-    """Let Ray read mode and token from the environment again: it has kept those of the cluster before."""
-    with contextlib.suppress(ImportError):
+def reload_auth() -> None:
+    """Let Ray read mode and token from the environment again: it caches those of the last cluster.
+
+    Relies on `Config` and `AuthenticationTokenLoader` in ray/_raylet.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
         from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
 
 
-def offer_of(**asked: Any) -> ResourceDict | None:
-    """What a cluster will have that starts on this machine; None where Ray does not say.
+def predict_resources(**options: Any) -> ResourceDict | None:
+    """Return the resources that a cluster started on this machine will have; None if this Ray does not tell.
+
+    Relies on `ResourceAndLabelSpec` in ray/_private/resource_and_label_spec.py.
 
     Args:
-        asked: what `ray.init` will be asked for: num_cpus, num_gpus, object_store_memory.
+        options: `num_cpus`, `num_gpus` and `object_store_memory`, as for `ray.init`.
     """
     try:
         from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 
-        offered = ResourceAndLabelSpec(**asked).resolve(is_head=True, node_ip_address="127.0.0.1")
-        return dict(offered.to_resource_dict())  # type: ignore[no-untyped-call]
-    except Exception:  # a Ray that has moved these
+        spec = ResourceAndLabelSpec(**options).resolve(is_head=True, node_ip_address="127.0.0.1")
+        return dict(spec.to_resource_dict())  # type: ignore[no-untyped-call]
+    except Exception:
         return None
+
+
+@contextmanager
+def _patched(module_name: str, attribute: str, value: object) -> Iterator[None]:
+    """Set a module's attribute while inside, if both exist."""
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(ImportError, AttributeError):
+            module = importlib.import_module(module_name)
+            undo.callback(setattr, module, attribute, getattr(module, attribute))
+            setattr(module, attribute, value)
+        yield

@@ -1,78 +1,79 @@
-"""What a cluster of our own leaves on the disk: the folder of its Ray session, with sockets and logs.
+"""Clean-up of Ray session folders, which hold the sockets and logs of local clusters.
 
-A driver removes its own as it ends. One that is killed cannot: so it holds a lock on a file there as long as it lives,
-and the next driver removes the folders whose lock nobody holds, and on whose socket no raylet answers any more, with
-the processes that still hang about there. A session without that file is none of ours.
+A driver removes its own session folder when it ends. A driver that is killed cannot. So each driver locks a file in its
+folder for as long as it lives. The next driver removes every folder whose lock is free and on whose socket no raylet
+answers, and kills the processes that still use it. Folders without a lock file do not belong to caviar.
 """
 
 import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-_MARK = "caviar.lock"
-_RAYLET = "sockets/raylet"
-_PATIENCE_S = 20.0
-"""How long it is tried to remove a session into which something still writes."""
+import psutil
+
+LOCK_FILE = "caviar.lock"
+RAYLET_SOCKET = "sockets/raylet"
+REMOVAL_TIMEOUT_S = 20.0
+"""Seconds to keep trying to remove a folder that is still written to."""
 
 
-def mark(folder: Path) -> IO[str]:
-    """Mark a session as ours, which no other user is to look into; alive, as long as the file is held open."""
-    folder.chmod(0o700)  # Ray lets everybody read its logs, and write to its sockets
-    file = (folder / _MARK).open("w")
+def lock_session(folder: Path) -> IO[str]:
+    """Make a session folder private and lock it; the returned file holds the lock while it is open."""
+    folder.chmod(0o700)  # Ray lets every user read its logs and write to its sockets
+    file = (folder / LOCK_FILE).open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 
-def clear_of_the_dead(sessions: Path) -> None:
-    """Remove the sessions of drivers of caviar that were killed.
+def remove_stale_sessions(sessions: Path, timeout_s: float = REMOVAL_TIMEOUT_S) -> None:
+    """Remove the session folders of drivers that were killed.
 
     Args:
-        sessions: the folder in which Ray keeps them.
+        sessions: Ray's folder of session folders.
+        timeout_s: seconds to keep trying to remove one of them.
     """
-    for path in sessions.glob(f"session_*/{_MARK}"):
+    for path in sessions.glob(f"session_*/{LOCK_FILE}"):
         if path.parent.is_symlink():
-            continue  # to the latest session
-        with contextlib.suppress(OSError):  # just gone, or held
-            _remove_if_dead(path)
+            continue  # the link to the latest session
+        with contextlib.suppress(OSError):  # removed meanwhile, or locked
+            _remove_if_stale(path, timeout_s)
 
 
-def _remove_if_dead(path: Path) -> None:
+def _remove_if_stale(path: Path, timeout_s: float) -> None:
     if path.parent.stat().st_uid != os.getuid():
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _has_raylet(path.parent):
-            remove(path.parent)
+            remove_session(path.parent, timeout_s)
     finally:
         os.close(descriptor)
 
 
-def keep(folder: Path) -> None:
-    """Leave a session as it is: nobody is to remove it but the user."""
-    (folder / _MARK).unlink(missing_ok=True)
+def keep_session(folder: Path) -> None:
+    """Delete the lock file, so that no later driver removes the folder."""
+    (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
-def remove(folder: Path) -> None:
-    """Remove a session that has ended with what still writes there, and the link to it, if it is the latest.
+def remove_session(folder: Path, timeout_s: float = REMOVAL_TIMEOUT_S) -> None:
+    """Kill the processes of a session that has ended, and remove its folder and the link to it.
 
-    The mark goes last: what cannot be removed now, a later driver removes.
+    The lock file goes last, so that a later driver removes what cannot be removed now.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + timeout_s
     while folder.exists() and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):  # another driver removes it, too
-            if _end_processes(folder):
-                time.sleep(0.02)  # they end in a moment
-            elif rest := [entry for entry in folder.iterdir() if entry.name != _MARK]:
-                for entry in rest:
-                    _discard(entry)
+        with contextlib.suppress(OSError):  # another driver is removing it too
+            if _kill_processes(folder):
+                time.sleep(0.02)  # until they have ended
+            elif entries := [entry for entry in folder.iterdir() if entry.name != LOCK_FILE]:
+                for entry in entries:
+                    _delete(entry)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
     latest = folder.with_name("session_latest")
@@ -81,52 +82,41 @@ def remove(folder: Path) -> None:
             latest.unlink()
 
 
-def _discard(entry: Path) -> None:
+def _delete(entry: Path) -> None:
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
 
 
-def _end_processes(folder: Path) -> bool:
-    """End what is left of a session: Ray's workers outlive it by a moment, its agents by a minute.
-
-    Returns:
-        Whether there were any.
-    """
+def _kill_processes(folder: Path) -> bool:
+    """Kill the processes of a session and return whether there were any: workers end late, agents after a minute."""
     found = False
-    for process in Path("/proc").glob("[0-9]*"):  # macOS has none: there they are left to themselves
-        with contextlib.suppress(OSError):  # another user's, or just gone
-            if process.name != str(os.getpid()) and _belongs(process, folder):
-                os.kill(int(process.name), signal.SIGKILL)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or is another user's
+            if process.pid != os.getpid() and _belongs(process, folder):
+                process.kill()
                 found = True
     return found
 
 
-def _belongs(process: Path, folder: Path) -> bool:
-    """Whether a process is one of a session's.
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    """Return whether a process is part of a session.
 
-    By then most have a name that Ray has given them, and are known by the logs that they hold open. One that has just
-    been started is still called `python`, as the driver and its children are, which hold logs open, too; but it was
-    told its session.
+    Ray renames its workers, which are recognised by the logs they hold open. A process that has just started is still
+    called `python`, as the driver's own children are, which may hold logs open too; but Ray passes the session's name
+    as an option.
     """
-    if (process / "comm").read_text(errors="replace").startswith("ray::"):
-        return any(file.startswith(f"{folder.resolve()}/") for file in _open_files(process))
-    arguments = (process / "cmdline").read_text(errors="replace").split("\0")
-    return any(argument.startswith("--") and folder.name in argument for argument in arguments)
-
-
-def _open_files(process: Path) -> Iterator[str]:
-    for file in (process / "fd").iterdir():
-        with contextlib.suppress(OSError):  # just closed
-            yield os.readlink(file)
+    if process.name().startswith("ray::"):
+        return any(file.path.startswith(f"{folder.resolve()}/") for file in process.open_files())
+    return any(argument.startswith("--") and folder.name in argument for argument in process.cmdline())
 
 
 def _has_raylet(folder: Path) -> bool:
-    """Whether a raylet still serves a session: it ends with its driver, but a moment later."""
+    """Return whether a raylet still serves a session: it ends a moment after its driver."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
-            client.connect(str(folder / _RAYLET))
+            client.connect(str(folder / RAYLET_SOCKET))
         except OSError:
             return False
     return True

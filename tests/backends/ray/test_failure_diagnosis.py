@@ -1,4 +1,4 @@
-"""What became of a worker, read from Ray's own exceptions."""
+"""Diagnosis of lost workers from Ray's own exceptions."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import ray.exceptions
 from caviar.backends.ray.failure_diagnosis import diagnose
 from caviar.trial import Cause
 
-known: Any = ray.exceptions  # untyped in part
-DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: Host\n\tpid: 12085\n"
+exceptions: Any = ray.exceptions  # partly untyped
+DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: WorkerActor\n\tpid: 12085\n"
 PROCESS = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
 NODE = "The actor died because its node has died. Node Id: 976d62\n"
 OOM = (
@@ -18,7 +18,7 @@ OOM = (
 )
 TABLE = (
     "Top 10 memory users: PID\tMEM(GB)\tCOMMAND\n7\t9.00\tfirefox\n"
-    "{}\t1.63\tray::Host.run\n8\t0.4\tray::Host.run\nRefer to the documentation"
+    "{}\t1.63\tray::WorkerActor.run\n8\t0.4\tray::WorkerActor.run\nRefer to the documentation"
 )
 
 
@@ -29,21 +29,25 @@ def died(words: str, preempted: bool = False) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause", "words"),
+    ("error", "cause", "phrase"),
     [
-        (known.OutOfMemoryError(OOM), Cause.MEMORY, "hardly any left (Memory usage 3172040704B exceeded"),
-        (known.OutOfMemoryError(OOM + TABLE.format(12085)), Cause.MEMORY, "hardly any left"),
-        (known.OutOfMemoryError(OOM + TABLE.format(9)), Cause.NODE, "others took its memory: its machine"),
-        (died(NODE, preempted=True), Cause.PREEMPTED, "taken away"),
+        (
+            exceptions.OutOfMemoryError(OOM),
+            Cause.MEMORY,
+            "memory monitor killed it (Memory usage 3172040704B exceeded",
+        ),
+        (exceptions.OutOfMemoryError(OOM + TABLE.format(12085)), Cause.MEMORY, "memory monitor killed it"),
+        (exceptions.OutOfMemoryError(OOM + TABLE.format(9)), Cause.NODE, "others used more memory"),
+        (died(NODE, preempted=True), Cause.PREEMPTED, "preempted"),
         (
             died(NODE + "\tthe actor's node was terminated expectedly: received SIGTERM"),
             Cause.PREEMPTED,
-            "taken away",
+            "preempted",
         ),
         (died(NODE + "\tthe actor's node was terminated unexpectedly: health check"), Cause.NODE, "dead"),
-        (known.NodeDiedError("it is gone"), Cause.NODE, "no longer be reached"),
-        (known.ActorUnavailableError("Socket closed", None), Cause.NODE, "no longer be reached"),
-        (known.ObjectLostError("ab", None, ""), Cause.NODE, "no longer be reached"),
+        (exceptions.NodeDiedError("it is gone"), Cause.NODE, "cannot be reached"),
+        (exceptions.ActorUnavailableError("Socket closed", None), Cause.NODE, "cannot be reached"),
+        (exceptions.ObjectLostError("ab", None, ""), Cause.NODE, "cannot be reached"),
         (died(PROCESS + "Worker exits with an exit code 2."), Cause.CRASH, "ended with exit code 2"),
         (
             died(PROCESS + "Worker unexpectedly exits with a connection error code 2."),
@@ -51,12 +55,16 @@ def died(words: str, preempted: bool = False) -> Exception:
             "os._exit",
         ),
         (died("The actor is dead because it was killed by `ray.kill`."), Cause.CRASH, "its process ended"),
-        (known.RaySystemError("no such thing"), Cause.CRASH, "RaySystemError: System error: no such thing"),
+        (
+            exceptions.RaySystemError("no such thing"),
+            Cause.CRASH,
+            "RaySystemError: System error: no such thing",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_thing_that_ray_reports_has_one_cause(error: Exception, cause: Cause, words: str) -> None:
-    found, said = diagnose(error, known, pid=12085)
+def test_each_exception_of_ray_has_one_cause(error: Exception, cause: Cause, phrase: str) -> None:
+    found, detail = diagnose(error, exceptions, pid=12085)
     assert found is cause
-    assert words in said
-    assert "\n" not in said
+    assert phrase in detail
+    assert "\n" not in detail

@@ -1,4 +1,4 @@
-"""Clusters that are joined: why one cannot be, in a sentence, and how long its head may be away."""
+"""Joining a cluster: clear errors, and a head that may be away for a while."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caviar.backends.ray.session import SILENCE_S
+from caviar.backends.ray.session import ANSWER_TIMEOUT_S
 from caviar.records.frames import load
 from tests.cluster.hosts import Hosts, missing
 from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, recorded, wait_until
@@ -23,7 +23,7 @@ import sys
 from ray._raylet import GcsClient
 GcsClient(address=sys.argv[1]).internal_kv_put(b"CLUSTER_METADATA", sys.argv[2].encode(), True, b"cluster")
 """
-"""Has a cluster say that it was started with other versions."""
+"""Lets a cluster report other versions."""
 FAULT_TOLERANT = """
 import sys
 import time
@@ -38,10 +38,10 @@ for line in sys.stdin:
     print("> done", flush=True)
 cluster.shutdown()
 """
-"""A cluster whose head is away for as many seconds as it is told."""
+"""A cluster whose head is away for the number of seconds read from standard input."""
 
 
-def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) -> None:
+def test_a_fault_tolerant_head_may_return(tmp_path: Path) -> None:
     rounds, hurry = (200, 50), tmp_path / "hurry"
     (tmp_path / "bowl.py").write_text(
         "from tests.objectives import Slow, bowl_study\n"
@@ -61,7 +61,7 @@ def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) ->
             cluster = Joined(process, drivers)
             driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", said=log)
             wait_until(lambda: recorded(run) >= 5, driver)
-            cluster.tell(2 * SILENCE_S)
+            cluster.tell(2 * ANSWER_TIMEOUT_S)
             hurry.touch()
             assert driver.wait(timeout=300) == 0, log.read_text()
     finally:
@@ -69,7 +69,7 @@ def test_a_head_that_keeps_its_memory_elsewhere_is_waited_for(tmp_path: Path) ->
     assert_same_frames(run_inline(bowl_study(rounds=rounds), tmp_path), load(run))
 
 
-def test_a_cluster_of_other_versions_is_refused_with_both(tmp_path: Path) -> None:
+def test_a_cluster_with_other_versions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bowl.py").write_text(SCRIPT)
     with joined_cluster(head_cpus=1) as cluster:
         theirs = json.dumps({"ray_version": "2.7.0", "python_version": "3.8.1"})
@@ -89,11 +89,11 @@ def test_a_cluster_of_other_versions_is_refused_with_both(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")
-def test_from_a_machine_that_is_no_node_of_the_cluster_it_is_said_how_to_submit() -> None:
+def test_a_machine_outside_the_cluster_is_told_to_submit() -> None:
     with tempfile.TemporaryDirectory(prefix="cv") as name, Hosts(2, Path(name)) as hosts:
         Path(name, "bowl.py").write_text(SCRIPT)
         hosts.start_ray(1, cpus=1)
-        apart = ["unshare", "--pid", "--fork", "--mount-proc"]  # Ray looks for its node among the processes
+        apart = ["unshare", "--pid", "--fork", "--mount-proc"]  # Ray searches all processes for its node
         caviar = [sys.executable, "-m", "caviar", "run", "bowl.py", "--address", hosts.head]
         driver = hosts.popen(2, [*apart, *caviar], cwd=name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said, _ = driver.communicate(timeout=300)

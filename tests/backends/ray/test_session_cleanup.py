@@ -1,4 +1,4 @@
-"""What killed drivers leave of their Ray sessions is removed, and nothing else."""
+"""Clean-up of the sessions of killed drivers, and of no others."""
 
 import os
 import signal
@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from caviar.backends.ray import session_cleanup
+from caviar.backends.ray.session_cleanup import (
+    keep_session,
+    lock_session,
+    remove_session,
+    remove_stale_sessions,
+)
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def sessions(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def session(sessions: Path, name: str) -> Path:
+def make_session(sessions: Path, name: str) -> Path:
     folder = sessions / f"session_{name}"
     (folder / "sockets").mkdir(parents=True)
     (folder / "logs").mkdir()
@@ -28,68 +33,67 @@ def names(sessions: Path) -> list[str]:
     return sorted(entry.name for entry in sessions.iterdir())
 
 
-def test_the_session_of_a_living_driver_stays_and_that_of_a_dead_one_goes(sessions: Path) -> None:
-    living, dead = session(sessions, "living"), session(sessions, "dead")
-    held = session_cleanup.mark(living)
-    session_cleanup.mark(dead).close()  # as the end of a process does
-    session_cleanup.clear_of_the_dead(sessions)
+def test_only_the_sessions_of_dead_drivers_are_removed(sessions: Path) -> None:
+    living, dead = make_session(sessions, "living"), make_session(sessions, "dead")
+    held = lock_session(living)
+    lock_session(dead).close()  # as when its process ends
+    remove_stale_sessions(sessions)
     assert names(sessions) == ["session_living"]
-    assert living.stat().st_mode & 0o77 == 0, "it is nobody else's"
+    assert living.stat().st_mode & 0o77 == 0, "other users have no access"
     held.close()
-    session_cleanup.clear_of_the_dead(sessions)
+    remove_stale_sessions(sessions)
     assert names(sessions) == []
 
 
-def test_a_session_that_is_none_of_ours_stays(sessions: Path) -> None:
-    session(sessions, "of_somebody")
-    session_cleanup.clear_of_the_dead(sessions)
+def test_a_session_of_another_program_stays(sessions: Path) -> None:
+    make_session(sessions, "of_somebody")
+    remove_stale_sessions(sessions)
     assert names(sessions) == ["session_of_somebody"]
 
 
-def test_a_session_whose_raylet_still_answers_stays(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = session(sessions, "ending")
-    session_cleanup.mark(folder).close()
-    monkeypatch.chdir(folder)  # the path of a socket must be short
+def test_a_session_with_a_living_raylet_stays(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_session(sessions, "ending")
+    lock_session(folder).close()
+    monkeypatch.chdir(folder)  # the path of a socket is limited in length
     with socket.socket(socket.AF_UNIX) as raylet:
         raylet.bind("sockets/raylet")
         raylet.listen()
-        session_cleanup.clear_of_the_dead(Path(".."))
+        remove_stale_sessions(Path(".."))
         assert names(sessions) == ["session_ending"]
-    session_cleanup.clear_of_the_dead(sessions)
+    remove_stale_sessions(sessions)
     assert names(sessions) == []
 
 
-def test_a_session_that_was_kept_for_its_logs_stays(sessions: Path) -> None:
-    folder = session(sessions, "troubled")
-    held = session_cleanup.mark(folder)
-    session_cleanup.keep(folder)
+def test_a_session_kept_for_its_logs_stays(sessions: Path) -> None:
+    folder = make_session(sessions, "troubled")
+    held = lock_session(folder)
+    keep_session(folder)
     held.close()
-    session_cleanup.clear_of_the_dead(sessions)
+    remove_stale_sessions(sessions)
     assert names(sessions) == ["session_troubled"]
 
 
-def test_the_link_to_the_latest_session_goes_with_it(sessions: Path) -> None:
-    folder = session(sessions, "dead")
-    session_cleanup.mark(folder).close()
+def test_the_link_to_the_latest_session_is_removed_with_it(sessions: Path) -> None:
+    folder = make_session(sessions, "dead")
+    lock_session(folder).close()
     (sessions / "session_latest").symlink_to(folder)
-    session_cleanup.clear_of_the_dead(sessions)
+    remove_stale_sessions(sessions)
     assert names(sessions) == []
 
 
-def test_a_session_that_cannot_be_removed_yet_is_left_to_a_later_driver(
+def test_a_later_driver_removes_what_cannot_be_removed_yet(
     sessions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session_cleanup.mark(session(sessions, "stuck")).close()
+    lock_session(make_session(sessions, "stuck")).close()
 
-    def refused(*path: object, **options: object) -> None:
+    def refuse(*path: object, **options: object) -> None:
         raise OSError
 
     with monkeypatch.context() as patch:
-        patch.setattr(session_cleanup, "_PATIENCE_S", 0.1)
-        patch.setattr(os, "rmdir", refused)
-        session_cleanup.clear_of_the_dead(sessions)
+        patch.setattr(os, "rmdir", refuse)
+        remove_stale_sessions(sessions, timeout_s=0.1)
         assert names(sessions) == ["session_stuck"]
-    session_cleanup.clear_of_the_dead(sessions)
+    remove_stale_sessions(sessions)
     assert names(sessions) == []
 
 
@@ -114,17 +118,16 @@ log = open(sys.argv[1] + "/logs/worker.out", "w")
 print("holds", flush=True)
 time.sleep(600)
 """
-processes = pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="looks for processes in /proc")
 
 
-@processes
-def test_a_session_is_removed_though_its_processes_still_write_there(sessions: Path) -> None:
-    folder = session(sessions, "ending")
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="sets its name in /proc")
+def test_a_session_is_removed_while_its_processes_write(sessions: Path) -> None:
+    folder = make_session(sessions, "ending")
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     try:
         assert writer.stdout.readline() == "writes\n"
-        session_cleanup.remove(folder)
+        remove_session(folder)
         writer.wait(timeout=60)
         assert names(sessions) == []
     finally:
@@ -132,28 +135,25 @@ def test_a_session_is_removed_though_its_processes_still_write_there(sessions: P
         writer.communicate()
 
 
-@processes
-def test_a_process_that_ray_has_just_started_is_ended_and_a_child_of_the_driver_is_not(
-    sessions: Path,
-) -> None:
-    folder = session(sessions, "ending")
-    of_ray, of_driver = (
+def test_a_starting_worker_is_killed_but_no_child_of_the_driver(sessions: Path) -> None:
+    folder = make_session(sessions, "ending")
+    worker, child = (
         subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(folder), *told], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDER, str(folder), *options], stdout=subprocess.PIPE, text=True
         )
-        for told in ([f"--session-name={folder.name}"], [])
+        for options in ([f"--session-name={folder.name}"], [])
     )
     try:
-        for holder in (of_ray, of_driver):
+        for holder in (worker, child):
             assert holder.stdout is not None
             assert holder.stdout.readline() == "holds\n"
         own = (folder / "logs" / "driver.log").open("w")
-        session_cleanup.remove(folder)
+        remove_session(folder)
         own.close()
-        assert of_ray.wait(timeout=60) == -signal.SIGKILL
-        assert of_driver.poll() is None
+        assert worker.wait(timeout=60) == -signal.SIGKILL
+        assert child.poll() is None
         assert names(sessions) == []
     finally:
-        for holder in (of_ray, of_driver):
+        for holder in (worker, child):
             holder.kill()
             holder.communicate()

@@ -5,6 +5,7 @@
     ├── StudyError            invalid study, round, recipe or script
     ├── DataError             data that cannot be found, read or split
     ├── RunError              run directory that cannot be used as asked
+    │   ├── InUseError        run directory that another process has locked
     │   ├── DamagedError      recorded file that cannot be read back
     │   └── RefusedError      disk or object store that refuses to write
     ├── ClusterError          no Ray, no such cluster, too few resources, or no access
@@ -37,6 +38,10 @@ class DataError(CaviarError):
 
 class RunError(CaviarError):
     """Run directory that cannot be used as asked."""
+
+
+class InUseError(RunError):
+    """Run directory that another process has locked."""
 
 
 class DamagedError(RunError):

@@ -23,7 +23,7 @@ from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import Display, NoProgress
 from caviar.reporting.summary import show
 from caviar.search.sampling import require_sampler
-from caviar.storage.location import Location, silent
+from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
 
@@ -37,7 +37,7 @@ def run_study(
     workers: int | None = None,
     gpus: int | None = None,
     address: str = "local",
-    runs: str | Path = "runs",
+    runs: str | Path | Location = "runs",
     name: str | None = None,
     progress: bool = True,
     script: Path | None = None,
@@ -79,7 +79,7 @@ def run_study(
 
 def resume_study(
     study: Study,
-    path: str | Path,
+    path: str | Path | Location,
     *,
     workers: int | None = None,
     gpus: int | None = None,
@@ -130,8 +130,7 @@ def _continue(study: Study, location: Location, repair: bool, progress: bool, fa
     begun = StudyFile.read(location)
     _require_same_study(location, begun.study, study.to_json())
     _require_same_version(location, begun.versions)
-    say = _note if progress else silent
-    with closing(Ledger.reopen(location, begun, repair, say)) as ledger:
+    with closing(Ledger.reopen(location, begun, repair)) as ledger:
         run = Run(location)
         if run.finished and not ledger.was_repaired:  # after a repair, trials before the last may be missing
             return run
@@ -162,7 +161,7 @@ def _train(
     if not finished:
         _end_script_quietly()
         raise InterruptedStudy(
-            f"stopped; all finished trials are recorded: continue with `caviar resume {ledger.location.typed}`"
+            f"stopped; all finished trials are recorded: continue with `caviar resume {ledger.location.quoted}`"
         )
     return Run(ledger.location)
 
@@ -263,10 +262,6 @@ def _require_same_version(location: Location, recorded: dict[str, str]) -> None:
         raise RunError(
             f"{location} was started with {was}; results of different versions differ: install those to continue"
         )
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"caviar: {text}\n")
 
 
 def _require_workers(workers: int | None, gpus: int | None) -> None:

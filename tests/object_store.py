@@ -16,6 +16,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from caviar.storage.object_store import Store
+from caviar.storage.uri import locate
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "somebody",
@@ -58,6 +61,12 @@ class ObjectStore:
         name = f"bucket-{self._buckets}"
         self.files.create_dir(name)
         return name
+
+    def location(self) -> Store:
+        """Return the location of an empty bucket."""
+        location = locate(f"s3://{self.new_bucket()}")
+        assert isinstance(location, Store)
+        return location
 
     def listed(self, folder: str) -> list[str]:
         """All objects of a bucket or folder in it."""
@@ -138,7 +147,7 @@ class Server:
 
         server = make_server("127.0.0.1", self.port, self._respond, threaded=True)
         self.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
 
     def _respond(self, environ: Any, start_response: Any) -> Iterable[bytes]:

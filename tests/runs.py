@@ -13,6 +13,7 @@ from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import ClusterError
 from caviar.records.frames import Run, load, reproducible
 from caviar.runner import resume_study, run_study
+from caviar.storage.location import Location
 from caviar.study import Study
 
 Factory = Callable[[Dataset | None], Backend]
@@ -35,12 +36,12 @@ def inline(study: Study, workers: int = 1) -> Factory:
     return lambda dataset: InlineBackend(study.objective, dataset, workers)
 
 
-def run_inline(study: Study, runs: str | Path, workers: int = 1) -> Run:
+def run_inline(study: Study, runs: str | Path | Location, workers: int = 1) -> Run:
     """Run a study in this process."""
     return run_study(study, runs=runs, progress=False, backend=inline(study, workers))
 
 
-def resume_inline(study: Study, path: str | Path, repair: bool = False) -> Run:
+def resume_inline(study: Study, path: str | Path | Location, repair: bool = False) -> Run:
     """Resume a run in this process."""
     return resume_study(study, path, progress=False, backend=inline(study), repair=repair)
 

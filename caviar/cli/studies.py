@@ -122,10 +122,10 @@ def _find_run(runs: str, name: str) -> str | None:
         RunError: The disk or object store cannot be reached.
     """
     from caviar.records.run_files import is_run_directory
-    from caviar.storage.uri import locate, within
+    from caviar.storage.uri import join, locate
     from caviar.study import check_name
 
-    run = within(runs, check_name(name))
+    run = join(runs, check_name(name))
     return run if is_run_directory(locate(run)) else None
 
 

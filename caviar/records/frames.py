@@ -8,10 +8,9 @@ import pandas as pd
 
 from caviar.columns import CIRCUMSTANCES
 from caviar.errors import RunError
-from caviar.records import schema
 from caviar.records.ledger import to_frame
 from caviar.records.run_files import StudyFile, read_rounds
-from caviar.records.segments import Segments
+from caviar.records.segments import open_tables
 from caviar.records.winner import Best, read_best
 from caviar.space import Space
 from caviar.storage.local import Disk
@@ -52,7 +51,7 @@ class Run:
         """
         if not isinstance(self.location, Disk):
             raise RunError(
-                f"{self.location} is no folder here: copy it by `caviar fetch {self.location.typed}`"
+                f"{self.location} is no folder here: copy it by `caviar fetch {self.location.quoted}`"
             )
         return self.location.path
 
@@ -74,13 +73,13 @@ class Run:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a finished trial, by trial: outcome, value, `params_<name>`, last metrics, times."""
-        segments = Segments(self.location / "trials", schema.trials_schema(self.space, self.metrics))
-        return to_frame(segments.read()).sort_values("trial", ignore_index=True)
+        trials, _ = open_tables(self.location, self.study_file)
+        return to_frame(trials.read()).sort_values("trial", ignore_index=True)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row a trial and epoch: losses, accuracy, learning rate. Only of trials that have a row."""
-        segments = Segments(self.location / "curves", schema.curves_schema(self.metrics))
+        _, segments = open_tables(self.location, self.study_file)
         curves = to_frame(segments.read())
         known = curves[curves["trial"].isin(self.trials["trial"])]
         return known.sort_values(["trial", "epoch"], ignore_index=True)

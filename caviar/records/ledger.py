@@ -24,9 +24,9 @@ from caviar.data.splits import Dataset
 from caviar.errors import DamagedError
 from caviar.records import schema
 from caviar.records.run_files import StudyFile, write_rounds
-from caviar.records.segments import Segment, Segments
+from caviar.records.segments import Segment, open_tables
 from caviar.records.winner import Best, write_best
-from caviar.storage.location import Location, Lock, Say, advised, silent
+from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Ledger:
 
     def __init__(self, location: Location, study_file: StudyFile, lock: Lock) -> None:
         self.location, self._space, self._lock = location, study_file.space(), lock
-        self._trials = Segments(location / "trials", schema.trials_schema(self._space, study_file.metrics))
-        self._curves = Segments(location / "curves", schema.curves_schema(study_file.metrics))
+        self._trials, self._curves = open_tables(location, study_file)
         present = self._trials.list()
         self._next = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
@@ -58,31 +57,28 @@ class Ledger:
         """
 
         def fill(location: Location) -> None:
+            study_file.write(location)
             for table in ("trials", "curves"):
                 (location / table).make_folder()
-            study_file.write(location)
 
-        with advised("or choose another folder with --runs"):
+        with hint_on_refusal("or choose another folder with --runs"):
             location, lock = runs.create(name, numbered, fill)
         return cls(location, study_file, lock)
 
     @classmethod
-    def reopen(
-        cls, location: Location, study_file: StudyFile, repair: bool = False, say: Say = silent
-    ) -> "Ledger":
+    def reopen(cls, location: Location, study_file: StudyFile, repair: bool = False) -> "Ledger":
         """Open a run directory to go on with it: whatever a killed driver left half-done is cleared away.
 
         Args:
             location: the run directory.
             study_file: the content of its `study.json`.
             repair: set damaged segments aside, so that their trials are trained again.
-            say: told why it takes a while, where it does.
 
         Raises:
             RunError: another driver is at work on it, or it cannot be written.
             DamagedError: a segment cannot be read back, and `repair` is not asked for.
         """
-        lock = location.lock(say)
+        lock = location.lock()
         try:
             cls(location, study_file, lock)._clear(repair)
             return cls(location, study_file, lock)
@@ -100,8 +96,7 @@ class Ledger:
         with self._writing():
             self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
             record_s = (time.perf_counter() - started) / len(results)
-            if not self._lock.is_fresh:  # that took long
-                self._lock.confirm()
+            self._lock.confirm()  # again, for that may have taken long
             self._trials.write(
                 self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
             )
@@ -124,7 +119,7 @@ class Ledger:
     @property
     def was_repaired(self) -> bool:
         """Whether damaged segments were ever set aside."""
-        return (self.location / DAMAGED).exists()
+        return DAMAGED in self.location.folders()
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
         """The measurements of some trials, by their numbers, in order of epochs."""
@@ -160,13 +155,14 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """While inside, this driver writes: only if no other one does, and nothing is lost where it cannot."""
-        self._lock.confirm()
-        with advised(f"what was recorded before is safe: `caviar resume {self.location.typed}` then"):
+        with hint_on_refusal(
+            f"what was recorded before is safe: `caviar resume {self.location.quoted}` then"
+        ):
+            self._lock.confirm()
             yield
 
     def _clear(self, repair: bool) -> None:
         """Bring the folder to the state after its last commit."""
-        self.location.tidy()
         for segments in (self._trials, self._curves):
             segments.folder.make_folder()
             segments.remove_covered()

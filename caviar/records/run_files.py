@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from caviar.data.splits import Dataset
 from caviar.errors import RunError
+from caviar.records.json_files import errors_as_damage, read_json, write_json
 from caviar.space import Space, space_from_json
-from caviar.storage.json_files import read_json, understood, write_json
 from caviar.storage.location import Location
 from caviar.study import Study
 
@@ -118,10 +118,9 @@ class StudyFile:
         """
         file = run / _STUDY
         if not file.is_file():
-            run.require_reachable()
-            if not run.exists():
-                raise RunError(f"{run}: there is no such run directory")
-            raise RunError(f"{run} is not a run directory: it has no {_STUDY}")
+            if run.files() or run.folders():
+                raise RunError(f"{run} is not a run directory: it has no {_STUDY}")
+            raise RunError(f"{run}: there is no such run directory")
         version = read_json(file, {"format": int, "versions": {"caviar": str}})
         if version["format"] != FORMAT:
             raise RunError(
@@ -131,7 +130,7 @@ class StudyFile:
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
         found = cls(**{name: content[name] for name in names} | {"metrics": tuple(content["metrics"])})
-        with understood(file):
+        with errors_as_damage(file):
             found.space()
         return found
 
@@ -176,7 +175,7 @@ def read_rounds(run: Location) -> pd.DataFrame:
     """
     file = run / _ROUNDS
     rounds = read_json(file, _ROUNDS_SHAPE) if file.is_file() else []
-    with understood(file):
+    with errors_as_damage(file):
         rows = [row for entry in rounds for row in _rows(entry)]
         return pd.DataFrame(
             {name: _column([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}

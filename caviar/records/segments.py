@@ -18,6 +18,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from caviar.errors import DamagedError, RunError
+from caviar.records import schema
+from caviar.records.run_files import StudyFile
 from caviar.storage.location import Location
 
 LARGE = 2**20
@@ -38,12 +40,13 @@ class Segments:
     """The segments of one table.
 
     Args:
-        folder: where they are.
+        run: the run directory.
+        table: the name of their folder in it.
         schema: of every segment.
     """
 
-    def __init__(self, folder: Location, schema: pa.Schema) -> None:
-        self.folder, self.schema = folder, schema
+    def __init__(self, run: Location, table: str, schema: pa.Schema) -> None:
+        self._run, self.folder, self.schema = run, run / table, schema
 
     def list(self) -> list[Segment]:
         """The files that make up the table, in order; those that a merged one covers do not count."""
@@ -88,13 +91,13 @@ class Segments:
         So their number grows with the logarithm of that of the segments, and each row is written as often; but a file
         of LARGE bytes is left as it is.
         """
-        files = self.list()
+        files, sizes = self.list(), self.folder.files()
         merged = [segment for segment in files if segment.first == segment.last]
         if len(merged) < 2:
             return
         for before in reversed([segment for segment in files if segment.last < merged[0].first]):
             too_many = before.last - before.first > merged[-1].last - merged[0].first
-            if too_many or (self.folder / before.name).size() > LARGE:
+            if too_many or sizes[before.name] > LARGE:
                 break
             merged.insert(0, before)
         self._write(merged[0].first, merged[-1].last, pa.concat_tables(self._tables(merged)))
@@ -102,8 +105,7 @@ class Segments:
         pa.default_memory_pool().release_unused()
 
     def remove_covered(self) -> None:
-        """Delete files whose segments are in a merged one, and what a killed process left half-written."""
-        self.folder.tidy()
+        """Delete files whose segments are in a merged one."""
         current = {segment.name for segment in self.list()}
         self.folder.remove(
             name for name in self.folder.files() if _NAME.fullmatch(name) and name not in current
@@ -122,7 +124,7 @@ class Segments:
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DamagedError(
                 f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}); all else is intact: "
-                f"`caviar resume {self.folder.parent.typed} --repair` sets it aside and trains its trials again"
+                f"`caviar resume {self._run.quoted} --repair` sets it aside and trains its trials again"
             ) from error
 
     def _write(self, first: int, last: int, table: pa.Table) -> None:
@@ -130,6 +132,13 @@ class Segments:
         parquet.write_table(table, stream, compression="zstd", write_statistics=False)
         content = stream.getvalue().to_pybytes()
         (self.folder / segment_name(first, last, content)).write(content)
+
+
+def open_tables(run: Location, study_file: StudyFile) -> tuple[Segments, Segments]:
+    """Return the segments of a run directory's two tables, trials and curves."""
+    space, metrics = study_file.space(), study_file.metrics
+    trials = Segments(run, "trials", schema.trials_schema(space, metrics))
+    return trials, Segments(run, "curves", schema.curves_schema(metrics))
 
 
 def segment_name(first: int, last: int, content: bytes) -> str:

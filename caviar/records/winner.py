@@ -17,7 +17,7 @@ import numpy.typing as npt
 from caviar.data.features import Columns, as_table, join_names, require_finite, select_columns, table_to_array
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
-from caviar.storage.json_files import read_json, understood, write_json
+from caviar.records.json_files import errors_as_damage, read_json, write_json
 from caviar.storage.location import Location
 from caviar.trial import Value
 
@@ -79,7 +79,7 @@ class Best:
         from caviar.training.network_file import unpack_network
 
         content, inputs = self._read("network.pt"), self._inputs()
-        with understood(self._file("network.pt")):
+        with errors_as_damage(self._file("network.pt")):
             params = {**self.fixed, **self.params}
             return unpack_network(content, params, len(inputs["shift"]), len(inputs["classes"]))
 
@@ -166,7 +166,7 @@ def read_best(folder: Location) -> Best | None:
         return None
     file = folder / "best.json"
     plain = read_json(file, _BEST)
-    with understood(file):
+    with errors_as_damage(file):
         for name in ("interval", "test_interval"):
             if plain[name] is not None:
                 low, high = plain[name]

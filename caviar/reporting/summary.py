@@ -73,7 +73,7 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
         yield _worker_time(run.trials)
     yield _python_line(run, best)
     if not every_round:
-        yield _heading("Every round", f"  caviar show {run.location.typed} --rounds")
+        yield _heading("Every round", f"  caviar show {run.location.quoted} --rounds")
 
 
 # The result
@@ -98,7 +98,7 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
 
 def _unfinished(run: Run) -> Iterator[RenderableType]:
     """Yield how far the run is, how to continue it, and the best trial so far."""
-    driver = run.location.driver()
+    driver = run.location.holder()
     state = f"running ({driver})" if driver else "unfinished"
     yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
@@ -117,7 +117,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
 def _resume_command(run: Run) -> str:
     if run.study_file.script is None:  # begun in a notebook, say
         return f"study.resume({str(run.location)!r})"
-    return f"caviar resume {run.location.typed}"
+    return f"caviar resume {run.location.quoted}"
 
 
 def _how_far(run: Run) -> str:

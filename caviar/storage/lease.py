@@ -1,174 +1,156 @@
-"""The lock of a run directory in an object store, which has no locks: an object that its holder keeps changing.
+"""The lock of a run directory in an object store: a lease, which its holder renews.
 
-A holder renews `.lock` every few seconds. Who finds one watches it for a while by their own clock: if it changes, its
-holder is alive; if not, they take it over: write it, wait a little, and read back whether it is still theirs. A
-holder that finds another's in place of its own has lost it, and writes nothing more. The clocks of two machines are
-never compared.
+A lease is the object `.lock`. It is written only on the condition that it is absent, or still the version that the
+writer has seen, so of several drivers one gets it. The holder renews it every few seconds. A driver that finds a lease
+watches it: if it is not renewed, its holder is dead, and the lease is taken over. A holder that finds another version
+has lost its lease, and writes nothing more. The clocks of two machines are never compared.
 """
 
 import contextlib
-import json
+import logging
 import math
-import os
 import secrets
-import socket
 import threading
 import time
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Final
 
 from caviar.errors import RunError
-from caviar.storage.location import Location, Lock, Say
+from caviar.storage.location import LOCK, Location, Lock, in_use, this_process
 
-LEASE_S = 60.0
-"""A lease that does not change for this long is that of a dead driver. Twice as long as a request may take (`locate`):
-what a holder began to write while its lease was fresh has been written before another can take over."""
-RENEW_S = 5.0
-"""How often a living one changes it."""
-SETTLE_S = 1.0
-"""Whoever writes at the same time as we do has written after this long."""
-NAME: Final = ".lock"
-SIZE: Final = 512
-"""Bytes of it, always: a store's client asks how long an object is before it reads it, and would cut a longer one."""
+Version = Mapping[str, str]
+"""What a store calls one state of an object."""
+_LOG = logging.getLogger(__name__)
+RENEWALS: Final = 12
+"""Renewals within the time after which a lease that is not renewed expires."""
+FRESH_S: Final = 1.0
+"""Seconds after a renewal within which `confirm` does not renew: some stores take one write a second to an object."""
+
+
+class LeasedLocation(Location):
+    """A location in a store that writes under conditions."""
+
+    lease_s: float
+
+    @abstractmethod
+    def read_version(self) -> tuple[bytes, Version]:
+        """Return the content of this file, and its version."""
+
+    @abstractmethod
+    def write_version(self, content: bytes, before: Version | None) -> Version | None:
+        """Replace one version of this file, or no file, and return the new one; None if it has another version."""
 
 
 class Lease(Lock):
-    """The lease that this process holds on a run directory. Use `of_new` or `of_known`.
+    """A lease that this process holds. Use `acquire`."""
 
-    Args:
-        folder: the run directory.
-    """
-
-    def __init__(self, folder: Location) -> None:
-        self._folder, self._file = folder, folder / NAME
-        self._driver, self._beat = secrets.token_hex(8), 0
-        self._renewed = time.monotonic()
+    def __init__(self, folder: LeasedLocation, found: Version | None) -> None:
+        self._folder, self._file, self._version = folder, folder / LOCK, found
+        self._token, self._renewed = secrets.token_hex(8), (-math.inf, -math.inf)
         self._taken_by: str | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._released, self._renewing = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
 
     @classmethod
-    def of_new(cls, folder: Location) -> "Lease | None":
-        """The lease of a folder that is not there yet; None if another driver was quicker."""
-        lease = cls(folder)
-        return lease if lease._take() else None
+    def acquire(cls, folder: LeasedLocation, take_over: bool) -> "Lease":
+        """Acquire the lease of a run directory.
 
-    @classmethod
-    def of_known(cls, folder: Location, say: Say) -> "Lease":
-        """The lease of a run directory, from its last holder if that is dead.
+        Args:
+            folder: the run directory.
+            take_over: wait for a lease that is there to expire, and take it over if it does.
 
         Raises:
-            RunError: its holder is alive.
+            InUseError: another driver holds it.
         """
-        lease = cls(folder)
-        found = lease._read()
+        text, found = _read(folder)
         if found is not None:
-            say(f"{folder}: the last driver did not say goodbye; waiting {LEASE_S:.0f} s for a sign of life")
-            lease._watch(found)
-        if not lease._take():
-            raise _in_use(folder, lease._read())
+            if not take_over:
+                raise in_use(folder, _holder(text))
+            found = _await_expiry(folder, found)
+        lease = cls(folder, found)
+        lease._renew()
+        if lease._taken_by is not None:
+            raise in_use(folder, lease._taken_by)
+        if lease._file.write_version(b"", None) is not None:
+            raise RunError(f"{folder}: its store ignores the conditions of writes; use another store")
+        lease._thread.start()
         return lease
 
     def check(self) -> None:
         if self._taken_by is not None:
             raise RunError(
-                f"{self._folder} was taken over by another caviar ({self._taken_by}), for this one gave no sign of "
-                f"life for {LEASE_S:.0f} s; it writes nothing more, and what it recorded is safe"
+                f"{self._folder} was taken over by another caviar ({self._taken_by}), because this one did not renew "
+                f"its lock for {self._folder.lease_s:.0f} s; it writes nothing more, and what it recorded is safe"
             )
 
     def confirm(self) -> None:
-        try:
-            self._notice(self._read())
-            if self._taken_by is None and not self.is_fresh:
-                self._make_sure()
-        except RunError as error:
-            raise RunError(
-                f"{error}; what was recorded is safe: `caviar resume {self._folder.typed}` then"
-            ) from error
+        ages = (now - then for now, then in zip(_clocks(), self._renewed, strict=True))
+        if any(abs(age) >= FRESH_S for age in ages):
+            self._renew()
         self.check()
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether nobody can have taken it over yet, nor can before what is written now has been written."""
-        return time.monotonic() - self._renewed < LEASE_S / 3
-
     def release(self) -> None:
-        if self._over.is_set():
+        if self._released.is_set():
             return
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        with contextlib.suppress(RunError):  # the store is gone: the next driver will wait
-            if self._is_ours(self._read()):
-                self._folder.remove([NAME])
+        self._released.set()
+        self._thread.join()
+        with contextlib.suppress(RunError):  # the store is gone: the next driver waits for the expiry
+            self._renew()
+            if self._taken_by is None:
+                self._folder.remove([LOCK])
 
-    def _take(self) -> bool:
-        """Write the lease, and see whether it is still ours when all who wrote at the same time have written."""
-        self._make_sure()
-        if self._taken_by is not None:
-            return False
-        self._thread.start()
-        return True
-
-    def _make_sure(self) -> None:
-        began = time.monotonic()
-        self._write()
-        time.sleep(max(SETTLE_S, 2 * (time.monotonic() - began)))
-        self._notice(self._read())
-
-    def _watch(self, found: bytes) -> None:
-        """Wait until a lease has not changed for as long as a living driver would need to change it several times."""
-        looks = math.ceil(2 * LEASE_S / RENEW_S)
-        for _ in range(looks):  # not until a time: one who was suspended looks once more, too
-            time.sleep(LEASE_S / looks)
-            now = self._read()
-            if now is None:
-                return  # given back meanwhile
-            if now != found:
-                raise _in_use(self._folder, now)
+    def _keep_renewing(self) -> None:
+        while not self._released.wait(self._folder.lease_s / RENEWALS) and self._taken_by is None:
+            with contextlib.suppress(RunError):  # the next renewal or the next write tries again
+                self._renew()
 
     def _renew(self) -> None:
-        while not self._over.wait(RENEW_S) and self._taken_by is None:
-            with contextlib.suppress(RunError):  # no answer: whoever wants to write asks again
-                found = self._read()
-                self._notice(found)
-                if self._is_ours(found):
-                    self._write() if self.is_fresh else self._make_sure()
+        """Write the lease, or notice who has taken it over."""
+        with self._renewing:
+            while self._taken_by is None and not self._write():
+                text, self._version = _read(self._folder)
+                if not text.startswith(self._token):  # else the answer to an earlier write was lost
+                    self._taken_by = _holder(text)
 
-    def _notice(self, found: bytes | None) -> None:
-        if not self._is_ours(found):
-            self._taken_by = _holder(found)
-
-    def _is_ours(self, found: bytes | None) -> bool:
-        return found is not None and _said(found).get("driver") == self._driver
-
-    def _read(self) -> bytes | None:
-        try:
-            return self._file.read()
-        except FileNotFoundError:
-            return None
-
-    def _write(self) -> None:
-        self._beat += 1
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
-        said = {"driver": self._driver, "holder": holder, "beat": self._beat}
-        began = time.monotonic()
-        self._file.write(json.dumps(said).encode().ljust(SIZE))
-        self._renewed = began
+    def _write(self) -> bool:
+        began = _clocks()
+        text = f"{self._token} {began[0]}\n{this_process()}\n"
+        written = self._file.write_version(text.encode(), self._version)
+        if written is not None:
+            self._version, self._renewed = written, began
+        return written is not None
 
 
-def _said(content: bytes) -> dict[str, object]:
+def _read(folder: LeasedLocation) -> tuple[str, Version | None]:
+    """Return the text of a run directory's lease, and its version; None if there is no lease."""
     try:
-        said = json.loads(content)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+        content, version = (folder / LOCK).read_version()
+    except FileNotFoundError:
+        return "", None
+    return content.decode(errors="replace"), version
 
 
-def _holder(content: bytes | None) -> str:
-    return str(_said(content or b"").get("holder", "unknown"))
+def _holder(text: str) -> str:
+    return text.partition("\n")[2].strip() or "unknown"
 
 
-def _in_use(folder: Location, content: bytes | None) -> RunError:
-    return RunError(
-        f"{folder} is in use by another caviar ({_holder(content)}): wait for its end, or stop it first"
-    )
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.time()  # the first may stand still while the machine sleeps
+
+
+def _await_expiry(folder: LeasedLocation, found: Version) -> Version | None:
+    """Wait until a lease has expired; return its version, or None if it is released meanwhile.
+
+    Raises:
+        InUseError: it is renewed.
+    """
+    _LOG.warning("%s is locked; waiting %.0f s to see whether its driver is alive", folder, folder.lease_s)
+    for _ in range(2 * RENEWALS):
+        time.sleep(folder.lease_s / (2 * RENEWALS))
+        text, version = _read(folder)
+        if version is None:
+            return None
+        if version != found:
+            raise in_use(folder, _holder(text))
+    return found

@@ -1,26 +1,27 @@
-"""A folder on a disk. Files are written aside, forced to the disk, then renamed; a run directory likewise."""
+"""A folder on a disk. A file is written under a temporary name, forced to the disk, then renamed."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Self
 
 from caviar.errors import DamagedError, RefusedError, RunError
-from caviar.storage.atomic_dir import holder_of, locked, made_aside, put_in_place
-from caviar.storage.location import Fill, Location, Lock, Say, names_to_try, way_on
+from caviar.storage.location import LOCK, Location, Lock, hint_on_refusal, in_use, this_process
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PARTIAL = ".*.tmp"
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # of flock, where another process holds the lock
 
 
 @dataclass(frozen=True, slots=True)
 class Disk(Location):
-    """A file or folder on a disk of this machine, or one that is mounted here."""
+    """A file or folder on a disk of this machine, or on one that is mounted here."""
 
     path: Path
 
@@ -34,32 +35,17 @@ class Disk(Location):
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def parent(self) -> Self:
-        return type(self)(self.path.parent)
-
-    def require_reachable(self) -> None:
-        """A folder is made when it is needed, and that is when it shows."""
-
     def require_writable(self) -> None:
         there = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
-        if not os.path.isdir(there):
-            raise RunError(f"{there} is a file, not a folder: choose another folder with --runs")
-        try:
+        with hint_on_refusal("or choose another folder with --runs"), _refusals(there):
             tempfile.TemporaryFile(dir=there).close()
-        except OSError as error:
-            raise RunError(
-                f"cannot write to {there}: {_way_out(error, there)}; or choose another folder with --runs"
-            ) from error
-
-    def exists(self) -> bool:
-        return self.path.exists()
 
     def is_file(self) -> bool:
         return self.path.is_file()
 
-    def files(self) -> list[str]:
-        return [entry.name for entry in self._entries() if entry.is_file() and not _is_aside(entry.name)]
+    def files(self) -> dict[str, int]:
+        found = [entry for entry in self._entries() if entry.is_file()]
+        return {entry.name: entry.stat().st_size for entry in found if not fnmatch(entry.name, _PARTIAL)}
 
     def folders(self) -> list[str]:
         return [entry.name for entry in self._entries() if entry.is_dir()]
@@ -74,60 +60,67 @@ class Disk(Location):
                 raise DamagedError(f"{self.path} is damaged: the disk cannot read it ({error})") from error
             raise RunError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
-    def size(self) -> int:
-        return self.path.stat().st_size
-
-    def read_each(self, names: Iterable[str]) -> Iterator[bytes]:
-        return ((self / name).read() for name in names)
-
     def write(self, content: bytes) -> None:
-        aside = self.path.parent / f".{self.path.name}.tmp"
-        try:
-            aside.write_bytes(content)
-            _sync(aside)
-            os.replace(aside, self.path)
-            _sync(self.path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a read-only disk: there is nothing to remove either
-                aside.unlink(missing_ok=True)
-            raise RefusedError(f"cannot write {self.path}: {_way_out(error, self.path.parent)}") from error
+        partial = self.path.parent / f".{self.path.name}.tmp"
+        with _refusals(self.path):
+            try:
+                partial.write_bytes(content)
+                _sync(partial)
+                os.replace(partial, self.path)
+                _sync(self.path.parent)
+            except OSError:
+                with contextlib.suppress(OSError):  # a read-only disk: there is nothing to remove either
+                    partial.unlink(missing_ok=True)
+                raise
 
     def remove(self, names: Iterable[str]) -> None:
-        with self._writing():
+        with _refusals(self.path):
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
 
+    def remove_tree(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def move(self, target: Self) -> None:
-        with self._writing():
+        with _refusals(self.path):
             target.path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.path, target.path)
 
     def make_folder(self) -> None:
-        with self._writing():
+        with _refusals(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            _sync(self.path.parent)
 
-    def tidy(self) -> None:
-        with self._writing():
-            for path in self.path.glob(".*.tmp"):
+    def lock(self, take_over: bool = True) -> Lock:
+        del take_over  # the system frees the lock of a process that ends
+        self.make_folder()
+        with _refusals(self.path), contextlib.ExitStack() as on_error:
+            file = on_error.enter_context((self.path / LOCK).open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _HELD:
+                    raise in_use(self, _read_holder(file)) from error
+                raise RunError(
+                    f"{self.path} cannot be locked against a second driver ({error.strerror}): its disk has no "
+                    "locks, as some network disks; choose a folder on another one with --runs"
+                ) from error
+            file.truncate(0)
+            file.write(this_process())
+            file.flush()
+            for path in self.path.rglob(_PARTIAL):
                 path.unlink(missing_ok=True)
+            on_error.pop_all()
+        return _FileLock(file)
 
-    def create(self, name: str, numbered: bool, fill: Fill) -> tuple[Self, Lock]:
-        with self._writing(), made_aside(self.path, name) as (aside, lock):
-            fill(type(self)(aside))
-            path = put_in_place(aside, self.path, names_to_try(name, numbered))
-            if path is None:
-                raise RunError(f"{self / name} exists already: {way_on(self / name)}")
-            _sync(self.path)
-            return type(self)(path), _Flock(lock)
-
-    def driver(self) -> str | None:
-        holder = holder_of(self.path)
-        return None if holder is None else f"process {holder}"
-
-    def lock(self, say: Say) -> Lock:
-        del say  # whether it is held is known at once
-        with self._writing():
-            return _Flock(locked(self.path))
+    def holder(self) -> str | None:
+        with contextlib.suppress(OSError), (self.path / LOCK).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released as the file is closed
+            except OSError as error:
+                if error.errno in _HELD:
+                    return _read_holder(file)
+        return None
 
     def _entries(self) -> "list[os.DirEntry[str]]":
         try:
@@ -138,42 +131,35 @@ class Disk(Location):
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """While inside, a refusal of the disk is a sentence."""
-        try:
-            yield
-        except OSError as error:
-            raise RefusedError(f"cannot write to {self.path}: {_way_out(error, self.path)}") from error
 
+@dataclass(frozen=True, slots=True)
+class _FileLock(Lock):
+    """A lock of the operating system, which nobody can take away."""
 
-class _Flock(Lock):
-    """A lock of the operating system; it goes with its process, and nobody can take it away."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def check(self) -> None: ...
-
-    def confirm(self) -> None: ...
+    file: IO[str]
 
     def release(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
-def _way_out(error: OSError, folder: Path) -> str:
-    """What the disk says, and what can be done about it."""
-    said = error.strerror or str(error)
-    if error.errno not in _FULL:
-        return f"{said}; make it writable"
-    free = ""
-    with contextlib.suppress(OSError):  # it is not there
-        free = f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
-    return f"{said}; make room{free}"
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn a refusal of the disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        hint = "make it writable"
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            hint = "a file is in the place of a folder"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            folder = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+            hint = f"make room ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
+        raise RefusedError(f"cannot write to {path}: {error.strerror or error}; {hint}") from error
 
 
-def _is_aside(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".tmp")
+def _read_holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "unknown"
 
 
 def _sync(path: Path) -> None:

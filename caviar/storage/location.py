@@ -1,208 +1,173 @@
-"""Where a run directory is: a folder on a disk (`disk.py`) or a prefix in an object store (`store.py`)."""
+"""Files and run directories, in a folder on a disk (`local.py`) or in an object store (`object_store.py`)."""
 
+import os
 import shlex
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import count
-from typing import Self
+from contextlib import contextmanager, suppress
+from itertools import chain, count
+from typing import Final, Self
 
-from caviar.errors import RefusedError, RunError
+from caviar.errors import InUseError, RefusedError, RunError
 
-Fill = Callable[["Location"], object]
-"""Writes what a new folder is to hold."""
-Say = Callable[[str], object]
-"""Tells the user why there is a wait."""
+LOCK: Final = ".lock"  # in a run directory
 
 
-def silent(text: str) -> None:
-    """Tells the user nothing."""
+class Lock:
+    """The right to write to a run directory, which one driver holds at a time, until its process ends at the latest."""
 
-
-class Lock(ABC):
-    """The right to write to a run directory, which one driver has at a time."""
-
-    @abstractmethod
     def check(self) -> None:
-        """Whether it was noticed that another driver has it; costs nothing.
+        """Raise `RunError` if it is known that another driver took the lock; send no request."""
 
-        Raises:
-            RunError: another one has it.
-        """
-
-    @abstractmethod
     def confirm(self) -> None:
-        """Make sure, before something is written, that no other driver has it.
+        """Raise `RunError` if another driver took the lock; ask the store where that is uncertain."""
 
-        Raises:
-            RunError: another one has it.
-        """
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether what `confirm` made sure of still holds for what is written now."""
-        return True
-
-    @abstractmethod
     def release(self) -> None:
-        """Give it back; it goes with its process, too, however that ends."""
+        """Let other drivers take the lock."""
 
 
 class Location(ABC):
-    """A folder or a file. A file is whole or not there, and durable once it is written.
+    """A folder or a file. A file is whole or absent, and durable once it is written.
 
-    Written out, it is what a user can give to caviar to find it again, without any password in it. What is refused by
-    the disk or the store is a `RunError` everywhere, and a `RefusedError` where something is to be written.
+    Its text is a path or URI without credentials, from which `locate` makes it again. Where the disk or the store
+    refuses, reading raises `RunError` and writing `RefusedError`.
     """
 
     @abstractmethod
     def __str__(self) -> str: ...
 
     @property
-    def typed(self) -> str:
-        """It as a word of a command that a user types into a shell."""
+    def quoted(self) -> str:
+        """The path or URI as one word of a shell command."""
         return shlex.quote(str(self))
 
     @abstractmethod
-    def __truediv__(self, name: str) -> Self:
-        """What is called so in this folder."""
+    def __truediv__(self, name: str) -> Self: ...
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The last part of it."""
-
-    @property
-    @abstractmethod
-    def parent(self) -> Self:
-        """The folder that it is in."""
+        """The last part of the path."""
 
     @abstractmethod
-    def require_reachable(self) -> None:
-        """Find out early whether there is such a disk or store, and whether it lets us in.
-
-        Raises:
-            RunError: no such bucket, no access, no answer.
-        """
-
     def require_writable(self) -> None:
-        """Find out early, as far as it shows without making it, whether run directories can be made in this folder.
-
-        Raises:
-            RunError: they cannot.
-        """
-        self.require_reachable()
-
-    def driver(self) -> str | None:
-        """Who is at work on this run directory, in words; None where nobody is, or where it cannot be told at once.
-
-        In a store it cannot: the lease that is there may be that of a dead driver.
-        """
-        return None
-
-    @abstractmethod
-    def exists(self) -> bool:
-        """Whether there is such a file, or a folder."""
+        """Raise `RunError` if it shows, without creating anything, that run directories cannot be made here."""
 
     @abstractmethod
     def is_file(self) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
 
     @abstractmethod
-    def files(self) -> list[str]:
-        """The names of the files in this folder; none where there is no such folder."""
+    def files(self) -> dict[str, int]:
+        """Return the names of the files in this folder, sorted, and their bytes; none if it does not exist."""
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """The names of the folders in this folder."""
+        """Return the names of the folders in this folder, sorted."""
 
     @abstractmethod
     def read(self) -> bytes:
-        """The content of this file.
+        """Return the content of this file.
 
         Raises:
             FileNotFoundError: there is none.
-            DamagedError: the disk cannot give it back.
+            DamagedError: the disk cannot read it back.
         """
 
-    @abstractmethod
-    def size(self) -> int:
-        """How many bytes this file, which is there, has."""
-
-    @abstractmethod
     def read_each(self, names: Iterable[str]) -> Iterator[bytes]:
-        """The contents of some files in this folder, as `read` has them."""
+        """Yield the contents of files in this folder, as `read` returns them."""
+        return ((self / name).read() for name in names)
 
     @abstractmethod
     def write(self, content: bytes) -> None:
-        """Put a file here, in place of the one that there may be."""
+        """Write this file, or replace it."""
 
     @abstractmethod
     def remove(self, names: Iterable[str]) -> None:
-        """Remove some files in this folder, those of them that are there."""
+        """Remove files from this folder; skip those that are not there."""
+
+    @abstractmethod
+    def remove_tree(self) -> None:
+        """Remove this folder and all in it, as far as possible."""
 
     @abstractmethod
     def move(self, target: Self) -> None:
-        """Give this file another place in the same run directory."""
+        """Move this file to another folder of the same run directory."""
 
     @abstractmethod
     def make_folder(self) -> None:
-        """Make this folder, where a folder is a thing of its own."""
+        """Create this folder, where folders exist without files in them."""
 
     @abstractmethod
-    def tidy(self) -> None:
-        """Remove what a killed process left half-written in this folder."""
-
-    @abstractmethod
-    def create(self, name: str, numbered: bool, fill: Fill) -> tuple[Self, Lock]:
-        """Make a run directory in this folder, so that no other process ever sees half of one, or shares it.
+    def lock(self, take_over: bool = True) -> Lock:
+        """Lock this run directory, and remove what a killed driver left half-written in it.
 
         Args:
-            name: of it.
-            numbered: take the first free of NAME, NAME-2, NAME-3, ...
-            fill: writes what is in it from the first; a `study.json` is what makes it a run directory.
+            take_over: where a holder may be dead, wait until that is certain and take its lock over.
 
-        Returns:
-            Where it is, and its lock.
+        Raises:
+            InUseError: another driver holds the lock.
+            RunError: the disk has no locks.
+        """
+
+    def holder(self) -> str | None:
+        """Return which process holds the lock; None if none does, or if the holder of a lease may be dead."""
+        return None
+
+    def is_free(self) -> bool:
+        """Return whether a run directory can be created here: there is nothing, or no more than a lock."""
+        return not (self.is_file() or self.files().keys() - {LOCK} or self.folders())
+
+    def create(self, name: str, numbered: bool, fill: Callable[[Self], object]) -> tuple[Self, Lock]:
+        """Create a run directory in this folder and lock it, so that two drivers never share one.
+
+        Args:
+            name: its name.
+            numbered: take the first free of NAME, NAME-2, NAME-3, ...
+            fill: writes the first files of the new folder. Its `study.json` makes it a run directory.
 
         Raises:
             RunError: the name is taken.
         """
+        for candidate in chain([name], (f"{name}-{number}" for number in count(2)) if numbered else ()):
+            place = self / candidate
+            with suppress(InUseError):
+                if place.is_free() and (lock := place._lock_and_fill(fill)):
+                    return place, lock
+        hint = "remove it: it is no run directory, for it has no study.json"
+        if (place / "study.json").is_file():
+            hint = f"go on with it by `caviar resume {place.quoted}`"
+        raise RunError(f"{place} exists already: choose another --name, or {hint}")
 
-    @abstractmethod
-    def lock(self, say: Say) -> Lock:
-        """The lock of this run directory.
-
-        Args:
-            say: told when it has to be waited for.
-
-        Raises:
-            RunError: another driver has it.
-        """
+    def _lock_and_fill(self, fill: Callable[[Self], object]) -> Lock | None:
+        lock = self.lock(take_over=False)
+        try:
+            if [*self.files(), *self.folders()] == [LOCK]:  # else another driver was quicker
+                fill(self)
+                return lock
+        except BaseException:
+            self.remove_tree()
+            lock.release()
+            raise
+        lock.release()
+        return None
 
 
 @contextmanager
-def advised(advice: str) -> Iterator[None]:
-    """While inside, where the disk or the store refuses to be written, it is said what else can be done about it.
-
-    Raises:
-        RunError: it refuses.
-    """
+def hint_on_refusal(hint: str) -> Iterator[None]:
+    """Add a hint to the message where the disk or the store refuses a write, and raise `RunError`."""
     try:
         yield
     except RefusedError as error:
-        raise RunError(f"{error}; {advice}") from error
+        raise RunError(f"{error}; {hint}") from error
 
 
-def names_to_try(name: str, numbered: bool) -> Iterator[str]:
-    """NAME; and where `numbered`, NAME-2, NAME-3, ..."""
-    yield name
-    if numbered:
-        yield from (f"{name}-{number}" for number in count(2))
+def this_process() -> str:
+    """Return what a lock says of the process that holds it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def way_on(location: Location) -> str:
-    """What can be done where a run directory's name is taken, in words."""
-    if (location / "study.json").is_file():
-        return f"choose another --name, or go on with it by `caviar resume {location.typed}`"
-    return "choose another --name, or remove it: it is no run directory, for it has no study.json"
+def in_use(location: Location, holder: str) -> InUseError:
+    """Return the error of a run directory that another process has locked."""
+    return InUseError(f"{location} is in use by another caviar ({holder}): wait for its end, or stop it")

@@ -1,211 +1,172 @@
-"""A prefix in an object store (S3, Google Cloud Storage, and what speaks as they do), through pyarrow.
+"""A prefix in an object store (S3, Google Cloud Storage, or one with their interface), through obstore."""
 
-An object is put whole, and it is durable once the store has acknowledged it; nothing is ever renamed. A run
-directory is begun by whoever gets hold of its lease, and its `study.json` is written next.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from pyarrow import fs
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import GCSStore, ObjectStore, S3Store
 
 from caviar.errors import RefusedError, RunError
-from caviar.storage.lease import NAME as LOCK
-from caviar.storage.lease import Lease
-from caviar.storage.location import Fill, Location, Lock, Say, names_to_try, way_on
-
-AT_ONCE: Final = 16
-"""Requests under way at a time, where there are many objects: most of a request is waiting."""
+from caviar.storage.lease import Lease, LeasedLocation, Version
+from caviar.storage.location import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """A bucket, and the way to it."""
+class Store(LeasedLocation):
+    """An object, or all objects whose keys begin with this key and a slash."""
 
-    scheme: str
-    """`s3` or `gs`."""
-    name: str
-    query: str
-    """The rest of the URI, such as `?endpoint_override=127.0.0.1:9000`; without credentials."""
-    filesystem: fs.FileSystem = field(repr=False, compare=False)
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Store(Location):
-    """An object, or all objects whose keys begin with this one and a slash."""
-
-    bucket: Bucket
+    bucket: str
+    """Its URI, such as `s3://bucket`."""
     key: str
+    query: str = ""
+    """The options of the URI, such as `?region=eu-west-1`."""
+    client: ObjectStore = field(repr=False, compare=False)
+    lease_s: float = field(default=60.0, repr=False, compare=False)
+    """Seconds without a renewal after which the lease of a run directory expires: twice as long as a request with its
+    retries may take, so that what its holder began to write is written before another driver begins."""
 
     def __str__(self) -> str:
-        return f"{self.bucket}/{quote(self.key)}{self.bucket.query}"
+        return f"{self.bucket}/{quote(self.key)}{self.query}"
 
     def __truediv__(self, name: str) -> Self:
-        return type(self)(self.bucket, f"{self.key}/{name}".lstrip("/"))
+        return replace(self, key=f"{self.key}/{name}".lstrip("/"))
 
     @property
     def name(self) -> str:
-        return self.key.rpartition("/")[2] or self.bucket.name
+        return (self.key or self.bucket).rpartition("/")[2]
 
-    @property
-    def parent(self) -> Self:
-        return type(self)(self.bucket, self.key.rpartition("/")[0])
-
-    def require_reachable(self) -> None:
-        with self._asking("use"):
-            if self._files.get_file_info(self.bucket.name).type == fs.FileType.NotFound:
-                raise OSError(_NO_BUCKET[0])
-
-    def exists(self) -> bool:
-        return self.is_file() or bool(self._list(recursive=True))
+    def require_writable(self) -> None:
+        self.folders()  # asks whether there is such a bucket, and whether it may be used
 
     def is_file(self) -> bool:
-        with self._asking("read"):
-            return bool(self._files.get_file_info(self._path).type == fs.FileType.File)
+        try:
+            with self._requests("read"):
+                self.client.head(self.key)
+        except FileNotFoundError:
+            return False
+        return True
 
-    def files(self) -> list[str]:
-        return sorted(entry.base_name for entry in self._list() if entry.type == fs.FileType.File)
+    def files(self) -> dict[str, int]:
+        with self._requests("list"):
+            found = self.client.list_with_delimiter(self.key)["objects"]
+        return dict(sorted((entry["path"].rpartition("/")[2], entry["size"]) for entry in found))
 
     def folders(self) -> list[str]:
-        # From the keys in them: Google's client does not list those that are not objects, too.
-        inside = (entry.path.removeprefix(f"{self._path}/") for entry in self._list(recursive=True))
-        return sorted({path.partition("/")[0] for path in inside if "/" in path})
+        with self._requests("list"):
+            found = self.client.list_with_delimiter(self.key)["common_prefixes"]
+        return sorted(prefix.rpartition("/")[2] for prefix in found)
 
     def read(self) -> bytes:
-        with self._asking("read"), self._files.open_input_stream(self._path) as stream:
-            return bytes(stream.read())
+        return self.read_version()[0]
 
-    def size(self) -> int:
-        with self._asking("read"):
-            return int(self._files.get_file_info(self._path).size or 0)
+    def read_version(self) -> tuple[bytes, Version]:
+        with self._requests("read"):
+            found = self.client.get(self.key)
+            return bytes(found.bytes()), _version(found.meta)
 
     def read_each(self, names: Iterable[str]) -> Iterator[bytes]:
-        return _at_once(lambda name: (self / name).read(), names)
+        with ThreadPoolExecutor(16) as pool:
+            yield from pool.map(lambda name: (self / name).read(), names)
 
     def write(self, content: bytes) -> None:
-        with self._asking("write"), self._files.open_output_stream(self._path) as stream:
-            stream.write(content)
+        with self._requests("write"):
+            self.client.put(self.key, content)
+
+    def write_version(self, content: bytes, before: Version | None) -> Version | None:
+        mode: Any = "create" if before is None else before
+        with self._requests("write"), suppress(AlreadyExistsError, PreconditionError):
+            return _version(self.client.put(self.key, content, mode=mode))
+        return None
 
     def remove(self, names: Iterable[str]) -> None:
-        for _ in _at_once(lambda name: (self / name)._remove(), names):
-            pass
+        with self._requests("remove"):
+            self.client.delete([(self / name).key for name in names])
+
+    def remove_tree(self) -> None:
+        with suppress(RunError), self._requests("remove"):
+            self.client.delete([entry["path"] for page in self.client.list(self.key) for entry in page])
 
     def move(self, target: Self) -> None:
-        target.write(self.read())
-        self._remove()
+        with self._requests("write"):
+            self.client.rename(self.key, target.key)
 
     def make_folder(self) -> None:
-        """A prefix is there with its first object."""
+        """Do nothing: a prefix exists with its first object."""
 
-    def tidy(self) -> None:
-        """What was not written whole is not there."""
-
-    def create(self, name: str, numbered: bool, fill: Fill) -> tuple[Self, Lock]:
-        for candidate in names_to_try(name, numbered):
-            place = self / candidate
-            lease = None if place.exists() else Lease.of_new(place)
-            if lease is None:
-                continue
-            try:
-                if place.files() == [LOCK]:
-                    fill(place)
-                    return place, lease
-            except BaseException:
-                lease.release()
-                raise
-            lease.release()
-        raise RunError(f"{place} exists already: {way_on(place)}")
-
-    def lock(self, say: Say) -> Lock:
-        return Lease.of_known(self, say)
-
-    @property
-    def _files(self) -> fs.FileSystem:
-        return self.bucket.filesystem
-
-    @property
-    def _path(self) -> str:
-        return f"{self.bucket.name}/{self.key}".rstrip("/")
-
-    def _list(self, recursive: bool = False) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
-        with self._asking("list"):
-            found: list[fs.FileInfo] = self._files.get_file_info(selector)
-            return found
-
-    def _remove(self) -> None:
-        try:
-            with self._asking("remove"):
-                self._files.delete_file(self._path)
-        except FileNotFoundError:
-            pass
+    def lock(self, take_over: bool = True) -> Lock:
+        return Lease.acquire(self, take_over)
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """While inside, a refusal of the store is a sentence."""
+    def _requests(self, action: str) -> Iterator[None]:
+        """Turn a refusal of the store into a sentence."""
         try:
             yield
-        except OSError as error:
-            gone = isinstance(error, FileNotFoundError) or any(sign in str(error) for sign in _GONE)
-            if gone and what in ("read", "remove"):
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except (BaseError, FileNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and not re.search(_NO_BUCKET, str(error)):
                 raise FileNotFoundError(str(self)) from error
-            kind = RefusedError if what in ("write", "remove") else RunError
-            raise kind(f"cannot {what} {self}: {_sentence(str(error), self.bucket)}") from error
+            kind = RefusedError if action in ("write", "remove") else RunError
+            raise kind(f"cannot {action} {self}: {_explain(str(error), self.bucket)}") from error
 
 
-def _at_once(work: Callable[[str], Any], names: Iterable[str]) -> Iterator[Any]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(work, names)
+def connect(bucket: str, options: Mapping[str, str]) -> ObjectStore:
+    """Return a client for a bucket, which sends no request yet.
+
+    Args:
+        bucket: its URI. Credentials, region and endpoint are those of the environment or the machine; where boto3 is
+            installed, also those of AWS profiles.
+        options: `endpoint` and `region`, which go before those.
+    """
+    scheme, _, name = bucket.partition("://")
+    client: Any = {"allow_http": True, "timeout": timedelta(seconds=20)}
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        client["root_certificate"] = Path(bundle).read_bytes()
+    retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+    more: Any = {"client_options": client, "retry_config": retries, "config": options}
+    if scheme == "gs":
+        more["config"] = {"base_url": options["endpoint"]} if "endpoint" in options else {}
+        return GCSStore(name, **more)
+    if "AWS_ACCESS_KEY_ID" not in os.environ:
+        with suppress(ImportError, ValueError):  # no boto3, or no credentials that it can find
+            from obstore.auth.boto3 import Boto3CredentialProvider
+
+            more["credential_provider"] = Boto3CredentialProvider()
+    return S3Store(name, **more)
 
 
-def _sentence(message: str, bucket: Bucket) -> str:
-    """What a store's message means, and what to do; the message itself is for those who wrote the store's client."""
-    for signs, meaning in _MEANINGS.items():
-        if any(sign in message for sign in signs):
-            return meaning.format(bucket=bucket)
-    return message.splitlines()[0].partition(" (Request ID")[0]
+def _version(of: Mapping[str, Any]) -> Version:
+    return {name: of[name] for name in ("e_tag", "version") if of[name] is not None}
 
 
-_GONE = ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
-"""Of an object that went between being looked for and being read."""
-_NO_BUCKET = ("NO_SUCH_BUCKET", "NoSuchBucket", "NOT_FOUND", "bucket does not exist")
-_NO_CREDENTIALS = ("OAuth2 access token",)
-_NO_ACCESS = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "INVALID_SIGNATURE",
-    "INVALID_CLIENT_TOKEN_ID",
-    "UNRECOGNIZED_CLIENT",
-    "MISSING_AUTHENTICATION_TOKEN",
-    "EXPIRED_TOKEN",
-    "ExpiredToken",
-    "InvalidToken",
-    "REQUEST_EXPIRED",
-    "REQUEST_TIME_TOO_SKEWED",
-    "HTTP status 401",
-    "HTTP status 403",
-    "HTTP status 400) during Head",  # an expired token: such an answer has no body to say so
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-)
-_NO_ANSWER = ("NETWORK_CONNECTION", "CURL error", "REQUEST_TIMEOUT", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-_BUSY = ("SLOW_DOWN", "THROTTLING", "INTERNAL_FAILURE", "HTTP status 5", "RESOURCE_EXHAUSTED")
+def _explain(message: str, bucket: str) -> str:
+    """Return what a client's message means, and what to do; the message may hold the URL of a request."""
+    meanings = (meaning for pattern, meaning in _MEANINGS.items() if re.search(pattern, message))
+    unknown = re.sub(r"https?://\S+", "...", message.splitlines()[0])
+    return next(meanings, unknown).format(bucket=bucket)
+
+
+_SET_KEYS: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_NO_BUCKET: Final = "NoSuchBucket|bucket does not exist"
 _MEANINGS: Final = {
     _NO_BUCKET: "there is no bucket {bucket}; make it, or correct its name or the endpoint",
-    _NO_CREDENTIALS: "there are no credentials for {bucket}; log in, or name a key in GOOGLE_APPLICATION_CREDENTIALS",
-    _NO_ACCESS: (
-        "no access to {bucket}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your store wants, of somebody "
-        "who may list, read, write and delete there"
+    "/latest/api/token": f"no credentials for {{bucket}}; {_SET_KEYS}, or install boto3, which reads AWS profiles",
+    "/computeMetadata/": "no credentials for {bucket}; log in with gcloud, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "invalid path": "it holds an object whose name cannot be that of a file; remove that object",
+    "incorrectly configured region|AuthorizationHeaderMalformed": "{bucket} is in another region; set AWS_REGION",
+    "status code: 40[13]|ExpiredToken|InvalidToken|HEAD .* status code: 400": (
+        f"no access to {{bucket}}; {_SET_KEYS} of somebody who may list, read, write and delete there"
     ),
-    _NO_ANSWER: "no answer from the store of {bucket}; see to the network, and to AWS_ENDPOINT_URL where it is not AWS",
-    _BUSY: "the store of {bucket} is overloaded or out of order; try again later",
+    "status code: 501|NotImplemented": "{bucket} has no conditional writes, which caviar needs; use another store",
+    "status code: (5..|429)": "the store of {bucket} is overloaded or out of order; try again later",
+    "HTTP error": "no answer from the store of {bucket}; see to the network, and to AWS_ENDPOINT_URL if it is not AWS",
 }
-"""By what a store's message holds, in this order; of pyarrow's S3 and Google Cloud Storage."""
+"""Meanings of clients' messages, by the first pattern that is found in one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import caviar
 from caviar.errors import RunError, SubmissionError
-from caviar.storage.uri import checked_uri, is_uri, within
+from caviar.storage.uri import is_uri, join, parse_uri
 from caviar.study import check_name
 from caviar.validation import whole_number
 
@@ -67,7 +67,7 @@ class JobSpec:
     @property
     def run(self) -> str:
         """Run directory of the job."""
-        return within(self.runs, self.name)
+        return join(self.runs, self.name)
 
     @property
     def id_prefix(self) -> str:
@@ -225,14 +225,9 @@ def _check_runs(runs: str) -> None:
             )
         return
     try:
-        uri = checked_uri(runs)
+        parse_uri(runs)
     except RunError as error:
         raise SubmissionError(f"--runs {error}") from None
-    if "@" in uri.netloc:
-        raise SubmissionError(
-            "--runs contains credentials, and everyone who can reach the cluster can read the command of a job: "
-            "put them into the environment of the head"
-        )
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -83,7 +83,7 @@ def test_a_driver_killed_at_any_touch_of_the_disk_loses_and_repeats_nothing(
             except Killed:
                 killed += 1
         path = runs / "bowl"
-        if not path.exists():
+        if not (path / "study.json").exists():
             continue  # killed before the study was written down: its name is free
         recorded = load(path).trials
         resumed = resume_inline(study, path)

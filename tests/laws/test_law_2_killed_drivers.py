@@ -35,7 +35,7 @@ def test_a_driver_killed_at_any_moment_loses_and_repeats_nothing(tmp_path: Path,
     for moment in moments:
         runs = tmp_path / "killed" / str(moment)
         path = runs / "bowl"
-        if not path.exists():  # killed before the study was written down: its name is free
+        if not (path / "study.json").exists():  # killed before the study was written down: its name is free
             run_inline(study(), runs)
         else:
             recorded = load(path).trials
@@ -50,13 +50,11 @@ def test_a_driver_killed_at_any_moment_loses_and_repeats_nothing(tmp_path: Path,
     assert begun >= 5, "few were killed in the midst of their work"
 
 
-def test_what_a_driver_left_that_was_killed_before_its_run_had_a_name_is_removed(tmp_path: Path) -> None:
-    moments = range(300, 600, 10)  # of which most are while its folder is made
-    victims(tmp_path, "writing", *moments)
-    left = {frozenset(os.listdir(aside)): aside for aside in tmp_path.glob("*/.bowl.*.tmp")}
-    assert left.keys() >= {frozenset(), frozenset([".lock"])}
-    for aside in left.values():
-        theirs = aside.with_name(".theirs.tmp")
-        theirs.mkdir()
-        run_inline(study(), aside.parent)
-        assert sorted(entry.name for entry in aside.parent.iterdir()) == [".theirs.tmp", "bowl"]
+def test_a_folder_without_a_study_that_a_killed_driver_left_is_used(tmp_path: Path) -> None:
+    victims(tmp_path, "writing", *range(20, 300, 10))  # some of them before `study.json` is written
+    left = [path for path in tmp_path.glob("*/bowl") if not (path / "study.json").exists()]
+    assert {".lock"} in [set(os.listdir(path)) for path in left]
+    for path in left:
+        run_inline(study(), path.parent)
+        assert [entry.name for entry in path.parent.iterdir()] == ["bowl"]
+        assert load(path).finished

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from caviar.records.run_files import FORMAT, StudyFile
 from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
-from caviar.storage.location import Location, Say, silent
+from caviar.storage.location import Location
 from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Result, Times, Trial
 from tests.objectives import Slow, bowl_study
@@ -41,8 +42,8 @@ def ledger(folder: Path, name: str = "run") -> Ledger:
     return Ledger.create(Disk(folder), name, StudyFile.describe(STUDY, None, None), numbered=False)
 
 
-def reopened(run: Location, say: Say = silent) -> Ledger:
-    return Ledger.reopen(run, StudyFile.read(run), say=say)
+def reopened(run: Location) -> Ledger:
+    return Ledger.reopen(run, StudyFile.read(run))
 
 
 def result(number: int) -> Result:
@@ -144,10 +145,10 @@ def test_a_second_driver_is_refused_while_the_first_is_at_work(tmp_path: Path) -
 
 def test_the_driver_that_is_at_work_is_known_until_its_end(tmp_path: Path) -> None:
     book = ledger(tmp_path)
-    assert book.location.driver() == f"process {os.getpid()}"
+    assert book.location.holder() == f"process {os.getpid()} on {socket.gethostname()}"
     book.close()
-    assert book.location.driver() is None
-    assert Disk(tmp_path / "nothing").driver() is None
+    assert book.location.holder() is None
+    assert Disk(tmp_path / "nothing").holder() is None
 
 
 def test_the_lock_of_a_killed_driver_is_not_in_the_way(tmp_path: Path) -> None:
@@ -183,7 +184,9 @@ def test_what_is_no_run_directory_is_not_said_to_be_resumable(tmp_path: Path) ->
 
 def test_runs_in_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(RunError, match=r"cannot write to .*runs: .*; or choose another folder with --runs"):
+    with pytest.raises(
+        RunError, match=r"cannot write to .*runs.*: .* a file .*; or choose another folder with --runs"
+    ):
         ledger(tmp_path / "runs")
 
 
@@ -241,6 +244,7 @@ def test_curves_that_a_killed_driver_left_without_rows_do_not_count(run: Run, tm
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no such run directory"):
         load(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(RunError, match=r"is not a run directory: it has no study\.json"):
         load(tmp_path)
     (tmp_path / "study.json").write_text("{")
@@ -255,14 +259,12 @@ def test_a_run_of_another_version_is_refused(run: Run) -> None:
     with pytest.raises(RunError, match=f"format 99.*reads format {FORMAT}"):
         load(run.path)
     path.write_text(json.dumps({**header, "versions": {**header["versions"], "torch": "1.0"}}))
-    with pytest.raises(RunError, match=r"begun with torch 1\.0"):
+    with pytest.raises(RunError, match=r"started with torch 1\.0"):
         resume_inline(STUDY, run.path)
 
 
 def test_a_run_of_another_study_is_refused_and_says_what_differs(run: Run) -> None:
-    with pytest.raises(
-        RunError, match=r"differs in seed; run this one under .* by `caviar run EXPERIMENT\.py --name"
-    ):
+    with pytest.raises(RunError, match=r"differs in seed: run this one under another name"):
         resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
 
 
@@ -295,7 +297,7 @@ def test_room_is_spoken_of_only_where_a_disk_is_full(small_disk: Path) -> None:
     book = ledger(small_disk)
     book.close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    for attempt in (lambda: book.location.lock(silent), lambda: (book.location / "file").write(b"")):
+    for attempt in (lambda: book.location.lock(), lambda: (book.location / "file").write(b"")):
         with pytest.raises(RunError, match=r"Read-only file system; make it writable$"):
             attempt()
 

@@ -17,6 +17,14 @@ from tests.objectives import METRICS
 from tests.records.test_ledger import STUDY, result
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a table."""
+    folder = tmp_path / "trials"
+    folder.mkdir()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("names", "current"),
     [
@@ -28,18 +36,18 @@ from tests.records.test_ledger import STUDY, result
     ],
 )
 def test_files_that_a_merged_one_covers_do_not_count(
-    tmp_path: Path, names: list[str], current: list[str]
+    folder: Path, names: list[str], current: list[str]
 ) -> None:
     for name in names:
-        (tmp_path / f"part-{name}.parquet").touch()
-    listed = Segments(Disk(tmp_path), pa.schema([])).list()
+        (folder / f"part-{name}.parquet").touch()
+    listed = Segments(Disk(folder.parent), "trials", pa.schema([])).list()
     assert [segment.name for segment in listed] == [f"part-{name}.parquet" for name in current]
 
 
-def test_listing_takes_time_in_proportion_to_the_files(tmp_path: Path) -> None:
+def test_listing_takes_time_in_proportion_to_the_files(folder: Path) -> None:
     for number in range(5_000):
-        (tmp_path / f"part-{number:08d}.parquet").touch()
-    segments = Segments(Disk(tmp_path), pa.schema([]))
+        (folder / f"part-{number:08d}.parquet").touch()
+    segments = Segments(Disk(folder.parent), "trials", pa.schema([]))
     began = time.process_time()
     assert len(segments.list()) == 5_000
     assert time.process_time() - began < 1
@@ -48,7 +56,7 @@ def test_listing_takes_time_in_proportion_to_the_files(tmp_path: Path) -> None:
 def filled(folder: Path, count: int, every: int = 4) -> Segments:
     """So many segments of one row each, merged now and then as the ledger does."""
     schema = pa.schema([("number", pa.int64())])
-    segments = Segments(Disk(folder), schema)
+    segments = Segments(Disk(folder.parent), "trials", schema)
     for number in range(count):
         segments.write(number, pa.table({"number": [number]}, schema=schema))
         if number % every == every - 1:
@@ -56,13 +64,13 @@ def filled(folder: Path, count: int, every: int = 4) -> Segments:
     return segments
 
 
-def test_the_number_of_files_grows_with_the_logarithm_of_the_segments(tmp_path: Path) -> None:
-    segments = filled(tmp_path, 300)
-    assert len(list(tmp_path.iterdir())) == len(segments.list()) <= 9
+def test_the_number_of_files_grows_with_the_logarithm_of_the_segments(folder: Path) -> None:
+    segments = filled(folder, 300)
+    assert len(list(folder.iterdir())) == len(segments.list()) <= 9
     assert segments.read()["number"].to_pylist() == list(range(300))
 
 
-def test_each_row_is_written_only_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_is_written_only_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     write = Segments._write
 
@@ -71,13 +79,13 @@ def test_each_row_is_written_only_now_and_then(tmp_path: Path, monkeypatch: pyte
         write(self, first, last, table)
 
     monkeypatch.setattr(Segments, "_write", counting)
-    filled(tmp_path, 256)
+    filled(folder, 256)
     assert sum(written) <= 256 * 9
 
 
-def test_large_files_are_merged_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_merged_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caviar.records.segments.LARGE", 0)
-    segments = filled(tmp_path, 64)
+    segments = filled(folder, 64)
     assert len(segments.list()) == 16
     assert segments.read()["number"].to_pylist() == list(range(64))
 
@@ -98,10 +106,10 @@ def assert_damaged(segments: Segments) -> None:
         segments.read()
 
 
-def test_every_flipped_bit_of_a_segment_is_noticed(tmp_path: Path, table: pa.Table) -> None:
-    segments = Segments(Disk(tmp_path), table.schema)
+def test_every_flipped_bit_of_a_segment_is_noticed(folder: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(folder.parent), "trials", table.schema)
     segments.write(0, table)
-    with next(tmp_path.iterdir()).open("r+b", buffering=0) as file:
+    with next(folder.iterdir()).open("r+b", buffering=0) as file:
         content = file.read()
         for place, byte in enumerate(content):
             for bit in range(8):
@@ -113,28 +121,28 @@ def test_every_flipped_bit_of_a_segment_is_noticed(tmp_path: Path, table: pa.Tab
     assert segments.read().equals(table)
 
 
-def test_a_segment_cut_off_anywhere_is_noticed(tmp_path: Path, table: pa.Table) -> None:
-    segments = Segments(Disk(tmp_path), table.schema)
+def test_a_segment_cut_off_anywhere_is_noticed(folder: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(folder.parent), "trials", table.schema)
     segments.write(0, table)
-    (file,) = tmp_path.iterdir()
+    (file,) = folder.iterdir()
     for length in reversed(range(file.stat().st_size)):
         os.truncate(file, length)
         assert_damaged(segments)
 
 
 @pytest.mark.parametrize("name", ["part-00000000.parquet", "part-00000000.0123456789abcdef.parquet"])
-def test_a_segment_without_its_checksum_is_noticed(tmp_path: Path, table: pa.Table, name: str) -> None:
-    parquet.write_table(table, tmp_path / name)
-    assert_damaged(Segments(Disk(tmp_path), table.schema))
+def test_a_segment_without_its_checksum_is_noticed(folder: Path, table: pa.Table, name: str) -> None:
+    parquet.write_table(table, folder / name)
+    assert_damaged(Segments(Disk(folder.parent), "trials", table.schema))
 
 
-def test_merged_segments_have_checksums_and_are_plain_parquet(tmp_path: Path, table: pa.Table) -> None:
-    segments = Segments(Disk(tmp_path), table.schema)
+def test_merged_segments_have_checksums_and_are_plain_parquet(folder: Path, table: pa.Table) -> None:
+    segments = Segments(Disk(folder.parent), "trials", table.schema)
     for number in range(3):
         segments.write(number, table)
     segments.merge()
-    (file,) = tmp_path.iterdir()
-    assert pd.read_parquet(tmp_path).equals(segments.read().to_pandas())
+    (file,) = folder.iterdir()
+    assert pd.read_parquet(folder).equals(segments.read().to_pandas())
     content = bytearray(file.read_bytes())
     content[content.index(b"parquet-cpp")] ^= 1  # in the footer, where it changes no value
     file.write_bytes(content)

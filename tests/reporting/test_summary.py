@@ -94,7 +94,7 @@ def test_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
     text = shown(run)
     assert text.startswith("bowl is unfinished: ")
     assert "of 50 search trials are recorded" in text
-    assert f"caviar resume {run.location.typed}" in text
+    assert f"caviar resume {run.location.quoted}" in text
     assert f"loss {best['value']:.4f} (trial {best['trial']})" in text
 
 

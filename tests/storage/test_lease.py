@@ -2,77 +2,75 @@
 
 import threading
 import time
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from obstore.store import MemoryStore
 
-from caviar.errors import RunError
+from caviar.errors import InUseError, RefusedError, RunError
 from caviar.storage import lease
 from caviar.storage.lease import Lease
-from caviar.storage.local import Disk
-from caviar.storage.location import Location
-from caviar.storage.uri import locate
+from caviar.storage.location import LOCK
+from caviar.storage.object_store import Store
 from tests.object_store import ObjectStore
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"LEASE_S": 1.0, "RENEW_S": 0.1, "SETTLE_S": 0.05}.items():
-        monkeypatch.setattr(lease, name, seconds)
+SHORT_S = 0.5
+LONG_S = 6.0
+"""No holder is taken for dead because the machine is busy."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Disk:
-    """A lease needs no more of a place than whole files, which a disk has, too."""
-    return Disk(tmp_path)
+def folder(lease_s: float) -> Store:
+    return Store(bucket="memory://bucket", key="run", client=MemoryStore(), lease_s=lease_s)
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No holder is taken for dead because the machine is busy."""
-    monkeypatch.setattr(lease, "LEASE_S", 60.0)
-
-
-def dead(folder: Location) -> Lease:
+def dead(folder: Store) -> Lease:
     """A lease whose holder has died."""
-    left = Lease.of_new(folder)
-    assert left is not None
-    left._over.set()
+    left = Lease.acquire(folder, take_over=False)
+    left._released.set()
     left._thread.join()
     return left
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_living_holder_is_noticed_at_its_next_renewal(folder: Disk) -> None:
-    held, said = Lease.of_new(folder), list[str]()
-    assert held is not None
+def test_a_living_holder_is_noticed_at_its_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    run = folder(LONG_S)
+    held = Lease.acquire(run, take_over=False)
     began = time.monotonic()
-    with pytest.raises(RunError, match="in use by another caviar"):
-        Lease.of_known(folder, said.append)
-    assert time.monotonic() - began < lease.LEASE_S
-    assert len(said) == 1
-    assert "waiting" in said[0]
+    with pytest.raises(InUseError, match="in use by another caviar"):
+        Lease.acquire(run, take_over=True)
+    assert time.monotonic() - began < LONG_S / 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     held.confirm()
     held.release()
 
 
-def test_a_dead_holders_lease_is_taken_over_when_it_is_over(folder: Disk) -> None:
-    left = dead(folder)
+def test_a_new_run_does_not_wait_for_a_lease(caplog: pytest.LogCaptureFixture) -> None:
+    run = folder(LONG_S)
+    dead(run)
+    with pytest.raises(InUseError, match=r"in use by another caviar \(process \d+ on "):
+        Lease.acquire(run, take_over=False)
+    assert not caplog.records
+
+
+def test_a_dead_holders_lease_is_taken_over_after_its_expiry() -> None:
+    run = folder(SHORT_S)
+    left = dead(run)
     began = time.monotonic()
-    taken = Lease.of_known(folder, lambda text: None)
-    assert time.monotonic() - began >= lease.LEASE_S
+    taken = Lease.acquire(run, take_over=True)
+    assert time.monotonic() - began >= SHORT_S
     taken.confirm()
     with pytest.raises(RunError, match="was taken over by another caviar"):
-        left.confirm()
+        left._renew() or left.check()  # type: ignore[func-returns-value]
     taken.release()
-    assert not (folder / ".lock").exists()
+    assert not (run / LOCK).is_file()
 
 
-def test_a_holder_that_wakes_up_does_not_take_its_lease_back(folder: Disk) -> None:
-    left = dead(folder)
-    taken = Lease.of_known(folder, lambda text: None)
-    left._over.clear()
-    left._renew()  # ends at once
+def test_a_holder_that_wakes_up_does_not_take_its_lease_back() -> None:
+    run = folder(SHORT_S)
+    left = dead(run)
+    taken = Lease.acquire(run, take_over=True)
+    left._released.clear()
+    left._keep_renewing()  # ends at once
     with pytest.raises(RunError, match="was taken over"):
         left.check()
     left.release()
@@ -80,29 +78,47 @@ def test_a_holder_that_wakes_up_does_not_take_its_lease_back(folder: Disk) -> No
     taken.release()
 
 
-@pytest.mark.usefixtures("patient")
-def test_the_wall_clock_has_no_say(folder: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Lease.of_new(folder)
-    assert held is not None
-    monkeypatch.setattr(time, "time", lambda: 1e12)
-    with pytest.raises(RunError, match="in use by another caviar"):
-        Lease.of_known(folder, lambda text: None)
+def test_a_lease_renewed_at_the_last_moment_is_not_taken_over() -> None:
+    run = folder(LONG_S)
+    held = Lease.acquire(run, take_over=False)
+    late = Lease(run, held._version)
+    held._renew()
+    late._renew()
+    assert late._taken_by is not None
     held.confirm()
     held.release()
 
 
-def test_of_many_who_want_a_dead_holders_lease_one_gets_it(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "SETTLE_S", 2.0)
-    folder = locate(f"s3://{store.new_bucket()}/run")
-    dead(folder)
+def test_a_lease_released_meanwhile_is_acquired(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(LONG_S)
+    held = Lease.acquire(run, take_over=False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: held.release())
+    Lease.acquire(run, take_over=True).release()
+
+
+def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(LONG_S)
+    held = Lease.acquire(run, take_over=False)
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    with pytest.raises(InUseError):
+        Lease.acquire(run, take_over=True)
+    held.confirm()
+    held.release()
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_of_many_who_want_a_lease_one_gets_it(store: ObjectStore, was_there: bool) -> None:
+    run = replace(store.location() / "run", lease_s=SHORT_S)
+    if was_there:
+        dead(run)
     taken, refused = list[Lease](), list[RunError]()
+    together = threading.Barrier(5)
 
     def want() -> None:
+        together.wait()
         try:
-            taken.append(Lease.of_known(folder, lambda text: None))
-        except RunError as error:
+            taken.append(Lease.acquire(run, take_over=was_there))
+        except InUseError as error:
             refused.append(error)
 
     threads = [threading.Thread(target=want) for _ in range(5)]
@@ -116,45 +132,79 @@ def test_of_many_who_want_a_dead_holders_lease_one_gets_it(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"driver": 1}'])
-def test_a_lease_that_says_nothing_is_another_drivers_too(
-    folder: Disk, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "RENEW_S", 60.0)  # else a renewal under way may write over it
-    held = Lease.of_new(folder)
-    assert held is not None
-    (folder / ".lock").write(content)
+def test_a_lease_of_unknown_content_is_another_drivers(content: bytes) -> None:
+    run = folder(SHORT_S)
+    held = dead(run)
+    (run / LOCK).write(content)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(unknown\)"):
-        held.confirm()
+        held._renew() or held.check()  # type: ignore[func-returns-value]
     held.release()
-    taken = Lease.of_known(folder, lambda text: None)
+    taken = Lease.acquire(run, take_over=True)
     taken.confirm()
     taken.release()
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_holder_that_was_long_silent_makes_sure_before_it_writes(folder: Disk) -> None:
-    silent = dead(folder)
-    fresh, written = list[bool](), list[bytes]()
-    for silence_s in (0.0, lease.LEASE_S / 2):
-        silent._renewed -= silence_s
-        fresh.append(silent.is_fresh)
-        silent.confirm()
-        written.append((folder / ".lock").read())
-    assert fresh == [True, False]
+def test_a_lease_that_was_deleted_is_lost() -> None:
+    run = folder(SHORT_S)
+    held = dead(run)
+    run.remove([LOCK])
+    held._renew()
+    with pytest.raises(RunError, match=r"was taken over"):
+        held.check()
+
+
+def test_a_write_is_confirmed_by_a_renewal_unless_there_was_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(LONG_S)
+    held, written = dead(run), list[bytes]()
+    for fresh_s in (60.0, 0.0):
+        monkeypatch.setattr(lease, "FRESH_S", fresh_s)
+        held.confirm()
+        written.append((run / LOCK).read())
     assert written[0] != written[1]
-    assert silent.is_fresh
 
 
-@pytest.mark.usefixtures("patient")
-def test_who_was_suspended_while_they_watched_looks_once_more(
-    folder: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Lease.of_new(folder)
-    assert held is not None
-    began, clock = time.monotonic(), time.monotonic
-    # Half a day has passed when the first look is over.
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + (4e4 if clock() - began > 0.01 else 0.0))
-    with pytest.raises(RunError, match="in use by another caviar"):
-        Lease(folder)._watch((folder / ".lock").read())
-    monkeypatch.undo()
-    held.release()
+class Careless:
+    """A store that ignores the conditions of writes."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+
+    def put(self, key: str, content: bytes, mode: object) -> Any:
+        return self._store.put(key, content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_a_store_without_conditional_writes_is_refused() -> None:
+    client: Any = Careless()
+    with pytest.raises(RunError, match="ignores the conditions"):
+        Lease.acquire(replace(folder(LONG_S), client=client), take_over=False)
+
+
+class Unsteady:
+    """A store whose next answers to writes are lost."""
+
+    def __init__(self) -> None:
+        self._store, self.lost = MemoryStore(), 0
+
+    def put(self, *args: Any, **options: Any) -> Any:
+        result = self._store.put(*args, **options)
+        if self.lost:
+            self.lost -= 1
+            raise FileNotFoundError("NoSuchBucket: it is gone for a while")
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_a_renewal_whose_answer_is_lost_is_ones_own() -> None:
+    client: Any = Unsteady()
+    run = replace(folder(LONG_S), client=client)
+    held = dead(run)
+    client.lost = 1
+    with pytest.raises(RefusedError):
+        held._renew()
+    held._renew()
+    held.check()

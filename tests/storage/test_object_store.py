@@ -18,7 +18,7 @@ from caviar.backends.ray.backend import RayBackend
 from caviar.cli.main import main
 from caviar.driver import loop
 from caviar.driver.backend import Backend
-from caviar.errors import DamagedError, RunError
+from caviar.errors import DamagedError, InUseError, RunError
 from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.records.ledger import Ledger
@@ -27,6 +27,8 @@ from caviar.reporting.progress import NoProgress
 from caviar.rounds import Halving
 from caviar.runner import run_study
 from caviar.storage import lease
+from caviar.storage.location import Location
+from caviar.storage.object_store import Store
 from caviar.storage.uri import locate
 from caviar.study import Study
 from tests.object_store import ROOT, ObjectStore
@@ -34,15 +36,8 @@ from tests.objectives import Slow, bowl_study
 from tests.records.test_ledger import assert_recorded_less_often, reopened, result
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
-THIEF = b'{"driver": "x", "holder": "process 7 on elsewhere"}'
+THIEF = b"x 1\nprocess 7 on elsewhere\n"
 STUDY = bowl_study(rounds=(12, 8), epochs=9, halving=Halving(cohort=3))
-
-
-@pytest.fixture(autouse=True)
-def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease is settled, renewed and over within a second or so."""
-    for name, seconds in {"LEASE_S": 1.5, "RENEW_S": 0.2, "SETTLE_S": 0.1}.items():
-        monkeypatch.setattr(lease, name, seconds)
 
 
 @pytest.fixture
@@ -50,12 +45,18 @@ def runs(store: ObjectStore) -> str:
     return f"s3://{store.new_bucket()}/my/runs"
 
 
+def with_leases_of(seconds: float, runs: str) -> Location:
+    location = locate(runs)
+    assert isinstance(location, Store)
+    return replace(location, lease_s=seconds)
+
+
 def key(where: str, name: str = "") -> str:
     """The name of an object, for the store's own client."""
     return where.removeprefix("s3://") + name
 
 
-def new_ledger(runs: str, name: str = "bowl", numbered: bool = False) -> Ledger:
+def new_ledger(runs: str | Location, name: str = "bowl", numbered: bool = False) -> Ledger:
     return Ledger.create(locate(runs), name, StudyFile.describe(STUDY, None, None), numbered)
 
 
@@ -102,27 +103,26 @@ def test_the_network_is_handed_over(runs: str) -> None:
 def test_the_command_line_shows_and_resumes_it_and_repeats_no_secret(
     store: ObjectStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket, host = store.new_bucket(), store.endpoint.removeprefix("http://")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name)
-    query = f"?endpoint_override={host}&scheme=http"
+    bucket = store.new_bucket()
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden/key")
+    query = f"?endpoint={store.endpoint}"
     run = f"s3://{bucket}/runs/bowl{query}"
-    run_inline(STUDY, f"s3://key:hid%2Fden@{bucket}/runs{query}")
-    secret = f"s3://key:hid%2Fden@{bucket}/runs/bowl{query}"
+    run_inline(STUDY, f"s3://{bucket}/runs{query}")
     script = tmp_path / "experiment.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from tests.storage.test_object_store import STUDY\nstudy = STUDY\n"
     )
-    assert main(["show", secret]) == 0
+    assert main(["show", run]) == 0
     assert f"caviar.load('{run}')" in capsys.readouterr().out.replace("\n", "")
-    assert main(["resume", secret, str(script)]) == 0
+    assert main(["resume", run, str(script)]) == 0
     for path in store.listed(f"{bucket}/runs/bowl/trials"):
         store.put(path, b"damaged")
-    assert main(["show", secret]) == 1
-    assert main(["resume", secret]) == 1
-    assert main(["show", secret.replace("runs/bowl", "nowhere")]) == 1
-    assert main(["fetch", secret, str(tmp_path / "x")]) == 1
+    assert main(["show", run]) == 1
+    assert main(["resume", run]) == 1
+    assert main(["show", run.replace("runs/bowl", "nowhere")]) == 1
+    assert main(["fetch", run, str(tmp_path / "x")]) == 1
     written = capsys.readouterr()
     everything = written.out + written.err + str([store.get(path) for path in store.listed(bucket)])
     assert "hid" not in everything
@@ -136,8 +136,7 @@ def test_names_that_are_taken_are_numbered_or_refused(runs: str) -> None:
         new_ledger(runs)
 
 
-def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SETTLE_S", 1.0)
+def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str) -> None:
     begun: list[Ledger] = []
     threads = [
         threading.Thread(target=lambda: begun.append(new_ledger(runs, numbered=True))) for _ in range(4)
@@ -153,27 +152,25 @@ def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str, monkeypatch: p
 
 
 def test_a_second_driver_is_refused_while_the_first_is_at_work(
-    runs: str, monkeypatch: pytest.MonkeyPatch
+    runs: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_S", 60.0)
-    book = new_ledger(runs)
-    with pytest.raises(RunError, match=rf"in use by another caviar \(process {os.getpid()} on "):
-        reopened(locate(f"{runs}/bowl"))
+    book = new_ledger(with_leases_of(6.0, runs))
+    with pytest.raises(InUseError, match=rf"in use by another caviar \(process {os.getpid()} on "):
+        reopened(book.location)
     book.append([result(0)])
     book.close()
-    said = list[str]()
-    reopened(locate(f"{runs}/bowl"), said.append).close()
-    assert not said, "what was given back is not waited for"
+    caplog.clear()
+    reopened(locate(f"{runs}/bowl")).close()
+    assert not caplog.records, "what was given back is not waited for"
 
 
-def test_a_driver_that_was_taken_over_writes_nothing_more(store: ObjectStore, runs: str) -> None:
+def test_a_driver_that_was_taken_over_writes_nothing_more(
+    store: ObjectStore, runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "FRESH_S", 0.0)
     first = new_ledger(runs)
     first.append([result(0)])
-    holder = first._lock
-    assert isinstance(holder, lease.Lease)
-    while holder._taken_by is None:  # a renewal under way may write over it
-        store.put(key(runs, "/bowl/.lock"), THIEF)
-        time.sleep(lease.RENEW_S)
+    store.put(key(runs, "/bowl/.lock"), THIEF)
     written = store.listed(key(runs))
     attempts: list[Callable[[], None]] = [
         lambda: first.append([result(1)]),
@@ -196,7 +193,9 @@ def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: 
         return False
 
     study = bowl_study(rounds=(200,), objective=Slow(pause_s=0.01))
-    book = Ledger.create(locate(runs), "bowl", StudyFile.describe(study, None, None), numbered=False)
+    book = Ledger.create(
+        with_leases_of(1.0, runs), "bowl", StudyFile.describe(study, None, None), numbered=False
+    )
     backend = inline(study)(None)
     watcher = loop.Loop(study, None, book, backend, NoProgress(), steal)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
@@ -206,20 +205,20 @@ def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: 
 
 EXPERIMENT = """
 import sys
-from caviar.records import lease
+from dataclasses import replace
+from caviar.storage.uri import locate
 from tests.objectives import Slow, bowl_study
 from tests.runs import run_inline
 
-lease.LEASE_S, lease.RENEW_S, lease.SETTLE_S = 8.0, 0.2, 0.1
-run_inline(bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.2)), sys.argv[1])
+runs = replace(locate(sys.argv[1]), lease_s=6.0)
+run_inline(bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.2)), runs)
 """
 
 
 @pytest.mark.slow
 def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
-    store: ObjectStore, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, runs: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_S", 8.0)
     study = bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.0))
     driver = subprocess.Popen(
         [sys.executable, "-c", EXPERIMENT, runs], env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -228,11 +227,11 @@ def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
         assert driver.poll() is None, "the driver ended by itself"
         time.sleep(0.05)
     with pytest.raises(RunError, match=rf"in use by another caviar \(process {driver.pid} on "):
-        resume_inline(study, f"{runs}/bowl")
+        resume_inline(study, with_leases_of(6.0, f"{runs}/bowl"))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     recorded = load(f"{runs}/bowl").trials
-    resumed = resume_inline(study, f"{runs}/bowl")
+    resumed = resume_inline(study, with_leases_of(6.0, f"{runs}/bowl"))
     kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
     assert 0 < len(recorded) < len(resumed.trials)
     assert kept["train_s"].tolist() == recorded["train_s"].tolist(), "a recorded trial was trained again"
@@ -308,7 +307,7 @@ def test_a_store_that_goes_away_stops_the_study_and_what_was_recorded_is_safe(
     finally:
         store.tell("start")  # for the tests that follow
     recorded = load(f"{runs}/bowl").trials
-    resumed = resume_inline(study, f"{runs}/bowl")
+    resumed = resume_inline(study, with_leases_of(1.0, f"{runs}/bowl"))
     kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
     assert 0 < len(recorded) < len(resumed.trials)
     assert kept["train_s"].tolist() == recorded["train_s"].tolist()
@@ -329,7 +328,7 @@ def test_a_slow_store_is_written_to_less_often(
     ("runs", "sentence"),
     [
         ("s3://no-such-bucket/runs", "there is no bucket s3://no-such-bucket; make it"),
-        ("s3://b/runs?endpoint_override=127.0.0.1:1&scheme=http", "no answer from the store of s3://b"),
+        ("s3://b/runs?endpoint=http://127.0.0.1:1", "no answer from the store of s3://b"),
         ("nowhere://b/runs", "is no place for runs"),
     ],
 )

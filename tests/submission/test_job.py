@@ -49,7 +49,7 @@ def test_relative_run_folders_are_refused(runs: str) -> None:
 
 
 def test_store_credentials_are_refused_and_hidden() -> None:
-    with pytest.raises(SubmissionError, match="--runs contains credentials") as error:
+    with pytest.raises(SubmissionError, match="credentials are set in the environment") as error:
         spec(runs="s3://KEY:HIDDEN@bucket/runs")
     assert "HIDDEN" not in str(error.value)
 
@@ -58,10 +58,9 @@ def test_store_credentials_are_refused_and_hidden() -> None:
     ("runs", "words"),
     [
         ("s3://b/r?access_key=HIDDEN&secret_key=HIDDEN", r"\?access_key=\.\.\.: "),
-        ("s3://b/r?endpoint_override=http://u:HIDDEN@h", r"\?endpoint_override=\.\.\.: "),
-        ("s3://b/r?endpoint_override=http%3A%2F%2Fu:HIDDEN%40h", r"\?endpoint_override=\.\.\.: "),
-        ("s3://b/r?endpoint_override=u:HIDDEN@h&endpoint_override=h", r"\?endpoint_override=\.\.\.: "),
-        ("s3://KEY/HIDDEN@b/r", "bucket"),
+        ("s3://b/r?endpoint=http://u:HIDDEN@h", "credentials"),
+        ("s3://b/r?endpoint=http%3A%2F%2Fu:HIDDEN%40h", "credentials"),
+        ("s3://KEY/HIDDEN@b/r", "credentials"),
         ("ftp://me:HIDDEN@host/runs", "ftp://"),
         ("file://host/runs", "machine"),
     ],
@@ -74,7 +73,7 @@ def test_invalid_run_urls_are_refused_and_secrets_hidden(runs: str, words: str) 
 
 
 @pytest.mark.parametrize(
-    "runs", ["file:///shared/my@runs", "gs://b/r", "s3://b/r?endpoint_override=http://minio:9000&region=eu-1"]
+    "runs", ["file:///shared/my@runs", "gs://b/r", "s3://b/r?endpoint=http://minio:9000&region=eu-1"]
 )
 def test_valid_run_urls_need_not_be_reachable(runs: str) -> None:
     assert spec(runs=runs).runs == runs

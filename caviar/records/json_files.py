@@ -10,7 +10,7 @@ from caviar.storage.location import Location
 
 
 def write_json(file: Location, content: Any) -> None:
-    """Write a JSON file whole."""
+    """Write a JSON file."""
     file.write((json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
@@ -18,25 +18,30 @@ def read_json(file: Location, shape: Any) -> Any:
     """Read a JSON file.
 
     Args:
-        file: where it is.
-        shape: what it must hold: a type, a list of one shape, or a dict of those that cannot be missing.
+        file: the file.
+        shape: what it must hold: a type, a list of one shape, or a dict of the shapes that cannot be missing.
 
     Raises:
-        RunError: there is none, or it cannot be read.
+        RunError: there is no such file, or it cannot be read.
         DamagedError: it is not JSON, or holds something else.
     """
-    content = _parsed(file)
-    if wrong := _misfit(content, shape):
-        raise DamagedError(f"{file} is damaged: {wrong}")
+    try:
+        content = json.loads(file.read())
+    except FileNotFoundError as error:
+        raise RunError(f"{file}: there is no such file") from error
+    except ValueError as error:
+        raise DamagedError(f"{file} is damaged: it is not JSON ({error})") from error
+    if mismatch := _mismatch(content, shape):
+        raise DamagedError(f"{file} is damaged: {mismatch}")
     return content
 
 
 @contextlib.contextmanager
-def understood(file: Location) -> Iterator[None]:
-    """While inside, what is made of a file's content is made, or the file is said to be damaged.
+def errors_as_damage(file: Location) -> Iterator[None]:
+    """Report errors in what is made of a file's content as damage to the file.
 
     Raises:
-        DamagedError: it cannot be made.
+        DamagedError: something went wrong inside.
     """
     try:
         yield
@@ -46,21 +51,8 @@ def understood(file: Location) -> Iterator[None]:
         raise DamagedError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _parsed(file: Location) -> Any:
-    try:
-        content, before = file.read(), None
-        while content != before:  # a store's client cuts off what grows while it reads it: then once more
-            try:
-                return json.loads(content)
-            except ValueError as error:
-                damage, before, content = error, content, file.read()
-    except FileNotFoundError as error:
-        raise RunError(f"{file}: there is no such file") from error
-    raise DamagedError(f"{file} is damaged: it is not JSON ({damage})") from damage
-
-
-def _misfit(content: Any, shape: Any, place: str = "") -> str | None:
-    """Where a JSON value is not of a shape, in words."""
+def _mismatch(content: Any, shape: Any, place: str = "") -> str | None:
+    """Return in words where a JSON value does not have a shape."""
     name = place.lstrip(".") or "its content"
     if isinstance(shape, list):
         if not isinstance(content, list):
@@ -72,4 +64,4 @@ def _misfit(content: Any, shape: Any, place: str = "") -> str | None:
         parts = [(content.get(key), inner, f"{place}.{key}") for key, inner in shape.items()]
     else:
         return None if isinstance(content, shape) else f"{name} is {content!r}"
-    return next((wrong for part in parts if (wrong := _misfit(*part))), None)
+    return next((wrong for part in parts if (wrong := _mismatch(*part))), None)

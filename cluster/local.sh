@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start a Ray cluster of several nodes on this machine, to try out what is meant for many machines.
 #
-#   cluster/local.sh start [N]   start N nodes (default: 2) that share the cores; the first is the head
+#   cluster/local.sh start [N]   start N nodes (default: 2) that share cores and memory; the first is the head
 #   cluster/local.sh status      show which nodes are running, and Ray's status
 #   cluster/local.sh kill K      kill node K at once, as a power failure would
 #   cluster/local.sh stop        stop all nodes that this script started, and nothing else
@@ -57,7 +57,7 @@ start_node() {
   local number=$1 pid
   shift
   set -m
-  ray start --block --num-cpus "$cpus" --object-store-memory "$object_store" \
+  ray start --block --num-cpus "$cpus" --memory "$memory" --object-store-memory "$object_store" \
     --min-worker-port 0 --max-worker-port 0 --dashboard-agent-listen-port 0 --temp-dir "$folder/ray-$number" "$@" \
     < /dev/null > "$folder/node-$number.log" 2>&1 &
   pid=$!
@@ -95,7 +95,7 @@ PYTHON
 in_use() { python3 -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)' "$1" 2> /dev/null; }
 
 start() {
-  local nodes=${1:-2} wanted cores number
+  local nodes=${1:-2} wanted cores free number
   [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "start $nodes: the number of nodes must be a whole number of at least 1"
   command -v ray > /dev/null || fail "the ray command is not installed: run pip install -c constraints.txt -e ."
   [ -z "$(numbers)" ] || fail "there is a cluster in $folder already: run cluster/local.sh stop first"
@@ -112,6 +112,10 @@ start() {
   fi
   cores=$(python3 -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
   cpus=${CPUS:-$((cores > nodes ? cores / nodes : 1))}
+  # By default, Ray gives each node all memory that is free when the node starts.
+  free=$(python3 -c 'from ray._private.utils import estimate_available_memory; print(estimate_available_memory())')
+  memory=$((free / nodes - object_store))
+  ((memory > 0)) || fail "there is no memory for $nodes nodes: start fewer, or set OBJECT_STORE_MB to less"
 
   start_node 1 --head --port "$port" --dashboard-host 127.0.0.1 --dashboard-port "$dashboard_port"
   wait_for_nodes 1
@@ -119,7 +123,7 @@ start() {
     start_node "$number" --address "127.0.0.1:$port" --num-gpus 0
   done
   wait_for_nodes "$nodes"
-  echo "started $nodes nodes with $cpus cores each"
+  echo "started $nodes nodes with $cpus cores and $((memory / 1024 / 1024)) MiB of memory each"
   echo "run a study:   caviar run EXPERIMENT.py --address 127.0.0.1:$port"
   echo "submit a job:  caviar submit EXPERIMENT.py --address http://127.0.0.1:$dashboard_port --runs $PWD/runs"
   echo "dashboard:     http://127.0.0.1:$dashboard_port, with the token in $RAY_AUTH_TOKEN_PATH"

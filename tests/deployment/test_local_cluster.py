@@ -1,5 +1,6 @@
 """cluster/local.sh starts two nodes that run studies and jobs, and leaves nothing behind."""
 
+import os
 import re
 import stat
 import subprocess
@@ -147,6 +148,13 @@ def test_entrypoint_of_a_rayjob_can_be_repeated(local: Local) -> None:
         local.job(f"-- {entrypoint}").returncode == 0
     )  # without --resume it would be refused, because the name is taken
     assert [path.name for path in sorted(run.path.parent.iterdir())] == ["bowl", "job", "submitted"]
+
+
+def test_nodes_share_the_memory(local: Local) -> None:
+    found = re.search(r"/([\d.]+)GiB memory", local.script("status").stdout)
+    assert found is not None
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert 0 < float(found[1]) < machine
 
 
 def test_nodes_can_be_killed(local: Local) -> None:

@@ -78,6 +78,13 @@ def test_local_script_refuses_ports_in_use(env: dict[str, str]) -> None:
             assert f"port {taken} is in use" in result.stderr
 
 
+def test_local_script_refuses_more_than_the_memory(env: dict[str, str]) -> None:
+    ports = {"PORT": str(free_port()), "DASHBOARD_PORT": str(free_port())}
+    result = run(CLUSTER / "local.sh", "start", env=env | ports | {"OBJECT_STORE_MB": "100000000"})
+    assert result.returncode == 1
+    assert "no memory for 2 nodes" in result.stderr
+
+
 def test_slurm_script_passes_options_to_caviar(env: dict[str, str], tmp_path: Path) -> None:
     """Only the arguments of `srun` are checked; tests/deployment/test_slurm.py runs the script."""
     for name, text in {"srun": 'echo "$@"', "scontrol": "echo h1"}.items():

@@ -32,7 +32,9 @@ LAYERS = [
 ]
 """Packages and files from the bottom up: each may import from lower layers alone."""
 
-COMPILED = {f"training/native/{name}.py" for name in ("kernel_cache", "arrays", "matmul", "simd")}
+COMPILED = {
+    f"training/native/{name}.py" for name in ("kernel_cache", "arrays", "denormals", "matmul", "simd")
+}
 
 BORDERS = {
     "ray": {
@@ -44,7 +46,7 @@ BORDERS = {
         "submission/client.py",
     },
     "optuna": {"search/sampling.py"},
-    "numba": COMPILED,
+    "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "cloudpickle": {"backends/ray/objective_pickle.py", "training/function/trial_context.py"},
     "torch": {"training/reference.py", "training/network_file.py"},

@@ -11,6 +11,7 @@ cross-entropy; each optimizer is that of torch.optim, so a winner's numbers can 
 """
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -244,8 +245,6 @@ def learning_rate_at(recipe: Recipe, epoch: int, epochs: int) -> float:
         epoch: epochs trained before it, from 0.
         epochs: how many the trial trains in all.
     """
-    import math
-
     a0 = recipe.learning_rate
     if recipe.decay == "step":
         return a0 * recipe.decay_factor ** (epoch // recipe.decay_epochs)

@@ -17,7 +17,7 @@ from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.errors import ClusterError
 from caviar.training import random_streams
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.train_loop import train_in_turn
+from caviar.training.train_loop import train_one_by_one
 from caviar.trial import Trial, Value
 
 
@@ -97,7 +97,7 @@ class ReferenceEngine(Engine):
 
     def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
         with _one_core():
-            yield from train_in_turn(jobs, self.begin)
+            yield from train_one_by_one(jobs, self.begin)
 
     def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
         training = self.begin(Job(trial=trial, state=state))
@@ -113,13 +113,13 @@ class ReferenceEngine(Engine):
             training.epoch = load_state(training.network, training.optimizer, job.state)
         return training
 
-    def _tensors(self, split: Split) -> "Rows":
+    def _tensors(self, split: Split) -> "SplitTensors":
         """Copies in torch's own memory: Ray's shared arrays are read-only, and alignment is torch's."""
         x_ND = torch.tensor(split.x, dtype=self._dtype, device=self._device)
         return x_ND, torch.tensor(split.y, device=self._device)
 
 
-Rows = tuple[Tensor, Tensor]
+SplitTensors = tuple[Tensor, Tensor]
 """x_ND and y_N of a split."""
 
 
@@ -134,7 +134,9 @@ class ReferenceTraining:
         seed: the trial's.
     """
 
-    def __init__(self, recipe: Recipe, classes: int, train: Rows, dev: Rows, seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, classes: int, train: SplitTensors, dev: SplitTensors, seed: int
+    ) -> None:
         self.recipe, self.epoch = recipe, 0
         self._train, self._dev, self._seed = train, dev, seed
         self._orders = random_streams.EpochOrders(seed, len(train[1]))
@@ -171,7 +173,7 @@ class ReferenceTraining:
         return float(summed) / seen
 
     @torch.no_grad()
-    def score(self, rows: Rows | None = None) -> tuple[float, float]:
+    def score(self, rows: SplitTensors | None = None) -> tuple[float, float]:
         """Mean loss and accuracy on the dev split or other rows, with the running averages for batch norm."""
         self.network.eval()
         x_ND, y_N = self._dev if rows is None else rows

@@ -1,4 +1,4 @@
-"""Training jobs one after the other: what the engines for one core have in common."""
+"""Loop over jobs and epochs, shared by the engines that train one network at a time."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from caviar.training.recipe import Recipe, learning_rate_at
 from caviar.trial import Measurement, Outcome
 
 
-class Training(Protocol):
+class NetworkTraining(Protocol):
     """One network in training."""
 
     recipe: Recipe
@@ -18,21 +18,33 @@ class Training(Protocol):
     """Epochs trained so far."""
 
     def advance(self, learning_rate: float) -> float:
-        """Train one epoch; returns the mean loss of its mini-batches, each row weighing the same."""
+        """Train one epoch.
+
+        Args:
+            learning_rate: Learning rate of the epoch.
+
+        Returns:
+            Mean loss of the rows in nats, each measured when its mini-batch was trained.
+        """
 
     def score(self) -> tuple[float, float]:
-        """Mean loss and accuracy on the dev split, with running averages for batch norm."""
+        """Return mean loss in nats and accuracy on the dev split, with batch norm's running averages."""
 
     def save(self) -> State:
-        """Enough to go on as if it had never stopped."""
+        """Return a state from which training continues as if it had never stopped."""
 
 
-def train_in_turn(jobs: Sequence[Job], begin: Callable[[Job], Training]) -> Iterator[Progress | Trained]:
-    """Train each job to its end; an exception ends its own job as failed and no other.
+def train_one_by_one(
+    jobs: Sequence[Job], begin: Callable[[Job], NetworkTraining]
+) -> Iterator[Progress | Trained]:
+    """Train jobs one after the other. An exception ends its own job as failed and no other.
 
     Args:
-        jobs: what to train.
-        begin: builds a job's network, new or where its state left it.
+        jobs: Jobs to train.
+        begin: Function that returns a job's network: new, or restored from the job's state.
+
+    Yields:
+        For each job its measurements in the order of epochs, then one `Trained`.
     """
     for job in jobs:
         try:
@@ -41,12 +53,13 @@ def train_in_turn(jobs: Sequence[Job], begin: Callable[[Job], Training]) -> Iter
             yield Trained(trial=job.trial.number, outcome=Outcome.FAILED, failure=one_line(error))
 
 
-def _train(job: Job, begin: Callable[[Job], Training]) -> Iterator[Progress | Trained]:
+def _train(job: Job, begin: Callable[[Job], NetworkTraining]) -> Iterator[Progress | Trained]:
     started = time.perf_counter()
     trial, training = job.trial, begin(job)
     setup_s = time.perf_counter() - started
-    outcome, failure = Outcome.COMPLETED, None
-    while training.epoch < (trial.epochs if job.until is None else job.until):
+    failure = None
+    last_epoch = trial.epochs if job.until is None else job.until
+    while failure is None and training.epoch < last_epoch:
         learning_rate = learning_rate_at(training.recipe, training.epoch, trial.epochs)
         train_loss = training.advance(learning_rate)
         dev_loss, dev_accuracy = training.score()
@@ -58,12 +71,9 @@ def _train(job: Job, begin: Callable[[Job], Training]) -> Iterator[Progress | Tr
         }
         yield Progress(trial.number, Measurement(training.epoch, metrics))
         failure = divergence(train_loss, dev_loss)
-        if failure is not None:
-            outcome = Outcome.DIVERGED
-            break
     yield Trained(
         trial=trial.number,
-        outcome=outcome,
+        outcome=Outcome.COMPLETED if failure is None else Outcome.DIVERGED,
         failure=failure,
         state=training.save() if job.keep else None,
         setup_s=setup_s,

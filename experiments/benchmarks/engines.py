@@ -35,9 +35,10 @@ from caviar.data.splits import Dataset, split
 from caviar.engine import Engine, Job, Progress
 from caviar.training import random_streams
 from caviar.training.classifier import Classifier
-from caviar.training.native.arrays import aligned, kernel, padded, stride
+from caviar.training.native.arrays import aligned_zeros, padded_size, row_stride
 from caviar.training.native.engine import NativeEngine
-from caviar.training.native.matmul import multiply
+from caviar.training.native.jit import jit
+from caviar.training.native.matmul import matmul
 from caviar.training.recipe import Recipe, recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value
@@ -178,8 +179,8 @@ def products_epoch(
 
     def zeros(n: int, m: int) -> Any:
         exact = products is _blas
-        array = aligned((n if exact else padded(n)) * (m if exact else stride(m)), np.float32)
-        matrix = array.reshape(n if exact else padded(n), -1)
+        array = aligned_zeros((n if exact else padded_size(n)) * (m if exact else row_stride(m)), np.float32)
+        matrix = array.reshape(n if exact else padded_size(n), -1)
         matrix[:n, :m] = rng.standard_normal((n, m))
         return matrix
 
@@ -195,7 +196,7 @@ def products_epoch(
     return epoch
 
 
-@kernel
+@jit
 def _blas(
     x: Any, w: Any, w_t: Any, z: Any, dx: Any, dw: Any, d: int, h: int, rows: int, inner: bool, n: int
 ) -> None:
@@ -206,15 +207,15 @@ def _blas(
             np.dot(z, w.T, dx)
 
 
-@kernel
+@jit
 def _own(
     x: Any, w: Any, w_t: Any, z: Any, dx: Any, dw: Any, d: int, h: int, rows: int, inner: bool, n: int
 ) -> None:
     for _ in range(n):
-        multiply(z, x, w, rows, h, d)
-        multiply(dw, x.T, z, d, h, rows)
+        matmul(z, x, w, rows, h, d)
+        matmul(dw, x.T, z, d, h, rows)
         if inner:
-            multiply(dx, z, w_t, rows, d, h)
+            matmul(dx, z, w_t, rows, d, h)
 
 
 def digits_search(trials: int, epochs: int = 20) -> pd.DataFrame:

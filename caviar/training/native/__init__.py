@@ -1,1 +1,1 @@
-"""The compiled CPU engine (Numba)."""
+"""CPU engine for batch-norm/softmax networks, compiled by Numba."""

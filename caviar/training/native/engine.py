@@ -1,20 +1,20 @@
-"""The native engine: compiled for the CPU, one trial at a time on one core, without the GIL.
+"""Native engine: trains one network at a time on one core, in compiled code and without the GIL.
 
-It computes what the reference engine computes (law 3), in an order of its own:
+It computes what the reference engine computes (law 3), arranged for speed:
 
-- all parameters of a network lie in one flat array, so that an update is one pass;
-- matrices are padded with zeros to whole vectors, which kernels need (see `memory`);
-- a layer goes through its formulas strip by strip, in registers and the nearest cache (see `kernels`);
-- an epoch is one call of a kernel, or a few where dropout's random bits would take much memory;
-- the last, smaller mini-batch of an epoch, and one of a single row, follow `recipe.batches` as everywhere.
+- All parameters of a network are in one flat array, so that an update is one pass.
+- Matrices are padded with zeros to whole vectors, as the kernels need it (see `arrays`).
+- A layer is computed strip by strip, in registers and the nearest cache (see `kernels`).
+- An epoch is one call of a kernel, or a few calls if dropout's random numbers would take much memory.
+- Mini-batches are those of `recipe.batches`, as in every engine.
 
 **Memory** of a trial, in numbers of its dtype: (2 + averages) P + B (D + 1 + C + 2 U + 2 H) + W + 4 U, with P
-parameters, 0 to 2 averages of gradients (see `State`), U hidden units in all, H the widest layer, W the
-largest weight matrix after the first, B rows of a mini-batch (or those of the dev split evaluated at a
-time), everything rounded up to whole vectors. Dropout takes 1 MiB of random bits more, or as many as one
-mini-batch needs. An engine keeps one padded copy of the train and dev splits.
+parameters, 0 to 2 running averages of gradients, U hidden units in all, H the widest layer, W the largest weight
+matrix after the first, and B rows of a mini-batch, or of the dev split evaluated at a time. All are rounded up to
+whole vectors. Dropout takes 1 MiB of random numbers more, or as many as one mini-batch needs. An engine keeps one
+padded copy of the train and dev splits.
 
-Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes.
+Shape legend: N rows of a split, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,28 +27,28 @@ from caviar.data.splits import Dataset, Split
 from caviar.engine import Engine, Job, Progress, State, Trained
 from caviar.training import random_streams
 from caviar.training.native import kernels
-from caviar.training.native.arrays import LANES, Array, aligned, padded, stride
-from caviar.training.native.kernel_cache import compiled_once
-from caviar.training.native.layout import AVERAGES, allocate, hyper_from, lay_out
+from caviar.training.native.arrays import VECTOR_SIZE, Array, aligned_zeros, padded_size, row_stride
+from caviar.training.native.kernel_cache import compile_once
+from caviar.training.native.layout import AVERAGES, allocate_network, kernel_recipe_from, lay_out_layers
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.train_loop import train_in_turn
+from caviar.training.train_loop import train_one_by_one
 from caviar.trial import Trial, Value
 
 _DEV_ROWS = 128
-"""Rows of the dev split that are evaluated at a time, at least."""
+"""Minimum number of rows of the dev split to evaluate at a time."""
 _DROPOUT_WORDS = 1 << 17
-"""64-bit words of random bits that are drawn at a time, where one mini-batch does not take more: 1 MiB."""
+"""Number of 64-bit random words (1 MiB) to draw at a time, if one mini-batch does not take more."""
 
 
 class NativeEngine(Engine):
     """Trains one network after the other in compiled kernels, on one core.
 
-    The first engine of a machine compiles the kernels; later ones load them (see `kernel_cache`).
+    The first engine on a machine compiles the kernels, and later ones load them (see `kernel_cache`).
 
     Args:
-        dataset: what to learn from; its test split is not touched.
-        fixed: hyperparameters that all trials share.
-        dtype: float32; float64 for comparing engines.
+        dataset: Data set to learn from. Its test split is not used.
+        fixed: Hyperparameters that all trials share.
+        dtype: float32, or float64 to compare engines.
     """
 
     def __init__(
@@ -58,111 +58,114 @@ class NativeEngine(Engine):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self._fixed, self._dtype = fixed or {}, np.dtype(dtype)
-        self._train, self._dev = self._padded(dataset.train), self._padded(dataset.dev)
+        self._train = PaddedSplit.of(dataset.train, self._dtype)
+        self._dev = PaddedSplit.of(dataset.dev, self._dtype)
         self._features, self._classes = dataset.features, len(dataset.classes)
-        _compile(self._dtype)
+        _compile_kernels(self._dtype)
 
     @property
     def name(self) -> str:
         return "native"
 
     def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        return train_in_turn(jobs, self.begin)
+        return train_one_by_one(jobs, self.begin)
 
     def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
-        loss, accuracy = self.begin(Job(trial=trial, state=state)).score(self._padded(split))
+        training = self.begin(Job(trial=trial, state=state))
+        loss, accuracy = training.score(PaddedSplit.of(split, self._dtype))
         return {"accuracy": accuracy, "loss": loss}
 
-    def begin(self, job: Job) -> "Training":
-        """A network before training, or where a state left it."""
+    def begin(self, job: Job) -> "NativeTraining":
+        """Return a job's network: new, or restored from its state."""
         recipe = recipe_from({**self._fixed, **job.trial.params})
         sizes = [self._features, *recipe.hidden, self._classes]
-        training = Training(recipe, sizes, self._train, self._dev, job.trial.seed, self._dtype)
+        training = NativeTraining(recipe, sizes, self._train, self._dev, job.trial.seed, self._dtype)
         if job.state is None:
             training.initialise(random_streams.initial_weights(job.trial.seed, sizes, recipe.activation))
         else:
             training.load(job.state)
         return training
 
-    def _padded(self, split: Split) -> "Rows":
-        """A copy with zeros around it, wherever the rows came from (Ray's shared arrays are read-only)."""
-        count, features = split.x.shape
-        x_ND = aligned(padded(count) * stride(features), self._dtype).reshape(-1, stride(features))
-        x_ND[:count, :features] = split.x
-        return Rows(x_ND, np.array(split.y, dtype=np.int64))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """A split as kernels want it."""
+class PaddedSplit:
+    """Rows and classes of a split as kernels read them."""
 
     x: Array
-    """(N, D), padded."""
+    """Rows (N, D) with zeros around them, in the dtype of the network."""
     y: npt.NDArray[np.int64]
-    """(N,)"""
+    """Classes (N,)."""
+
+    @classmethod
+    def of(cls, split: Split, dtype: npt.DTypeLike) -> "PaddedSplit":
+        """Copy a split. The original may be read-only, as Ray's shared arrays are."""
+        count, features = split.x.shape
+        stride = row_stride(features)
+        x_ND = aligned_zeros(padded_size(count) * stride, dtype).reshape(-1, stride)
+        x_ND[:count, :features] = split.x
+        return cls(x_ND, np.array(split.y, dtype=np.int64))
 
     @property
     def rows(self) -> int:
-        """N."""
+        """Number of rows N."""
         return len(self.y)
 
 
-class Training:
-    """One network in training: its memory, and how far it is.
+class NativeTraining:
+    """One network in training (a `train_loop.NetworkTraining`).
 
     Args:
-        recipe: how it is built and trained.
-        sizes: inputs, widths of the hidden layers, classes.
-        train: the rows to learn from.
-        dev: the rows to be scored on.
-        seed: the trial's.
-        dtype: of all numbers.
+        recipe: Recipe of the trial.
+        sizes: Inputs, width of each hidden layer, classes.
+        train: Split to learn from.
+        dev: Split to score on.
+        seed: Seed of the trial.
+        dtype: dtype of all numbers, float32 or float64.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         sizes: Sequence[int],
-        train: "Rows",
-        dev: "Rows",
+        train: PaddedSplit,
+        dev: PaddedSplit,
         seed: int,
         dtype: npt.DTypeLike,
     ) -> None:
-        self.recipe, self._sizes, self._dtype = recipe, sizes, np.dtype(dtype)
+        self.recipe, self._sizes = recipe, sizes
         self._train, self._dev, self._seed = train, dev, seed
+        self._batches = batches(train.rows, recipe)
         self._orders = random_streams.EpochOrders(seed, train.rows)
-        self._batches = np.array(batches(train.rows, recipe), dtype=np.int64)
-        self._capacity = padded(max(_DEV_ROWS, min(recipe.batch_size, train.rows)))
-        self._layers = lay_out(recipe, sizes, self._capacity)
-        self._network = allocate(recipe, self._layers, self._capacity, self._dtype)
-        self._compiled = tuple(self._network), self._layers, tuple(hyper_from(recipe, self._dtype))
+        self._calls = self._split_into_calls()
+        self._capacity = padded_size(max(_DEV_ROWS, min(recipe.batch_size, train.rows)))
+        self._layers = lay_out_layers(recipe, sizes, self._capacity)
+        self._network = allocate_network(recipe, self._layers, self._capacity, dtype)
+        self._kernel_args = tuple(self._network), self._layers, tuple(kernel_recipe_from(recipe, dtype))
         self._step = 0
         self.epoch = 0
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds between epochs."""
+        """Bytes of memory held between epochs."""
         return sum(array.nbytes for array in self._network)
 
     def initialise(self, weights: Sequence[npt.NDArray[np.float32]]) -> None:
-        """Begin from these weights; gamma is 1, biases and beta are 0."""
-        views = self._parameters()
-        for (stem, _, has_norm), w_DH in zip(self._named_layers(), weights, strict=True):
-            views[f"{stem}.weight"][:] = w_DH
+        """Set the weights W_DH of each layer. Set gamma to 1, and biases and beta to 0."""
+        views = self._view_parameters(self._network.parameters)
+        for (name, _, has_norm), w_DH in zip(self._named_layers(), weights, strict=True):
+            views[f"{name}.weight"][:] = w_DH
             if has_norm:
-                views[f"{stem}.gamma"][:] = 1
-        self._network.var[:] = 1
+                views[f"{name}.gamma"][:] = 1
+        self._network.running_var[:] = 1
 
     def advance(self, learning_rate: float) -> float:
-        """Train one epoch; returns the mean loss of its mini-batches, each row weighing the same."""
-        train = self._train
-        order = self._orders.order(self.epoch)
-        dropped = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
+        train, order = self._train, self._orders.order(self.epoch)
+        masks = random_streams.DropoutStream(self._seed, self.epoch) if self.recipe.dropout > 0 else None
         loss = 0.0
-        for part in self._parts():
-            bits = _NO_BITS if dropped is None else _with_room(dropped.words(self._words(part)).view("<u2"))
-            loss += kernels.train(
-                *self._compiled,
+        for part, words in self._calls:
+            bits = _NO_BITS if masks is None else _with_room_for_a_vector(masks.words(words).view("<u2"))
+            loss += kernels.train_batches(
+                *self._kernel_args,
                 train.x,
                 train.y,
                 order,
@@ -173,82 +176,79 @@ class Training:
             )
             self._step += len(part)
         self.epoch += 1
-        return loss / int(self._batches[-1, 1])
+        return loss / self._batches[-1][1]
 
-    def score(self, rows: Rows | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy on the dev split or other rows, with the running averages for batch norm."""
-        split = self._dev if rows is None else rows
-        loss, accuracy = kernels.evaluate(*self._compiled, split.x, split.y, self._capacity, _NO_BITS)
-        return float(loss), float(accuracy)
+    def score(self, split: PaddedSplit | None = None) -> tuple[float, float]:
+        split = split or self._dev
+        return kernels.evaluate(*self._kernel_args, split.x, split.y, self._capacity, _NO_BITS)
 
     def save(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Its state under the names that all engines share."""
         counts_steps = self.recipe.optimizer in ("rmsprop", "adam")
         state: dict[str, npt.NDArray[np.generic]] = {
             "epoch": np.array(self.epoch),
             "step": np.array(self._step if counts_steps else 0),
         }
-        state |= {name: view.copy() for name, view in self._parameters().items()}
-        state |= {name: view.copy() for name, view in self._running().items()}
+        views = self._view_parameters(self._network.parameters) | self._view_running_averages()
         if self._step > 0:
-            state |= {name: view.copy() for name, view in self._averages().items()}
-        return state
+            views |= self._view_optimizer_averages()
+        return state | {name: view.copy() for name, view in views.items()}
 
     def load(self, state: State) -> None:
-        """Go on where a state ends."""
-        for name, view in (self._parameters() | self._running()).items():
+        """Restore the network that `save` returned, of this engine or another."""
+        views = self._view_parameters(self._network.parameters) | self._view_running_averages()
+        for name, view in views.items():
             view[:] = state[name]
-        for name, view in self._averages().items():
+        for name, view in self._view_optimizer_averages().items():
             view[:] = state.get(name, 0)
         self.epoch = int(state["epoch"])
         self._step = int(state["step"]) or self.epoch * len(self._batches)
 
-    def _parts(self) -> Iterator[Array]:
-        """The mini-batches of an epoch, as many at a time as dropout's random bits leave memory for."""
+    def _split_into_calls(self) -> list[tuple[Array, int]]:
+        """Return an epoch's mini-batches as the calls of a kernel take them, and each call's words of random bits."""
         if self.recipe.dropout == 0:
-            yield self._batches
-            return
-        count = max(1, _DROPOUT_WORDS // max(1, self._words(self._batches[:1])))
-        for start in range(0, len(self._batches), count):
-            yield self._batches[start : start + count]
+            return [(np.array(self._batches, dtype=np.int64), 0)]
+        words = [self._dropout_words(stop - start) for start, stop in self._batches]
+        count = max(1, _DROPOUT_WORDS // max(1, words[0]))
+        return [
+            (np.array(self._batches[i : i + count], dtype=np.int64), sum(words[i : i + count]))
+            for i in range(0, len(words), count)
+        ]
 
-    def _words(self, part: Array) -> int:
-        """64-bit words of random bits that mini-batches take."""
-        sizes = np.diff(part)[:, 0].tolist()
-        return sum(-(-rows * units // 4) for rows in sizes for units in self._sizes[1:-1])
+    def _dropout_words(self, rows: int) -> int:
+        """Return the 64-bit words of random bits that dropout takes for a mini-batch."""
+        return sum(-(-rows * units // 4) for units in self._sizes[1:-1])
 
-    def _parameters(self, of: Array | None = None) -> dict[str, Array]:
-        """Views of the parameters, or of what is laid out like them, under their names in `State`."""
-        flat = self._network.parameters if of is None else of
+    def _view_parameters(self, flat: Array) -> dict[str, Array]:
+        """Return views of the parameters, or of an array laid out like them, under their names in `State`."""
         views = {}
-        for stem, layer, has_norm in self._named_layers():
-            units = layer["units"]
-            w_DH = flat[layer["weight"] : layer["scale"]].reshape(-1, layer["stride"])
-            views[f"{stem}.weight"] = w_DH[: layer["inputs"], :units]
+        for name, layer, has_norm in self._named_layers():
+            units, scale, shift = layer["units"], layer["scale_start"], layer["shift_start"]
+            w_DH = flat[layer["weight_start"] : scale].reshape(-1, layer["stride"])
+            views[f"{name}.weight"] = w_DH[: layer["inputs"], :units]
             if has_norm:
-                views[f"{stem}.gamma"] = flat[layer["scale"] :][:units]
-            views[f"{stem}.beta" if has_norm else f"{stem}.bias"] = flat[layer["shift"] :][:units]
+                views[f"{name}.gamma"] = flat[scale:][:units]
+            views[f"{name}.beta" if has_norm else f"{name}.bias"] = flat[shift:][:units]
         return views
 
-    def _averages(self) -> dict[str, Array]:
-        """Views of the optimizer's averages, likewise."""
+    def _view_optimizer_averages(self) -> dict[str, Array]:
+        """Return views of the optimizer's running averages under their names in `State`."""
         return {
             f"{average}.{name}": view
             for average in AVERAGES[self.recipe.optimizer]
-            for name, view in self._parameters(getattr(self._network, average)).items()
+            for name, view in self._view_parameters(getattr(self._network, average)).items()
         }
 
-    def _running(self) -> dict[str, Array]:
-        """Views of batch norm's running averages, likewise."""
+    def _view_running_averages(self) -> dict[str, Array]:
+        """Return views of batch norm's running averages under their names in `State`."""
         return {
-            f"{stem}.{name}": flat[layer["unit"] :][: layer["units"]]
-            for stem, layer, has_norm in self._named_layers()
+            f"{name}.{statistic}": flat[layer["unit_start"] :][: layer["units"]]
+            for name, layer, has_norm in self._named_layers()
             if has_norm
-            for name, flat in (("mean", self._network.mean), ("var", self._network.var))
+            for statistic, flat in (("mean", self._network.running_mean), ("var", self._network.running_var))
         }
 
     def _named_layers(self) -> Iterator[tuple[str, np.void, bool]]:
-        """What a layer's names begin with, the layer, and whether it has batch norm."""
+        """Yield each layer's name in `State`, its place, and whether it has batch norm."""
         for number, layer in enumerate(self._layers[:-1]):
             yield f"hidden.{number}", layer, self.recipe.batch_norm
         yield "output", self._layers[-1], False
@@ -257,18 +257,18 @@ class Training:
 _NO_BITS = np.zeros(0, dtype="<u2")
 
 
-def _with_room(bits: Array) -> Array:
-    """The bits, and a vector more that kernels may load."""
-    longer = np.zeros(len(bits) + LANES, bits.dtype)
+def _with_room_for_a_vector(bits: Array) -> Array:
+    """Return the bits, followed by zeros that a kernel may load with the last of them."""
+    longer = np.zeros(len(bits) + VECTOR_SIZE, bits.dtype)
     longer[: len(bits)] = bits
     return longer
 
 
-def _compile(dtype: npt.DTypeLike) -> None:
-    """Load the kernels, or compile them, by training a tiny network."""
+def _compile_kernels(dtype: npt.DTypeLike) -> None:
+    """Compile or load the kernels for a dtype by training a tiny network."""
     recipe = recipe_from({"layers": 1, "units": 2, "batch_size": 2})
-    with compiled_once(np.dtype(dtype).name):
-        rows = Rows(aligned(256, dtype).reshape(16, 16), np.zeros(2, dtype=np.int64))
-        training = Training(recipe, [2, 2, 2], rows, rows, 0, dtype)
+    with compile_once(np.dtype(dtype).name):
+        split = PaddedSplit(aligned_zeros(256, dtype).reshape(16, 16), np.zeros(2, dtype=np.int64))
+        training = NativeTraining(recipe, [2, 2, 2], split, split, 0, dtype)
         training.advance(0.0)
         training.score()

@@ -1,8 +1,8 @@
-"""Where compiled kernels are kept, and that they are compiled once.
+"""Folder in which compiled kernels are kept, and the lock that lets one process of a machine compile them.
 
-They lie in a folder that the user can write: NUMBA_CACHE_DIR if it is set, else `caviar` in the user's cache
-folder, else a private temporary one. Its name says what the kernels were compiled from and for, so another
-version or another kind of machine that shares the home directory has a folder of its own.
+The folder is inside NUMBA_CACHE_DIR if that is set, else `caviar` in the user's cache folder, else a private
+temporary folder. Its name is a digest of the kernels' source and of the processor. Another version of caviar, or
+another kind of machine that shares the home directory, has a folder of its own.
 """
 
 import contextlib
@@ -11,75 +11,58 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numba
 from llvmlite import binding
 
-from caviar.training.native import arrays
-
 _log = logging.getLogger(__name__)
-_SOURCES = (
-    "kernels.py",
-    "layer_ops.py",
-    "softmax.py",
-    "layout.py",
-    "matmul.py",
-    "simd.py",
-    "arrays.py",
-    "kernel_cache.py",
-)
 
 
-def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, under the rules of `arrays.kernel`, and keep it on disk."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder())  # read while decorating; the user's own functions keep their place
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(function)
-    finally:
-        numba.config.CACHE_DIR = before
+def cpu_features() -> str:
+    """Return the processor features that kernels may use, such as "+avx2,-avx512f".
+
+    The environment variables NUMBA_CPU_NAME and NUMBA_CPU_FEATURES may restrict them.
+    """
+    if numba.config.CPU_FEATURES is not None:
+        return str(numba.config.CPU_FEATURES)
+    return "" if numba.config.CPU_NAME == "generic" else str(binding.get_host_cpu_features().flatten())
 
 
 @cache
-def folder() -> Path:
-    """Where this version's kernels for this machine are kept."""
-    digest = hashlib.sha256(f"{binding.get_host_cpu_name()} {arrays.cpu_features()}".encode())
-    for package in ("numba", "llvmlite", "numpy"):
-        digest.update(version(package).encode())
-    for name in _SOURCES:
-        source = Path(__file__).with_name(name)
-        digest.update(source.read_bytes() + str(source.stat().st_mtime_ns).encode())
-    name = f"kernels-{digest.hexdigest()[:16]}"
-    if numba.config.CACHE_DIR and _is_ours(Path(numba.config.CACHE_DIR) / name):
+def cache_folder() -> Path:
+    """Return the folder for this version's kernels on this kind of machine; create it if need be."""
+    name = f"kernels-{_digest()}"
+    if numba.config.CACHE_DIR and _make_private(Path(numba.config.CACHE_DIR) / name):
         return Path(numba.config.CACHE_DIR) / name
-    for root in _own_roots():
-        if _is_ours(root) and _is_ours(root / name):
+    for root in _default_roots():
+        if _make_private(root) and _make_private(root / name):
             return root / name
     return Path(tempfile.mkdtemp(prefix="caviar-"))
 
 
 @contextlib.contextmanager
-def compiled_once(what: str) -> Iterator[None]:
-    """Around the first use of kernels: one process of a machine compiles them, the others wait and load them.
+def compile_once(name: str) -> Iterator[None]:
+    """Hold a lock while kernels are first used: one process of a machine compiles them, the others load them.
 
     Args:
-        what: names the kernels, such as their dtype.
+        name: Name of the kernels, such as their dtype.
     """
-    done = folder() / f"{what}.compiled"
+    done = cache_folder() / f"{name}.compiled"
     if done.exists():
         yield
         return
-    with _locked(folder() / f"{what}.lock"):
+    with _locked(cache_folder() / f"{name}.lock"):
         first = not done.exists()
         started = time.perf_counter()
         if first:
             _log.info(
-                "compiling the native engine for %s (once per machine, some seconds): %s", what, folder()
+                "compiling the native engine for %s (once per machine, some seconds): %s",
+                name,
+                cache_folder(),
             )
         yield
         if first:
@@ -87,15 +70,28 @@ def compiled_once(what: str) -> Iterator[None]:
             _log.info("compiled the native engine in %.1f s", time.perf_counter() - started)
 
 
-def _own_roots() -> Iterator[Path]:
-    """Folders of caviar's own, best first."""
+def _digest() -> str:
+    """Return a digest of all that compiled code depends on: processor, libraries, source."""
+    digest = hashlib.sha256(f"{binding.get_host_cpu_name()} {cpu_features()}".encode())
+    for package in ("numba", "llvmlite", "numpy"):
+        digest.update(version(package).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes() + str(source.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
+
+
+def _default_roots() -> Iterator[Path]:
+    """Yield folders to try, best first."""
     with contextlib.suppress(RuntimeError):  # there is no home directory
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caviar"
     yield Path(tempfile.gettempdir()) / f"caviar-{os.getuid() if hasattr(os, 'getuid') else 'kernels'}"
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether it is, or can be made, a folder that this user alone can write: loading kernels runs code."""
+def _make_private(path: Path) -> bool:
+    """Return whether this is a folder, made now if need be, that only this user can write.
+
+    Loading kernels runs the code in them, so nobody else may be able to place files there.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -107,10 +103,10 @@ def _is_ours(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the system releases it when the process ends, however it ends."""
+    """Hold a lock file; the system releases it when the process ends, however it ends."""
     try:
         import fcntl
-    except ImportError:  # no such locks on Windows: each process compiles, and the last one's files stay
+    except ImportError:  # Windows has no such locks: each process compiles, and the last one's files stay
         yield
         return
     with path.open("w") as file:

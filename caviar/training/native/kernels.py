@@ -1,235 +1,297 @@
-"""Compiled training of the native engine: forward, backward and update, as the course writes them.
+"""Training and evaluation of a network in compiled code: forward pass, backward pass, update.
 
-Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes. A name such as
-z_BH says what an array holds; around it there may be zeros (see `memory`). Nothing here allocates.
+A layer is computed strip by strip of its units. A strip goes through product, batch norm, activation and dropout
+while it is in the nearest cache, and the backward pass does likewise.
 
-A layer goes strip by strip of its units through product, batch norm, activation and dropout, while the strip is
-in the nearest cache; likewise backward.
+Shape legend: N rows of a split, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes. A name such
+as z_BH gives the shape without the padding around it (see `arrays`). Nothing here allocates.
 """
 
 import math
 from typing import Any
 
-from caviar.training.native.arrays import (
-    LANES,
-    Array,
-    flush_denormals,
-    formula,
-    kernel,
-    matrix,
-    part,
-    restore_denormals,
-)
-from caviar.training.native.kernel_cache import entry
+from caviar.training.native.arrays import VECTOR_SIZE, Array, view_1d, view_2d
+from caviar.training.native.denormals import flush_denormals, restore_denormals
+from caviar.training.native.jit import jit, jit_cached, jit_inline
 from caviar.training.native.layer_ops import (
-    BatchNorm,
-    add_bias_and_activate,
-    descend,
-    drop,
+    BatchNormVectors,
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_parameter_gradients,
+    bias_backward,
+    bias_forward,
+    dropout,
     mean_and_variance,
-    move_average,
-    normalise_and_activate,
-    sum_bias,
-    sum_columns,
-    sum_scale_and_shift,
-    through_normalisation,
+    sum_over_rows,
+    update_running_average,
 )
-from caviar.training.native.layout import Hyper, Network
-from caviar.training.native.matmul import multiply, multiply_columns, transpose
+from caviar.training.native.layout import MOMENTUM, RMSPROP, SGD, KernelRecipe, NetworkArrays
+from caviar.training.native.matmul import matmul, matmul_columns, transpose
+from caviar.training.native.optimizers import (
+    adam_corrections,
+    adam_step,
+    momentum_step,
+    rmsprop_step,
+    sgd_step,
+)
 from caviar.training.native.simd import load, store
-from caviar.training.native.softmax import add_bias, count_right, cross_entropy, softmax_gradient
+from caviar.training.native.softmax import (
+    add_bias,
+    count_correct,
+    softmax_cross_entropy,
+    softmax_cross_entropy_backward,
+)
 
-STRIP = 2 * LANES
-"""Columns of a layer that go through all its formulas while they are in the nearest cache."""
-
-
-@kernel
-def _weights(flat: Array, layer: Any) -> Array:
-    """W_DH, or what is laid out like it."""
-    return matrix(flat, layer.weight, layer.inputs, layer.stride)
-
-
-@kernel
-def _outputs(flat: Array, layer: Any, rows: int) -> Array:
-    """z_BH or a_BH."""
-    return matrix(flat, layer.output, rows, layer.stride)
+STRIP = 2 * VECTOR_SIZE
+"""Units of a layer that are computed together."""
 
 
-@kernel
-def _whole_words(count: int) -> int:
-    """So many 16-bit numbers rounded up to 64-bit words, as `DropoutStream` hands them out."""
-    return -(-count // 4) * 4
+@jit
+def _view_weight(flat: Array, layer: Any) -> Array:
+    """Return W_DH of a layer in the parameters, or in an array that is laid out like them."""
+    return view_2d(flat, layer.weight_start, layer.inputs, layer.stride)
 
 
-@kernel
-def _bits_taken(layers: Array, rows: int) -> int:
-    """16-bit numbers that dropout takes for a mini-batch."""
+@jit
+def _view_output(flat: Array, layer: Any, rows: int) -> Array:
+    """Return z_BH or a_BH of a layer."""
+    return view_2d(flat, layer.output_start, rows, layer.stride)
+
+
+@jit
+def _view_logits_by_class(network: NetworkArrays, output: Any, rows: int) -> Array:
+    """Return z_CB of the output layer, which is valid until the backward pass reaches the layer below."""
+    return view_2d(network.da, 0, output.units, -(-rows // VECTOR_SIZE) * VECTOR_SIZE)
+
+
+@jit
+def _dropout_numbers(rows: int, units: int) -> int:
+    """Return the 16-bit numbers that a layer's mask takes: whole 64-bit words, as in `DropoutStream`."""
+    return -(-rows * units // 4) * 4
+
+
+@jit
+def _network_dropout_numbers(layers: Array, rows: int) -> int:
+    """Return the 16-bit numbers that the masks of a mini-batch take."""
     total = 0
     for layer in layers[:-1]:
-        total += _whole_words(rows * layer.units)
+        total += _dropout_numbers(rows, layer.units)
     return total
 
 
 # Forward
 
 
-@kernel
+@jit
 def forward(
-    network: Network, layers: Array, hyper: Hyper, x_BD: Array, rows: int, training: bool, bits: Array
+    network: NetworkArrays,
+    layers: Array,
+    recipe: KernelRecipe,
+    x_BD: Array,
+    rows: int,
+    is_training: bool,
+    bits: Array,
 ) -> Array:
-    """z_CB of the output layer, transposed; leaves z and a of the hidden layers for the backward pass.
+    """Return the logits z_CB, transposed; leave z and a of the hidden layers for the backward pass.
 
     Args:
-        network: its parameters; in training, the running averages of batch norm move on.
-        layers: its layout.
-        hyper: its hyperparameters.
-        x_BD: the rows.
+        network: Memory of the network. In training, batch norm's running averages are updated.
+        layers: Place of each layer.
+        recipe: Recipe of the network.
+        x_BD: Rows.
         rows: B.
-        training: with the statistics of the mini-batch and dropout; else with running averages, without.
-        bits: 16 random bits for every unit that dropout may take, layer by layer.
+        is_training: True to use the mini-batch's statistics and dropout, False to use running averages and no
+            dropout.
+        bits: uint16 random numbers for dropout, layer by layer; unused without it.
     """
     a_BD, used = x_BD, 0
     for layer in layers[:-1]:
         units = layer.units
-        z_BH, a_BH = _outputs(network.z, layer, rows), _outputs(network.a, layer, rows)
-        w_DH = _weights(network.parameters, layer)
+        z_BH, a_BH = _view_output(network.z, layer, rows), _view_output(network.a, layer, rows)
+        w_DH = _view_weight(network.parameters, layer)
         for start in range(0, units, STRIP):
             stop = min(start + STRIP, units)
-            multiply_columns(z_BH, a_BD, w_DH, rows, start, stop, layer.inputs)
-            for h in range(start, stop, LANES):
-                if hyper.batch_norm:
-                    _take_statistics(network, layer, hyper, z_BH, h, rows, training)
-                    norm = _batch_norm(network, layer, h)
-                    normalise_and_activate(a_BH, z_BH, h, rows, norm, hyper.tanh)
+            matmul_columns(z_BH, a_BD, w_DH, rows, start, stop, layer.inputs)
+            for h in range(start, stop, VECTOR_SIZE):
+                if recipe.batch_norm:
+                    _set_batch_norm_statistics(network, layer, recipe, z_BH, h, rows, is_training)
+                    norm = _load_batch_norm(network, layer, h)
+                    batch_norm_forward(a_BH, z_BH, h, rows, norm, recipe.is_tanh)
                 else:
-                    bias = load(network.parameters, layer.shift + h)
-                    add_bias_and_activate(a_BH, z_BH, h, rows, bias, hyper.tanh)
-                if training and hyper.dropout:
-                    drop(a_BH, bits[used:], h, rows, units, hyper)
-        used += _whole_words(rows * units)
+                    bias = load(network.parameters, layer.shift_start + h)
+                    bias_forward(a_BH, z_BH, h, rows, bias, recipe.is_tanh)
+                if is_training and recipe.has_dropout:
+                    dropout(a_BH, bits[used:], h, rows, units, recipe)
+        used += _dropout_numbers(rows, units)
         a_BD = a_BH
     output = layers[-1]
-    z_BC, z_CB = _outputs(network.z, output, rows), _by_class(network, output, rows)
-    multiply(z_BC, a_BD, _weights(network.parameters, output), rows, output.units, output.inputs)
+    z_BC, z_CB = _view_output(network.z, output, rows), _view_logits_by_class(network, output, rows)
+    matmul(z_BC, a_BD, _view_weight(network.parameters, output), rows, output.units, output.inputs)
     transpose(z_CB, z_BC, rows, output.units)
-    add_bias(z_CB, part(network.parameters, output.shift, output.units), rows, output.units)
+    add_bias(z_CB, view_1d(network.parameters, output.shift_start, output.units), rows, output.units)
     return z_CB
 
 
-@kernel
-def _by_class(network: Network, output: Any, rows: int) -> Array:
-    """Where z_CB of the output layer lies, until the backward pass of the layer below."""
-    return matrix(network.da, 0, output.units, -(-rows // LANES) * LANES)
-
-
-@formula
-def _take_statistics(
-    network: Network, layer: Any, hyper: Hyper, z_BH: Array, h: int, rows: int, training: bool
+@jit_inline
+def _set_batch_norm_statistics(
+    network: NetworkArrays,
+    layer: Any,
+    recipe: KernelRecipe,
+    z_BH: Array,
+    h: int,
+    rows: int,
+    is_training: bool,
 ) -> None:
-    """Batch norm's mu and 1 / sqrt(var + eps) of LANES units: of the mini-batch, or running averages."""
-    unit = layer.unit + h
-    if training:
+    """Set the mean and 1 / sqrt(var + epsilon) that batch norm uses for VECTOR_SIZE units."""
+    unit = layer.unit_start + h
+    if is_training:
         mean, var = mean_and_variance(z_BH, h, rows)
-        move_average(network.mean, unit, mean, hyper.batch_norm_momentum, 1.0)
-        move_average(network.var, unit, var, hyper.batch_norm_momentum, rows / (rows - 1))
+        momentum = recipe.batch_norm_momentum
+        update_running_average(network.running_mean, unit, mean, momentum, 1.0)
+        update_running_average(network.running_var, unit, var, momentum, rows / (rows - 1))
     else:
-        mean, var = load(network.mean, unit), load(network.var, unit)
+        mean, var = load(network.running_mean, unit), load(network.running_var, unit)
     store(mean, network.batch_mean, unit)
-    store(1 / math.sqrt(var + hyper.batch_norm_epsilon), network.batch_scale, unit)
+    store(1 / math.sqrt(var + recipe.batch_norm_epsilon), network.batch_inverse_std, unit)
 
 
-@formula
-def _batch_norm(network: Network, layer: Any, h: int) -> BatchNorm:
-    """Batch norm of LANES units, with the statistics taken last."""
-    mean, scale = load(network.batch_mean, layer.unit + h), load(network.batch_scale, layer.unit + h)
-    gamma, beta = load(network.parameters, layer.scale + h), load(network.parameters, layer.shift + h)
-    return BatchNorm(mean, scale, gamma * scale, beta)
+@jit_inline
+def _load_batch_norm(network: NetworkArrays, layer: Any, h: int) -> BatchNormVectors:
+    """Return batch norm of VECTOR_SIZE units, with the statistics set last."""
+    unit = layer.unit_start + h
+    mean, inverse_std = load(network.batch_mean, unit), load(network.batch_inverse_std, unit)
+    gamma = load(network.parameters, layer.scale_start + h)
+    beta = load(network.parameters, layer.shift_start + h)
+    return BatchNormVectors(mean, inverse_std, gamma * inverse_std, beta)
 
 
 # Backward
 
 
-@formula
+@jit_inline
 def backward(
-    network: Network, layers: Array, hyper: Hyper, x_BD: Array, p_CB: Array, rows: int, bits: Array
+    network: NetworkArrays,
+    layers: Array,
+    recipe: KernelRecipe,
+    x_BD: Array,
+    p_CB: Array,
+    rows: int,
+    bits: Array,
 ) -> None:
-    """Gradients of the mean loss for every parameter, after `forward` and `cross_entropy`."""
+    """Compute the gradient of the mean loss for every parameter.
+
+    Args:
+        network: Memory of the network, after `forward` in training.
+        layers: Place of each layer.
+        recipe: Recipe of the network.
+        x_BD: Rows that `forward` was given.
+        p_CB: Probabilities that `softmax_cross_entropy` made of the logits.
+        rows: B.
+        bits: Random numbers that `forward` was given.
+    """
     output = layers[-1]
-    dz_BH = _outputs(network.z, output, rows)
-    softmax_gradient(p_CB, network.y, rows, output.units)
+    dz_BH = _view_output(network.z, output, rows)
+    softmax_cross_entropy_backward(p_CB, network.y, rows, output.units)
     transpose(dz_BH, p_CB, output.units, rows)
-    for c in range(0, output.units, LANES):
-        store(sum_columns(dz_BH, c, rows), network.gradient, output.shift + c)
-    unread = _bits_taken(layers, rows)
+    for c in range(0, output.units, VECTOR_SIZE):
+        store(sum_over_rows(dz_BH, c, rows), network.gradient, output.shift_start + c)
+    bits_start = _network_dropout_numbers(layers, rows)
     for number in range(len(layers) - 1, 0, -1):
         layer, below = layers[number], layers[number - 1]
         inputs, units = layer.inputs, layer.units
-        a_BD = _outputs(network.a, below, rows)
-        multiply(_weights(network.gradient, layer), a_BD.T, dz_BH, inputs, units, rows)
-        w_HD = matrix(network.transposed, 0, units, below.stride)
-        transpose(w_HD, _weights(network.parameters, layer), inputs, units)
-        da_BD = matrix(network.da if number % 2 else network.dz, 0, rows, below.stride)
-        unread -= _whole_words(rows * inputs)
+        a_BD = _view_output(network.a, below, rows)
+        matmul(_view_weight(network.gradient, layer), a_BD.T, dz_BH, inputs, units, rows)
+        w_HD = view_2d(network.transposed_weight, 0, units, below.stride)
+        transpose(w_HD, _view_weight(network.parameters, layer), inputs, units)
+        da_BD = view_2d(network.da if number % 2 else network.dz, 0, rows, below.stride)
+        bits_start -= _dropout_numbers(rows, inputs)
         for start in range(0, inputs, STRIP):
             stop = min(start + STRIP, inputs)
-            multiply_columns(da_BD, dz_BH, w_HD, rows, start, stop, units)
-            for d in range(start, stop, LANES):
-                if hyper.dropout:
-                    drop(da_BD, bits[unread:], d, rows, inputs, hyper)
-                _hidden_gradient(network, below, hyper, da_BD, a_BD, d, rows)
+            matmul_columns(da_BD, dz_BH, w_HD, rows, start, stop, units)
+            for d in range(start, stop, VECTOR_SIZE):
+                if recipe.has_dropout:
+                    dropout(da_BD, bits[bits_start:], d, rows, inputs, recipe)
+                _hidden_layer_backward(network, below, recipe, da_BD, a_BD, d, rows)
         dz_BH = da_BD
     first = layers[0]
-    multiply(_weights(network.gradient, first), x_BD.T, dz_BH, first.inputs, first.units, rows)
+    matmul(_view_weight(network.gradient, first), x_BD.T, dz_BH, first.inputs, first.units, rows)
 
 
-@formula
-def _hidden_gradient(
-    network: Network, layer: Any, hyper: Hyper, da_BH: Array, a_BH: Array, h: int, rows: int
+@jit_inline
+def _hidden_layer_backward(
+    network: NetworkArrays, layer: Any, recipe: KernelRecipe, da_BH: Array, a_BH: Array, h: int, rows: int
 ) -> None:
-    """From da to dz in its place, for LANES units; gradients of gamma and beta, or of the bias."""
-    z_BH = _outputs(network.z, layer, rows)
-    if hyper.batch_norm:
-        norm = _batch_norm(network, layer, h)
-        dgamma, dbeta = sum_scale_and_shift(da_BH, a_BH, z_BH, h, rows, norm, hyper)
-        through_normalisation(da_BH, a_BH, z_BH, h, rows, norm, dgamma, dbeta, hyper)
-        store(dgamma, network.gradient, layer.scale + h)
-        store(dbeta, network.gradient, layer.shift + h)
+    """Set da to dz for VECTOR_SIZE units, and store the gradients of gamma and beta, or of the bias."""
+    z_BH = _view_output(network.z, layer, rows)
+    if recipe.batch_norm:
+        norm = _load_batch_norm(network, layer, h)
+        dgamma, dbeta = batch_norm_parameter_gradients(da_BH, a_BH, z_BH, h, rows, norm, recipe)
+        batch_norm_backward(da_BH, a_BH, z_BH, h, rows, norm, dgamma, dbeta, recipe)
+        store(dgamma, network.gradient, layer.scale_start + h)
+        store(dbeta, network.gradient, layer.shift_start + h)
     else:
-        bias = load(network.parameters, layer.shift + h)
-        store(sum_bias(da_BH, a_BH, z_BH, h, rows, bias, hyper), network.gradient, layer.shift + h)
+        bias = load(network.parameters, layer.shift_start + h)
+        db = bias_backward(da_BH, a_BH, z_BH, h, rows, bias, recipe)
+        store(db, network.gradient, layer.shift_start + h)
 
 
 # Update
 
 
-@formula
-def update(network: Network, layers: Array, hyper: Hyper, learning_rate: float, step: int) -> None:
-    """One step of the optimizer, the `step`-th from 1; L2 adds to the gradient of weights alone."""
-    zero = network.parameters.dtype.type(0)
-    w, g, v, s = network.parameters, network.gradient, network.first, network.second
-    for layer in layers:
-        descend(w, g, v, s, layer.weight, layer.scale, hyper, hyper.l2, learning_rate, step)
-        descend(w, g, v, s, layer.scale, layer.end, hyper, zero, learning_rate, step)
+@jit_inline
+def update_parameters(
+    network: NetworkArrays, layers: Array, recipe: KernelRecipe, learning_rate: float, step: int
+) -> None:
+    """Take one step of the optimizer. L2 regularisation applies to weights, not to biases, gamma and beta.
+
+    Args:
+        network: Memory of the network, after `backward`.
+        layers: Place of each layer.
+        recipe: Recipe of the network.
+        learning_rate: Learning rate of the epoch.
+        step: Number of the step, from 1.
+    """
+    w, g, m, v = network.parameters, network.gradient, network.first, network.second
+    real = w.dtype.type
+    rate, l2, no_l2 = real(learning_rate), recipe.l2, real(0)
+    if recipe.optimizer == SGD:
+        for layer in layers:
+            sgd_step(w, g, layer.weight_start, layer.scale_start, rate, l2)
+            sgd_step(w, g, layer.scale_start, layer.end, rate, no_l2)
+    elif recipe.optimizer == MOMENTUM:
+        for layer in layers:
+            momentum_step(w, g, m, layer.weight_start, layer.scale_start, rate, l2, recipe)
+            momentum_step(w, g, m, layer.scale_start, layer.end, rate, no_l2, recipe)
+    elif recipe.optimizer == RMSPROP:
+        for layer in layers:
+            rmsprop_step(w, g, v, layer.weight_start, layer.scale_start, rate, l2, recipe)
+            rmsprop_step(w, g, v, layer.scale_start, layer.end, rate, no_l2, recipe)
+    else:
+        corrected_rate, correction = adam_corrections(learning_rate, step, recipe)
+        rate, factor = real(corrected_rate), real(correction)
+        for layer in layers:
+            adam_step(w, g, m, v, layer.weight_start, layer.scale_start, rate, factor, l2, recipe)
+            adam_step(w, g, m, v, layer.scale_start, layer.end, rate, factor, no_l2, recipe)
 
 
-# What Python calls
+# Entry points, which Python calls
 
 
-@formula
-def _gather(x_BD: Array, y_B: Array, x_ND: Array, y_N: Array, order_B: Array) -> None:
-    """The rows of a mini-batch, and their classes."""
+@jit_inline
+def _gather_rows(x_BD: Array, y_B: Array, x_ND: Array, y_N: Array, order_B: Array) -> None:
+    """Copy the rows of a mini-batch and their classes."""
     for b in range(len(order_B)):
         row = order_B[b]
         y_B[b] = y_N[row]
-        for d in range(0, x_ND.shape[1], LANES):
+        for d in range(0, x_ND.shape[1], VECTOR_SIZE):
             store(load(x_ND, row, d), x_BD, b, d)
 
 
-@entry
-def train(
+@jit_cached
+def train_batches(
     arrays: tuple[Array, ...],
     layers: Array,
-    numbers: tuple[Any, ...],
+    settings: tuple[Any, ...],
     x_ND: Array,
     y_N: Array,
     order: Array,
@@ -238,62 +300,72 @@ def train(
     learning_rate: float,
     step: int,
 ) -> float:
-    """Some mini-batches of an epoch.
+    """Train on some mini-batches of an epoch.
 
     Args:
-        arrays: a `Network`, changed in place; plain tuples reach compiled code in a third of the time.
-        layers: its layout.
-        numbers: its `Hyper`.
-        x_ND: the train split.
-        y_N: its classes.
-        order: the rows of the epoch in the order of visit.
-        batches: int64 (mini-batches, 2): first and last + 1 place in `order`.
-        bits: 16 random bits for every unit and row that dropout may take, in the order of use, and
-            room for a vector behind them.
-        learning_rate: of the epoch.
-        step: steps taken before.
+        arrays: A `NetworkArrays` as a plain tuple, which reaches compiled code in a third of the time; changed in
+            place.
+        layers: Place of each layer, dtype `layout.LAYER`.
+        settings: A `KernelRecipe` as a plain tuple.
+        x_ND: Rows of the train split, padded, in the dtype of the network.
+        y_N: Classes of the train split, int64.
+        order: Rows in the order of the epoch, int64 (N,).
+        batches: First place in `order` of each mini-batch, and the place after its last: int64 (mini-batches, 2).
+        bits: uint16 random numbers for dropout in the order of use, followed by room for a vector.
+        learning_rate: Learning rate of the epoch.
+        step: Steps taken before.
 
     Returns:
-        The loss of all rows visited, summed.
+        Sum of the losses of the rows, in nats.
     """
     before = flush_denormals()
-    network, hyper = Network(*arrays), Hyper(*numbers)
+    network, recipe = NetworkArrays(*arrays), KernelRecipe(*settings)
     loss, used = 0.0, 0
     y_B = network.y
     for batch in range(len(batches)):
         start, stop = batches[batch]
         rows = stop - start
-        x_BD = matrix(network.x, 0, rows, x_ND.shape[1])
-        _gather(x_BD, y_B, x_ND, y_N, order[start:stop])
-        z_CB = forward(network, layers, hyper, x_BD, rows, True, bits[used:])
-        loss += cross_entropy(z_CB, y_B, rows, layers[-1].units)
-        backward(network, layers, hyper, x_BD, z_CB, rows, bits[used:])
-        update(network, layers, hyper, learning_rate, step + batch + 1)
-        used += _bits_taken(layers, rows)
+        x_BD = view_2d(network.x, 0, rows, x_ND.shape[1])
+        _gather_rows(x_BD, y_B, x_ND, y_N, order[start:stop])
+        z_CB = forward(network, layers, recipe, x_BD, rows, True, bits[used:])
+        loss += softmax_cross_entropy(z_CB, y_B, rows, layers[-1].units)
+        backward(network, layers, recipe, x_BD, z_CB, rows, bits[used:])
+        update_parameters(network, layers, recipe, learning_rate, step + batch + 1)
+        used += _network_dropout_numbers(layers, rows)
     restore_denormals(before)
     return loss
 
 
-@entry
+@jit_cached
 def evaluate(
     arrays: tuple[Array, ...],
     layers: Array,
-    numbers: tuple[Any, ...],
+    settings: tuple[Any, ...],
     x_ND: Array,
     y_N: Array,
     capacity: int,
     bits: Array,
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over all rows, `capacity` at a time; bits are not used."""
+    """Return the mean loss in nats and the accuracy on a split.
+
+    Args:
+        arrays: A `NetworkArrays` as a plain tuple; its scratch is changed.
+        layers: Place of each layer, dtype `layout.LAYER`.
+        settings: A `KernelRecipe` as a plain tuple.
+        x_ND: Rows of the split, padded, in the dtype of the network.
+        y_N: Classes of the split, int64.
+        capacity: Rows to evaluate at a time.
+        bits: An empty uint16 array; evaluation uses no dropout.
+    """
     before = flush_denormals()
-    network, hyper = Network(*arrays), Hyper(*numbers)
-    loss, right = 0.0, 0
+    network, recipe = NetworkArrays(*arrays), KernelRecipe(*settings)
+    loss, correct = 0.0, 0
     classes = layers[-1].units
     for start in range(0, len(y_N), capacity):
         rows = min(capacity, len(y_N) - start)
         network.y[:rows] = y_N[start : start + rows]
-        z_CB = forward(network, layers, hyper, x_ND[start:], rows, False, bits)
-        right += count_right(z_CB, network.y, rows, classes)
-        loss += cross_entropy(z_CB, network.y, rows, classes)
+        z_CB = forward(network, layers, recipe, x_ND[start:], rows, False, bits)
+        correct += count_correct(z_CB, network.y, rows, classes)
+        loss += softmax_cross_entropy(z_CB, network.y, rows, classes)
     restore_denormals(before)
-    return loss / len(y_N), right / len(y_N)
+    return loss / len(y_N), correct / len(y_N)

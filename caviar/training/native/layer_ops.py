@@ -1,39 +1,46 @@
-"""The formulas of the course for hidden layers, one each: batch norm, activations, dropout; optimizers.
+"""Forward and backward formulas of a hidden layer: batch norm, activation, dropout.
 
-Those of hidden layers take LANES units at a time, from h on: a vector holds one number a unit, and stays in
-registers while the rows of the mini-batch go by.
+Each function takes VECTOR_SIZE units of the layer, from unit h on, and goes through the rows of the mini-batch.
+A vector holds one number for each unit and stays in registers meanwhile. Results go into arrays that exist
+already.
 
-Shape legend: B rows of a mini-batch, H units of a layer. A name such as z_BH says what an array holds; around
-it there may be zeros (see `memory`). Results go into arrays that exist already.
+With batch norm (Ioffe & Szegedy 2015) a layer computes, over the mini-batch,
+
+    z_norm = (z - mean) / sqrt(var + epsilon),   y = gamma z_norm + beta,   a = activation(y)
+
+and without, y = z + bias.
+
+Shape legend: B rows of a mini-batch, H units of a layer. A name such as z_BH gives the shape without the
+padding around it (see `arrays`).
 """
 
-import math
 from typing import Any, NamedTuple
 
-from caviar.training.native.arrays import LANES, Array, formula
-from caviar.training.native.layout import MOMENTUM, RMSPROP, SGD, Hyper
-from caviar.training.native.simd import exponential, load, load_as, store, where, zeros
+from caviar.training.native.arrays import Array
+from caviar.training.native.jit import jit_inline
+from caviar.training.native.layout import KernelRecipe
+from caviar.training.native.simd import exp_nonpositive, load, load_converted, store, where, zero_vector
 
 
-class BatchNorm(NamedTuple):
-    """Batch norm of LANES units, in registers: y = (z - mean) slope + beta."""
+class BatchNormVectors(NamedTuple):
+    """Batch norm of VECTOR_SIZE units, in registers: y = (z - mean) slope + beta."""
 
     mean: Any
-    scale: Any
-    """1 / sqrt(var + eps)"""
+    inverse_std: Any
+    """1 / sqrt(var + epsilon)"""
     slope: Any
-    """gamma scale"""
+    """gamma * inverse_std"""
     beta: Any
 
 
 # Forward
 
 
-@formula
+@jit_inline
 def mean_and_variance(z_BH: Array, h: int, rows: int) -> Any:
-    """Statistics mu = sum z / B, var = sum (z - mu)^2 / B."""
+    """Return mean = sum z / B and var = sum (z - mean)^2 / B, as vectors."""
     share = z_BH.dtype.type(1.0 / rows)
-    total, squares = zeros(z_BH), zeros(z_BH)
+    total, squares = zero_vector(z_BH), zero_vector(z_BH)
     for b in range(rows):
         total += load(z_BH, b, h)
     mean = total * share
@@ -43,163 +50,150 @@ def mean_and_variance(z_BH: Array, h: int, rows: int) -> Any:
     return mean, squares * share
 
 
-@formula
-def move_average(running_H: Array, h: int, newest: Any, momentum: Any, correction: float) -> None:
-    """Sets running = (1 - momentum) running + momentum newest."""
-    new = running_H.dtype.type(momentum * correction)
-    old = running_H.dtype.type(1.0 - momentum)
-    store(old * load(running_H, h) + new * newest, running_H, h)
+@jit_inline
+def update_running_average(average_H: Array, h: int, newest: Any, momentum: float, correction: float) -> None:
+    """Set average = (1 - momentum) average + momentum correction newest.
+
+    Args:
+        average_H: Running averages, one a unit.
+        h: First unit.
+        newest: Vector of the mini-batch's statistic.
+        momentum: Weight of the mini-batch.
+        correction: Factor of the statistic, such as B / (B - 1) for an unbiased variance.
+    """
+    new = average_H.dtype.type(momentum * correction)
+    old = average_H.dtype.type(1.0 - momentum)
+    store(old * load(average_H, h) + new * newest, average_H, h)
 
 
-@formula
-def activation(z: Any, tanh: bool) -> Any:
-    """The activation tanh z or max(z, 0); NaN stays NaN."""
-    if tanh:
-        e = exponential(-2 * abs(z))
+@jit_inline
+def activate(y: Any, is_tanh: bool) -> Any:
+    """Return tanh(y) or max(y, 0) of a vector; NaN stays NaN."""
+    if is_tanh:
+        e = exp_nonpositive(-2 * abs(y))
         t = (1 - e) / (1 + e)
-        return where(z < 0, 0 - t, t)
-    return where(z < 0, 0, z)
+        return where(y < 0, 0 - t, t)
+    return where(y < 0, 0, y)
 
 
-@formula
-def normalise_and_activate(a_BH: Array, z_BH: Array, h: int, rows: int, norm: BatchNorm, tanh: bool) -> None:
-    """Batch norm, a = activation of gamma (z - mu) / sqrt(var + eps) + beta."""
+@jit_inline
+def batch_norm_forward(
+    a_BH: Array, z_BH: Array, h: int, rows: int, norm: BatchNormVectors, is_tanh: bool
+) -> None:
+    """Set a = activation((z - mean) slope + beta)."""
     for b in range(rows):
         y = (load(z_BH, b, h) - norm.mean) * norm.slope + norm.beta
-        store(activation(y, tanh), a_BH, b, h)
+        store(activate(y, is_tanh), a_BH, b, h)
 
 
-@formula
-def add_bias_and_activate(a_BH: Array, z_BH: Array, h: int, rows: int, bias: Any, tanh: bool) -> None:
-    """Without batch norm, a = activation of z + b."""
+@jit_inline
+def bias_forward(a_BH: Array, z_BH: Array, h: int, rows: int, bias: Any, is_tanh: bool) -> None:
+    """Set a = activation(z + bias), for a layer without batch norm."""
     for b in range(rows):
-        store(activation(load(z_BH, b, h) + bias, tanh), a_BH, b, h)
+        store(activate(load(z_BH, b, h) + bias, is_tanh), a_BH, b, h)
 
 
-@formula
-def drop(a_BH: Array, bits: Array, h: int, rows: int, units: int, hyper: Hyper) -> None:
-    """A unit stays, divided by the share that is kept, where its bits are at least the threshold."""
-    per_kept = 1 / hyper.kept
+@jit_inline
+def dropout(a_BH: Array, bits: Array, h: int, rows: int, units: int, recipe: KernelRecipe) -> None:
+    """Set a to 0 where a unit is dropped, and to a / (1 - dropout) elsewhere (Srivastava et al. 2014).
+
+    The gradient passes back through dropout in the same way, so the backward pass calls this with da.
+
+    Args:
+        a_BH: Outputs of the layer, or the gradient at them.
+        bits: uint16 (B * H,), one number for each row and unit of the layer; a unit is kept where it is at least
+            the threshold.
+        h: First unit.
+        rows: B.
+        units: H.
+        recipe: Threshold, and the probability with which a unit is kept.
+    """
+    scale = 1 / recipe.keep_probability
     for b in range(rows):
-        is_dropped = load_as(a_BH, bits, b * units + h) < hyper.dropout_threshold
-        store(where(is_dropped, 0, load(a_BH, b, h) * per_kept), a_BH, b, h)
+        is_dropped = load_converted(a_BH, bits, b * units + h) < recipe.dropout_threshold
+        store(where(is_dropped, 0, load(a_BH, b, h) * scale), a_BH, b, h)
 
 
 # Backward
 
 
-@formula
-def through_activation(da_BH: Array, a_BH: Array, b: int, h: int, y: Any, hyper: Hyper) -> Any:
-    """From da to the gradient at y, a = activation of y: times 1 - tanh^2 y, or 0 where ReLU gave 0.
+@jit_inline
+def activation_backward(da_BH: Array, a_BH: Array, b: int, h: int, y: Any, recipe: KernelRecipe) -> Any:
+    """Return dy = da activation'(y): da (1 - tanh^2 y), or da where ReLU passed y on and 0 elsewhere.
 
-    With dropout, what is kept of a is divided by the share kept, and the gradient of the rest is 0 already.
+    After dropout, a of a kept unit is tanh(y) / (1 - dropout), and da of a dropped unit is 0 already.
     """
     da = load(da_BH, b, h)
-    if hyper.tanh:
-        t = load(a_BH, b, h) * hyper.kept
+    if recipe.is_tanh:
+        t = load(a_BH, b, h) * recipe.keep_probability
         return da * (1 - t * t)
-    return where(y <= 0, 0, da)  # y is computed again: that is faster than to load a
+    return where(y <= 0, 0, da)  # the caller computes y again, which is faster than to load a
 
 
-@formula
-def sum_columns(dz_BH: Array, h: int, rows: int) -> Any:
-    """Gradient db = sum dz."""
-    db = zeros(dz_BH)
+@jit_inline
+def sum_over_rows(dz_BH: Array, h: int, rows: int) -> Any:
+    """Return the gradient of a bias, db = sum dz over the rows, as a vector."""
+    db = zero_vector(dz_BH)
     for b in range(rows):
         db += load(dz_BH, b, h)
     return db
 
 
-@formula
-def sum_bias(da_BH: Array, a_BH: Array, z_BH: Array, h: int, rows: int, bias: Any, hyper: Hyper) -> Any:
-    """Without batch norm, from da to dz in its place, and the gradient db = sum dz."""
-    db = zeros(da_BH)
+@jit_inline
+def bias_backward(
+    da_BH: Array, a_BH: Array, z_BH: Array, h: int, rows: int, bias: Any, recipe: KernelRecipe
+) -> Any:
+    """Set da to dz, for a layer without batch norm, and return db = sum dz as a vector."""
+    db = zero_vector(da_BH)
     for b in range(rows):
-        dz = through_activation(da_BH, a_BH, b, h, load(z_BH, b, h) + bias, hyper)
+        dz = activation_backward(da_BH, a_BH, b, h, load(z_BH, b, h) + bias, recipe)
         store(dz, da_BH, b, h)
         db += dz
     return db
 
 
-@formula
-def sum_scale_and_shift(
-    da_BH: Array, a_BH: Array, z_BH: Array, h: int, rows: int, norm: BatchNorm, hyper: Hyper
+@jit_inline
+def batch_norm_parameter_gradients(
+    da_BH: Array, a_BH: Array, z_BH: Array, h: int, rows: int, norm: BatchNormVectors, recipe: KernelRecipe
 ) -> Any:
-    """Gradients dgamma = sum dy z_norm, dbeta = sum dy; dy is the gradient at y = gamma z_norm + beta."""
-    dgamma, dbeta = zeros(da_BH), zeros(da_BH)
+    """Return dgamma = sum dy z_norm and dbeta = sum dy as vectors; dy is the gradient at y."""
+    dgamma, dbeta = zero_vector(da_BH), zero_vector(da_BH)
     for b in range(rows):
         centred = load(z_BH, b, h) - norm.mean
-        dy = through_activation(da_BH, a_BH, b, h, centred * norm.slope + norm.beta, hyper)
+        dy = activation_backward(da_BH, a_BH, b, h, centred * norm.slope + norm.beta, recipe)
         dgamma += dy * centred
         dbeta += dy
-    return dgamma * norm.scale, dbeta
+    return dgamma * norm.inverse_std, dbeta
 
 
-@formula
-def through_normalisation(
+@jit_inline
+def batch_norm_backward(
     da_BH: Array,
     a_BH: Array,
     z_BH: Array,
     h: int,
     rows: int,
-    norm: BatchNorm,
+    norm: BatchNormVectors,
     dgamma: Any,
     dbeta: Any,
-    hyper: Hyper,
+    recipe: KernelRecipe,
 ) -> None:
-    """Gradient dz = gamma / sqrt(var + eps) (dy - dbeta / B - z_norm dgamma / B), in place of da."""
+    """Set da to dz = gamma / sqrt(var + epsilon) (dy - dbeta / B - z_norm dgamma / B) (Ioffe & Szegedy 2015).
+
+    Args:
+        da_BH: Gradient at the layer's outputs; on return, at z.
+        a_BH: Outputs of the layer.
+        z_BH: Products x W of the layer.
+        h: First unit.
+        rows: B.
+        norm: Batch norm of these units.
+        dgamma: Vector from `batch_norm_parameter_gradients`.
+        dbeta: Vector from `batch_norm_parameter_gradients`.
+        recipe: Activation, and the probability with which dropout keeps a unit.
+    """
     share = da_BH.dtype.type(1.0 / rows)
-    shift, tilt = dbeta * share, norm.scale * dgamma * share
+    shift, tilt = dbeta * share, norm.inverse_std * dgamma * share
     for b in range(rows):
         centred = load(z_BH, b, h) - norm.mean
-        dy = through_activation(da_BH, a_BH, b, h, centred * norm.slope + norm.beta, hyper)
+        dy = activation_backward(da_BH, a_BH, b, h, centred * norm.slope + norm.beta, recipe)
         store(norm.slope * (dy - shift - centred * tilt), da_BH, b, h)
-
-
-# Update
-
-
-@formula
-def descend(
-    w: Array,
-    g: Array,
-    v: Array,
-    s: Array,
-    start: int,
-    stop: int,
-    hyper: Hyper,
-    l2: Any,
-    learning_rate: float,
-    step: int,
-) -> None:
-    """One pass over parameters w with gradient g and averages v (of gradients) and s (of their squares)."""
-    rate = w.dtype.type(learning_rate)
-    if hyper.optimizer == SGD:
-        for i in range(start, stop, LANES):
-            weight = load(w, i)
-            store(weight - rate * (load(g, i) + l2 * weight), w, i)
-    elif hyper.optimizer == MOMENTUM:
-        for i in range(start, stop, LANES):
-            weight = load(w, i)
-            average = hyper.momentum * load(v, i) + (load(g, i) + l2 * weight)
-            store(average, v, i)
-            store(weight - rate * average, w, i)
-    elif hyper.optimizer == RMSPROP:
-        for i in range(start, stop, LANES):
-            weight = load(w, i)
-            gradient = load(g, i) + l2 * weight
-            square = hyper.beta2 * load(s, i) + hyper.one_less_beta2 * gradient * gradient
-            store(square, s, i)
-            store(weight - rate * gradient / (math.sqrt(square) + hyper.epsilon), w, i)
-    else:
-        rate = w.dtype.type(learning_rate / (1 - hyper.beta1_exact**step))
-        unbias = w.dtype.type(1 / math.sqrt(1 - hyper.beta2_exact**step))
-        for i in range(start, stop, LANES):
-            weight = load(w, i)
-            gradient = load(g, i) + l2 * weight
-            average = load(v, i)
-            average += hyper.one_less_beta1 * (gradient - average)
-            square = hyper.beta2 * load(s, i) + hyper.one_less_beta2 * gradient * gradient
-            store(average, v, i)
-            store(square, s, i)
-            store(weight - rate * average / (math.sqrt(square) * unbias + hyper.epsilon), w, i)

@@ -1,4 +1,4 @@
-"""How the native engine's networks lie in memory: flat arrays, and where each layer begins in them.
+"""Memory of one network in training: flat arrays, and where each layer begins in them.
 
 Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes.
 """
@@ -11,159 +11,172 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.training import random_streams
-from caviar.training.native.arrays import Array, aligned, padded, stride
-from caviar.training.recipe import Recipe
+from caviar.training.native.arrays import Array, aligned_zeros, padded_size, row_stride
+from caviar.training.recipe import OPTIMIZERS, Recipe
 
 SGD, MOMENTUM, RMSPROP, ADAM = range(4)
-_OPTIMIZERS = {
-    "sgd": SGD,
-    "momentum": MOMENTUM,
-    "rmsprop": RMSPROP,
-    "adam": ADAM,
-}
+"""Numbers of the optimizers, in the order of `recipe.OPTIMIZERS`."""
 AVERAGES = {"sgd": (), "momentum": ("first",), "rmsprop": ("second",), "adam": ("first", "second")}
-"""Which averages of gradients an optimizer keeps."""
+"""Running averages that each optimizer keeps, as named in `NetworkArrays` and in `caviar.engine.State`."""
 
 LAYER = np.dtype(
     [
         ("inputs", np.int64),  # D
-        ("units", np.int64),  # H; C for the output layer
-        ("stride", np.int64),  # from one row of W_DH or z_BH to the next
-        ("weight", np.int64),  # where W_DH begins in the parameters
-        ("scale", np.int64),  # where the weights end, and gamma_H begins if there is batch norm
-        ("shift", np.int64),  # where beta_H begins, or the bias of a layer without batch norm
-        ("end", np.int64),  # where the layer's parameters end
-        ("unit", np.int64),  # where the layer begins in arrays of one number a unit
-        ("output", np.int64),  # where z_BH and a_BH begin in arrays of one number a row and unit
+        ("units", np.int64),  # H, or C in the output layer
+        ("stride", np.int64),  # elements from one row of W_DH or z_BH to the next
+        ("weight_start", np.int64),  # first element of W_DH in the parameters
+        ("scale_start", np.int64),  # end of the weights, and start of gamma_H if there is batch norm
+        ("shift_start", np.int64),  # first element of beta_H, or of the bias without batch norm
+        ("end", np.int64),  # end of the layer's parameters
+        ("unit_start", np.int64),  # first element in arrays of one number a unit
+        ("output_start", np.int64),  # first element in arrays of one number a row and unit
     ]
 )
-"""Where a layer lies in the flat arrays of `Network`; `layers` holds one each, the output layer last."""
+"""Place of a layer in the flat arrays of `NetworkArrays`. An array of them describes a network, output layer last."""
 
 
-class Network(NamedTuple):
-    """All that training changes, and its scratch: flat arrays of one dtype, each beginning on 64 bytes."""
+class NetworkArrays(NamedTuple):
+    """All memory of a network in training: flat arrays of one dtype, each beginning on a cache line."""
 
     parameters: Array
     gradient: Array
-    """Laid out as the parameters, and so are the averages; those that the optimizer lacks are empty."""
+    """Gradient of the mean loss, laid out like the parameters."""
     first: Array
+    """Running average of gradients, laid out like the parameters; empty if the optimizer keeps none."""
     second: Array
-    mean: Array
-    """Running averages of batch norm, one a unit."""
-    var: Array
+    """Running average of squared gradients, likewise."""
+    running_mean: Array
+    """Running average of batch norm's mean, one number a unit."""
+    running_var: Array
+    """Running average of batch norm's variance, one number a unit."""
     batch_mean: Array
-    """mu of the last mini-batch, one a unit."""
-    batch_scale: Array
-    """1 / sqrt(var + eps) of the last mini-batch, one a unit."""
+    """Mean of z that batch norm used last, one number a unit."""
+    batch_inverse_std: Array
+    """1 / sqrt(var + epsilon) that batch norm used last, one number a unit."""
     x: Array
-    """The mini-batch, x_BD."""
+    """Rows of the mini-batch, x_BD."""
     y: Array
-    """Its classes, y_B."""
+    """Classes of the mini-batch, y_B."""
     z: Array
-    """z of every layer; of the output layer, also the gradient at it."""
+    """z_BH of every layer. In the backward pass the output layer's part holds its gradient."""
     a: Array
-    """Outputs of every hidden layer."""
+    """a_BH of every hidden layer, after activation and dropout."""
     dz: Array
-    """Gradient at z of one layer, and at the inputs of that layer."""
+    """Gradient at z of one layer. `dz` and `da` take turns from layer to layer."""
     da: Array
-    transposed: Array
-    """One layer's weights, transposed."""
+    """Gradient at the inputs of that layer. Between the passes it holds z_CB of the output layer."""
+    transposed_weight: Array
+    """W_HD of one layer."""
 
 
-class Hyper(NamedTuple):
-    """The hyperparameters as kernels want them: floats in the dtype of the network."""
+class KernelRecipe(NamedTuple):
+    """A recipe as kernels use it. Numbers of type Any have the dtype of the network."""
 
-    tanh: bool
-    """Else ReLU."""
+    is_tanh: bool
+    """Activation is tanh; else ReLU."""
     batch_norm: bool
-    batch_norm_momentum: Any
+    batch_norm_momentum: float
     batch_norm_epsilon: Any
-    dropout: bool
+    has_dropout: bool
     dropout_threshold: int
-    """A unit stays where its 16 bits are at least this."""
-    kept: Any
+    """Lowest 16-bit number with which a unit is kept."""
+    keep_probability: Any
     """1 - dropout"""
     optimizer: int
     """SGD, MOMENTUM, RMSPROP or ADAM."""
     momentum: Any
     beta2: Any
-    one_less_beta1: Any
-    one_less_beta2: Any
-    beta1_exact: float
-    """float64, for the powers of it."""
-    beta2_exact: float
+    one_minus_beta1: Any
+    one_minus_beta2: Any
+    beta1_float64: float
+    """beta1 for its powers, which float32 would round too much."""
+    beta2_float64: float
     epsilon: Any
     l2: Any
 
 
-def lay_out(recipe: Recipe, sizes: Sequence[int], capacity: int) -> Array:
-    """Where each layer's numbers lie: W_DH, then gamma_H and beta_H or the bias, layer after layer.
+def kernel_recipe_from(recipe: Recipe, dtype: npt.DTypeLike) -> KernelRecipe:
+    """Return a recipe as kernels use it.
 
     Args:
-        recipe: with or without batch norm.
-        sizes: inputs, widths of the hidden layers, classes.
-        capacity: rows that the network takes at a time, a whole number of vectors.
+        recipe: Recipe of the trial.
+        dtype: dtype of the network, float32 or float64.
     """
-    rows: list[tuple[int, ...]] = []
+    real: Any = np.dtype(dtype).type
+    return KernelRecipe(
+        is_tanh=recipe.activation == "tanh",
+        batch_norm=recipe.batch_norm,
+        batch_norm_momentum=recipe.batch_norm_momentum,
+        batch_norm_epsilon=real(recipe.batch_norm_epsilon),
+        has_dropout=recipe.dropout > 0,
+        dropout_threshold=random_streams.dropout_threshold(recipe.dropout),
+        keep_probability=real(1 - recipe.dropout),
+        optimizer=OPTIMIZERS.index(recipe.optimizer),
+        momentum=real(recipe.momentum),
+        beta2=real(recipe.beta2),
+        one_minus_beta1=real(1 - recipe.beta1),
+        one_minus_beta2=real(1 - recipe.beta2),
+        beta1_float64=recipe.beta1,
+        beta2_float64=recipe.beta2,
+        epsilon=real(recipe.epsilon),
+        l2=real(recipe.l2),
+    )
+
+
+def lay_out_layers(recipe: Recipe, sizes: Sequence[int], capacity: int) -> Array:
+    """Return the place of each layer: W_DH, then gamma_H and beta_H or the bias, layer after layer.
+
+    Args:
+        recipe: Recipe of the trial.
+        sizes: Inputs, width of each hidden layer, classes.
+        capacity: Rows that the network takes at a time, a multiple of VECTOR_SIZE.
+
+    Returns:
+        Records of dtype LAYER, one for each layer, the output layer last.
+    """
+    layers: list[tuple[int, ...]] = []
     weight = unit = output = 0
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
-        scale = weight + padded(n_in) * stride(n_out)
-        shift = scale + (padded(n_out) if recipe.batch_norm and layer < len(sizes) - 2 else 0)
-        end = shift + padded(n_out)
-        rows.append((n_in, n_out, stride(n_out), weight, scale, shift, end, unit, output))
-        weight, unit, output = end, unit + padded(n_out), output + capacity * stride(n_out)
-    return np.array(rows, dtype=LAYER)
+        scale = weight + padded_size(n_in) * row_stride(n_out)
+        shift = scale + (padded_size(n_out) if recipe.batch_norm and layer < len(sizes) - 2 else 0)
+        end = shift + padded_size(n_out)
+        layers.append((n_in, n_out, row_stride(n_out), weight, scale, shift, end, unit, output))
+        weight, unit, output = end, unit + padded_size(n_out), output + capacity * row_stride(n_out)
+    return np.array(layers, dtype=LAYER)
 
 
-def allocate(recipe: Recipe, layers: Array, capacity: int, dtype: npt.DTypeLike) -> Network:
-    """All memory that a training uses; zeros."""
+def allocate_network(recipe: Recipe, layers: Array, capacity: int, dtype: npt.DTypeLike) -> NetworkArrays:
+    """Return all memory of a network, filled with zeros.
+
+    Args:
+        recipe: Recipe of the trial.
+        layers: Place of each layer, from `lay_out_layers`.
+        capacity: Rows that the network takes at a time, a multiple of VECTOR_SIZE.
+        dtype: dtype of all arrays, float32 or float64.
+    """
     output = layers[-1]
-    parameters, units, hidden = int(output["end"]), int(output["unit"]), int(output["output"])
+    parameters, units, hidden = int(output["end"]), int(output["unit_start"]), int(output["output_start"])
     widest = int(layers["stride"].max())
+    weights = [padded_size(int(n)) * row_stride(int(m)) for n, m in layers[["units", "inputs"]][1:]]
     averages = AVERAGES[recipe.optimizer]
 
     def zeros(count: int) -> Array:
-        return aligned(count, dtype)
+        return aligned_zeros(count, dtype)
 
-    return Network(
+    return NetworkArrays(
         parameters=zeros(parameters),
         gradient=zeros(parameters),
         first=zeros(parameters if "first" in averages else 0),
         second=zeros(parameters if "second" in averages else 0),
-        mean=zeros(units),
-        var=zeros(units),
+        running_mean=zeros(units),
+        running_var=zeros(units),
         batch_mean=zeros(units),
-        batch_scale=zeros(units),
-        x=zeros(capacity * stride(int(layers[0]["inputs"]))),
+        batch_inverse_std=zeros(units),
+        x=zeros(capacity * row_stride(int(layers[0]["inputs"]))),
         y=zeros(capacity),
         z=zeros(hidden + capacity * int(output["stride"])),
         a=zeros(hidden),
         dz=zeros(capacity * widest),
         da=zeros(capacity * widest),
-        transposed=zeros(
-            max((padded(int(n)) * stride(int(m)) for n, m in layers[["units", "inputs"]][1:]), default=0)
-        ),
-    )
-
-
-def hyper_from(recipe: Recipe, dtype: npt.DTypeLike) -> Hyper:
-    """The recipe's numbers in the dtype of the network."""
-    real: Any = np.dtype(dtype).type
-    return Hyper(
-        tanh=recipe.activation == "tanh",
-        batch_norm=recipe.batch_norm,
-        batch_norm_momentum=recipe.batch_norm_momentum,
-        batch_norm_epsilon=real(recipe.batch_norm_epsilon),
-        dropout=recipe.dropout > 0,
-        dropout_threshold=random_streams.dropout_threshold(recipe.dropout),
-        kept=real(1 - recipe.dropout),
-        optimizer=_OPTIMIZERS[recipe.optimizer],
-        momentum=real(recipe.momentum),
-        beta2=real(recipe.beta2),
-        one_less_beta1=real(1 - recipe.beta1),
-        one_less_beta2=real(1 - recipe.beta2),
-        beta1_exact=recipe.beta1,
-        beta2_exact=recipe.beta2,
-        epsilon=real(recipe.epsilon),
-        l2=real(recipe.l2),
+        transposed_weight=zeros(max(weights, default=0)),
     )

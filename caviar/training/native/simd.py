@@ -1,12 +1,13 @@
-"""Vectors of numbers as values of compiled code: load, store, arithmetic, comparisons, exponentials.
+"""Vectors of VECTOR_SIZE numbers as values of compiled code: load, store, arithmetic, comparisons, exponential.
 
-A vector is LANES neighbours of a padded array (see `memory`): a register with AVX-512, several where
-registers are shorter. With them a kernel says which numbers stay in registers from one pass to the next, and
-has no loop for what is left over. Lanes never mix, so the width of a machine's registers changes no result.
+A vector holds neighbours of a padded array (see `arrays`). It fills one register with AVX-512 and several where
+registers are shorter. With vectors a kernel decides which numbers stay in registers, and has no loop for
+what is left over at an edge. The elements of a vector never mix, so a machine's register width changes no
+result.
 
-    total = zeros(z_BH)
+    total = zero_vector(z_BH)
     for b in range(rows):
-        total += load(z_BH, b, h)  # LANES columns from h on
+        total += load(z_BH, b, h)  # columns h to h + VECTOR_SIZE - 1 of row b
 """
 
 import itertools
@@ -21,11 +22,11 @@ from numba import literal_unroll, types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model, type_callable
 
-from caviar.training.native.arrays import LANES, address
+from caviar.training.native.arrays import VECTOR_SIZE, element_pointer
 
 
 class VectorType(types.Type):
-    """Numba's type of LANES numbers of one dtype."""
+    """Numba's type of VECTOR_SIZE numbers of one dtype."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -33,7 +34,7 @@ class VectorType(types.Type):
 
 
 class MaskType(types.Type):
-    """Numba's type of LANES truths."""
+    """Numba's type of VECTOR_SIZE booleans."""
 
     def __init__(self) -> None:
         super().__init__(name="Mask")
@@ -43,107 +44,112 @@ class MaskType(types.Type):
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         element = manager.lookup(kind.dtype).get_value_type()
-        super().__init__(manager, kind, ir.VectorType(element, LANES))
+        super().__init__(manager, kind, ir.VectorType(element, VECTOR_SIZE))
 
 
 @register_model(MaskType)
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
+        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), VECTOR_SIZE))
 
 
 # Between memory and registers
 
 
 @intrinsic
-def load(_context: Any, array: Any, *place: Any) -> Any:
-    """LANES neighbours in a row, from this place on."""
+def load(_context: Any, array: Any, *indices: Any) -> Any:
+    """Return the vector that begins at these indices and runs along the last axis."""
     result = VectorType(array.dtype)
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source = context.make_array(signature.args[0])(context, builder, args[0])
         where = cgutils.unpack_tuple(builder, args[1])
         kind = context.get_value_type(signature.return_type)
-        return builder.load(address(builder, signature.args[0], source, where, kind), align=4)
+        return builder.load(element_pointer(builder, signature.args[0], source, where, kind), align=4)
 
-    return result(array, types.StarArgTuple.from_types(place)), lower
+    return result(array, types.StarArgTuple.from_types(indices)), lower
 
 
 @intrinsic
-def load_as(_context: Any, array: Any, numbers: Any, place: Any) -> Any:
-    """LANES neighbours of an array of unsigned integers, as floats of the first array's dtype."""
+def load_converted(_context: Any, like: Any, integers: Any, index: Any) -> Any:
+    """Return a vector of an array of unsigned integers, converted to the dtype of the array `like`."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, kind, _ = signature.args
         source = context.make_array(kind)(context, builder, args[1])
-        whole = ir.VectorType(ir.IntType(kind.dtype.bitwidth), LANES)
-        loaded = builder.load(address(builder, kind, source, args[2:], whole), align=2)
+        vector = ir.VectorType(ir.IntType(kind.dtype.bitwidth), VECTOR_SIZE)
+        loaded = builder.load(element_pointer(builder, kind, source, args[2:], vector), align=2)
         return builder.uitofp(loaded, context.get_value_type(signature.return_type))
 
-    return VectorType(array.dtype)(array, numbers, place), lower
+    return VectorType(like.dtype)(like, integers, index), lower
 
 
 @intrinsic
-def store(_context: Any, vector: Any, array: Any, *place: Any) -> Any:
-    """Puts a vector there."""
+def store(_context: Any, vector: Any, array: Any, *indices: Any) -> Any:
+    """Write a vector where `load` would read it."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = context.make_array(signature.args[1])(context, builder, args[1])
         where = cgutils.unpack_tuple(builder, args[2])
-        builder.store(args[0], address(builder, signature.args[1], target, where, args[0].type), align=4)
+        pointer = element_pointer(builder, signature.args[1], target, where, args[0].type)
+        builder.store(args[0], pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(vector, array, types.StarArgTuple.from_types(place)), lower
+    return types.void(vector, array, types.StarArgTuple.from_types(indices)), lower
 
 
 @intrinsic
-def zeros(_context: Any, array: Any) -> Any:
-    """Zeros of the array's dtype."""
+def zero_vector(_context: Any, like: Any) -> Any:
+    """Return a vector of zeros in the dtype of an array."""
 
     def lower(context: Any, _builder: Any, signature: Any, _args: Any) -> Any:
         return context.get_value_type(signature.return_type)(None)
 
-    return VectorType(array.dtype)(array), lower
+    return VectorType(like.dtype)(like), lower
 
 
 @intrinsic
-def numbers(_context: Any, array: Any) -> Any:
-    """The lanes' numbers 0, 1, 2 ... in the array's dtype."""
+def index_vector(_context: Any, like: Any) -> Any:
+    """Return the vector 0, 1, 2, ... in the dtype of an array."""
 
     def lower(context: Any, _builder: Any, signature: Any, _args: Any) -> Any:
-        return context.get_value_type(signature.return_type)([float(lane) for lane in range(LANES)])
+        return context.get_value_type(signature.return_type)([float(i) for i in range(VECTOR_SIZE)])
 
-    return VectorType(array.dtype)(array), lower
+    return VectorType(like.dtype)(like), lower
 
 
 @intrinsic
-def lane(_context: Any, vector: Any, number: Any) -> Any:
-    """One number of a vector."""
+def extract_element(_context: Any, vector: Any, index: Any) -> Any:
+    """Return one number of a vector."""
 
     def lower(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.extract_element(*args)
 
-    return vector.dtype(vector, number), lower
+    return vector.dtype(vector, index), lower
 
 
-def _spread(context: Any, builder: Any, value: Any, kind: Any, vector: VectorType) -> Any:
-    """A number in every lane; a vector as it is."""
+def broadcast(builder: Any, scalar: Any, vector: Any) -> Any:
+    """Return LLVM code for a vector, of this LLVM type, with the same number in every element."""
+    first = builder.insert_element(vector(ir.Undefined), scalar, ir.IntType(32)(0))
+    same = ir.VectorType(ir.IntType(32), vector.count)(None)
+    return builder.shuffle_vector(first, vector(ir.Undefined), same)
+
+
+def _to_vector(context: Any, builder: Any, value: Any, kind: Any, vector: VectorType) -> Any:
+    """Return a number as a vector, and a vector as it is."""
     if isinstance(kind, VectorType):
         return value
     number = context.cast(builder, value, kind, vector.dtype)
-    wide = context.get_value_type(vector)
-    one = builder.insert_element(wide(ir.Undefined), number, ir.IntType(32)(0))
-    same = ir.VectorType(ir.IntType(32), LANES)(None)
-    return builder.shuffle_vector(one, wide(ir.Undefined), same)
+    return broadcast(builder, number, context.get_value_type(vector))
 
 
-# Arithmetic: of vectors, or of a vector and a number
+# Arithmetic between vectors, or between a vector and a number
 
 
-def _operator(
+def _register_operator(
     operation: Any, result: Callable[[VectorType], Any], instruction: Callable[..., Any], arity: int = 2
 ) -> None:
-    """Teach the compiler an operator or function; numbers go into every lane first."""
+    """Teach Numba an operator or a function on vectors; numbers become vectors first."""
 
     @type_callable(operation)
     def _type_of(_context: Any) -> Any:
@@ -156,23 +162,23 @@ def _operator(
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = next(kind for kind in signature.args if isinstance(kind, VectorType))
         pairs = zip(args, signature.args, strict=True)
-        return instruction(builder, *(_spread(context, builder, *pair, vector) for pair in pairs))
+        return instruction(builder, *(_to_vector(context, builder, *pair, vector) for pair in pairs))
 
     for kinds in itertools.product((VectorType, types.Number), repeat=arity):
         if VectorType in kinds:
             lower_builtin(operation, *kinds)(lower)
 
 
-def _compare(sign: str) -> Callable[..., Any]:
-    """LLVM's instruction; NaN is less, equal and greater than nothing."""
+def _comparison(sign: str) -> Callable[..., Any]:
+    """Return LLVM's instruction for a comparison, which is false wherever an operand is NaN."""
     return lambda builder, a, b: builder.fcmp_ordered(sign, a, b)
 
 
-def _call(name: str) -> Callable[..., Any]:
-    """LLVM's function of that name."""
+def _llvm_function(name: str) -> Callable[..., Any]:
+    """Return the call of LLVM's function of one argument of this name."""
 
     def instruction(builder: Any, a: Any) -> Any:
-        suffix = f"v{LANES}{a.type.element.intrinsic_name}"
+        suffix = f"v{VECTOR_SIZE}{a.type.element.intrinsic_name}"
         kind = ir.FunctionType(a.type, [a.type])
         called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}")
         return builder.call(called, [a])
@@ -180,79 +186,96 @@ def _call(name: str) -> Callable[..., Any]:
     return instruction
 
 
-def _same(vector: VectorType) -> Any:
+def _vector(vector: VectorType) -> Any:
     return vector
 
 
-_ONCE = ("contract",)  # a * b + c may be rounded once
+def _mask(_vector: VectorType) -> Any:
+    return MaskType()
+
+
+_CONTRACT = ("contract",)
+"""LLVM may round a * b + c once."""
+
 for _add in (operator.add, operator.iadd):
-    _operator(_add, _same, lambda builder, a, b: builder.fadd(a, b, flags=_ONCE))
-_operator(operator.sub, _same, lambda builder, a, b: builder.fsub(a, b, flags=_ONCE))
-_operator(operator.mul, _same, lambda builder, a, b: builder.fmul(a, b, flags=_ONCE))
-_operator(operator.truediv, _same, lambda builder, a, b: builder.fdiv(a, b))
-_operator(operator.neg, _same, lambda builder, a: builder.fneg(a), arity=1)
-_operator(operator.lt, lambda _: MaskType(), _compare("<"))
-_operator(operator.le, lambda _: MaskType(), _compare("<="))
-_operator(operator.gt, lambda _: MaskType(), _compare(">"))
-_operator(operator.eq, lambda _: MaskType(), _compare("=="))
-_operator(math.sqrt, _same, _call("sqrt"), arity=1)
-_operator(abs, _same, _call("fabs"), arity=1)
+    _register_operator(_add, _vector, lambda builder, a, b: builder.fadd(a, b, flags=_CONTRACT))
+_register_operator(operator.sub, _vector, lambda builder, a, b: builder.fsub(a, b, flags=_CONTRACT))
+_register_operator(operator.mul, _vector, lambda builder, a, b: builder.fmul(a, b, flags=_CONTRACT))
+_register_operator(operator.truediv, _vector, lambda builder, a, b: builder.fdiv(a, b))
+_register_operator(operator.neg, _vector, lambda builder, a: builder.fneg(a), arity=1)
+_register_operator(operator.lt, _mask, _comparison("<"))
+_register_operator(operator.le, _mask, _comparison("<="))
+_register_operator(operator.gt, _mask, _comparison(">"))
+_register_operator(operator.eq, _mask, _comparison("=="))
+_register_operator(math.sqrt, _vector, _llvm_function("sqrt"), arity=1)
+_register_operator(abs, _vector, _llvm_function("fabs"), arity=1)
 
 
 @intrinsic
 def where(_context: Any, mask: Any, yes: Any, no: Any) -> Any:
-    """Lane by lane one or the other; one of the two may be a number."""
+    """Return, element by element, `yes` where the mask is true and `no` elsewhere; one of them may be a number."""
     vector = yes if isinstance(yes, VectorType) else no
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pairs = zip(args[1:], signature.args[1:], strict=True)
-        return builder.select(args[0], *(_spread(context, builder, *pair, vector) for pair in pairs))
+        return builder.select(args[0], *(_to_vector(context, builder, *pair, vector) for pair in pairs))
 
     return vector(mask, yes, no), lower
 
 
 # The exponential
 
-
-_EXPONENT = {32: (127, 23), 64: (1023, 52)}
-"""Of floats of so many bits: what is added to the exponent, and how many lower bits the digits take."""
+_FLOAT_FORMAT = {32: (127, 23), 64: (1023, 52)}
+"""IEEE 754: bias of the exponent and bits of the fraction, by the bits of a float."""
 
 
 @intrinsic
-def _two_to(_context: Any, shifted: Any) -> Any:
-    """2^n for whole numbers n in the lowest bits of `shifted`: they move into the place of the exponent."""
+def _power_of_two(_context: Any, shifted: Any) -> Any:
+    """Return 2^n for integers n in the lowest bits of `shifted`, by moving them into the exponent."""
 
     def lower(_context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = signature.args[0].dtype.bitwidth
-        whole = ir.VectorType(ir.IntType(bits), LANES)
-        bias, digits = (whole([number] * LANES) for number in _EXPONENT[bits])
-        exponent = builder.add(builder.bitcast(args[0], whole), bias)
-        return builder.bitcast(builder.shl(exponent, digits), args[0].type)
+        integers = ir.VectorType(ir.IntType(bits), VECTOR_SIZE)
+        bias, fraction_bits = (integers([number] * VECTOR_SIZE) for number in _FLOAT_FORMAT[bits])
+        exponent = builder.add(builder.bitcast(args[0], integers), bias)
+        return builder.bitcast(builder.shl(exponent, fraction_bits), args[0].type)
 
     return shifted(shifted), lower
 
 
-def exponential(x: Any) -> Any:
-    """The exponential of x <= 0 in the precision of x; 0 where that would be denormal, NaN for NaN.
+def exp_nonpositive(x: Any) -> Any:
+    """Return e^x for a vector x <= 0, to two units in the last place.
 
-    A polynomial: e^x = 2^n e^r with n = round(x / ln 2). Adding 1.5 * 2^23 (float64: 2^52) rounds a number
-    and leaves n in its lowest bits.
+    The result is 0 where e^x would be a denormal number, and NaN for NaN.
+
+    With n = round(x / ln 2) and r = x - n ln 2, e^x = 2^n e^r; e^r is its Taylor polynomial (coefficients 1/k!).
+    Adding 1.5 * 2^23 (float64: 1.5 * 2^52) rounds x / ln 2 and leaves n in the lowest bits. ln 2 is split into
+    355/512, whose product with n is exact, and the rest, -2.121944400546905827679e-4 (W. J. Cody and W. Waite,
+    Software Manual for the Elementary Functions, 1980, chapter 6).
     """
-    raise NotImplementedError("compiled code alone has vectors")
+    raise NotImplementedError("only compiled code has vectors")
 
 
-@overload(exponential, strict=False)
-def _exponential(x: Any) -> Any:
+@overload(exp_nonpositive, strict=False)
+def _exp_nonpositive(x: Any) -> Any:
     if x.dtype == types.float32:
-        return _exponential_in(np.float32, digits=23, least=-87.3, terms=7)
-    return _exponential_in(np.float64, digits=52, least=-708.3, terms=13)
+        return _make_exp(np.float32, fraction_bits=23, lowest=-87.3, degree=7)
+    return _make_exp(np.float64, fraction_bits=52, lowest=-708.3, degree=13)
 
 
-def _exponential_in(real: Any, digits: int, least: float, terms: int) -> Any:
-    rounder, per_ln2 = real(1.5 * 2.0**digits), real(1 / math.log(2))
-    ln2_high, ln2_low = real(0.693359375), real(-2.12194440054690583e-4)  # n ln2_high is exact
-    lowest = real(least)
-    taylor = tuple(real(1 / math.factorial(power)) for power in range(terms, 1, -1))
+def _make_exp(real: Any, fraction_bits: int, lowest: float, degree: int) -> Any:
+    """Return the exponential in one precision.
+
+    Args:
+        real: np.float32 or np.float64.
+        fraction_bits: Bits of the fraction in that format.
+        lowest: Result is 0 below this x.
+        degree: Degree of the polynomial.
+    """
+    rounder, per_ln2 = real(1.5 * 2.0**fraction_bits), real(1 / math.log(2))
+    ln2_high, ln2_low = real(355 / 512), real(-2.12194440054690583e-4)
+    smallest = real(lowest)
+    taylor = tuple(real(1 / math.factorial(power)) for power in range(degree, 1, -1))
 
     def compute(x: Any) -> Any:
         shifted = x * per_ln2 + rounder
@@ -262,6 +285,6 @@ def _exponential_in(real: Any, digits: int, least: float, terms: int) -> Any:
         for coefficient in literal_unroll(taylor[2:]):
             p = p * r + coefficient
         e_r = (p * r) * r + r + 1
-        return where(x < lowest, 0, e_r * _two_to(shifted))
+        return where(x < smallest, 0, e_r * _power_of_two(shifted))
 
     return compute

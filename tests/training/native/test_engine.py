@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from caviar.engine import Job, Progress, Trained
 from caviar.training import random_streams
-from caviar.training.native.engine import NativeEngine, Rows, Training
+from caviar.training.native.engine import NativeEngine, NativeTraining, PaddedSplit
 from caviar.training.recipe import OPTIMIZERS, recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome
@@ -246,8 +246,8 @@ def test_the_memory_of_a_trial_is_what_its_module_says(params: dict[str, Any]) -
     numbers = (
         (2 + averages) * parameters + rows * (64 + 1 + 16 + 2 * units + 2 * widest) + largest + 4 * units
     )
-    train = Rows(np.zeros((2000, 64), np.float32), np.zeros(2000, np.int64))
-    assert Training(recipe, sizes, train, train, 0, np.float32).memory_bytes == 4 * numbers
+    train = PaddedSplit(np.zeros((2000, 64), np.float32), np.zeros(2000, np.int64))
+    assert NativeTraining(recipe, sizes, train, train, 0, np.float32).memory_bytes == 4 * numbers
 
 
 @settings(max_examples=20, deadline=None)

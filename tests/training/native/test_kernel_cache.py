@@ -38,7 +38,7 @@ print("torch" if "torch" in sys.modules else "no torch")
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is looked for anew, and NUMBA_CACHE_DIR is not set."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(kernel_cache, "folder", kernel_cache.folder.__wrapped__)
+    monkeypatch.setattr(kernel_cache, "cache_folder", kernel_cache.cache_folder.__wrapped__)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -93,14 +93,14 @@ def test_an_epoch_allocates_nothing_in_its_steps() -> None:
     count = """
 import numpy as np
 from numba.core.runtime import rtsys
-from caviar.training.native.engine import Training, Rows, _compile
+from caviar.training.native.engine import NativeTraining, PaddedSplit, _compile_kernels
 from caviar.training.recipe import recipe_from
-from caviar.training.native.arrays import aligned
-_compile(np.dtype(np.float32))
-rows = Rows(aligned(2000 * 16, np.float32).reshape(2000, 16), np.zeros(2000, np.int64))
+from caviar.training.native.arrays import aligned_zeros
+_compile_kernels(np.dtype(np.float32))
+rows = PaddedSplit(aligned_zeros(2000 * 16, np.float32).reshape(2000, 16), np.zeros(2000, np.int64))
 def allocations(batch_size, **params):
     recipe = recipe_from({"batch_size": batch_size, **params})
-    training = Training(recipe, [5, 9, 9, 3], rows, rows, 0, np.float32)
+    training = NativeTraining(recipe, [5, 9, 9, 3], rows, rows, 0, np.float32)
     training.advance(0.1)
     before = rtsys.get_allocation_stats()
     training.advance(0.1)
@@ -124,16 +124,16 @@ def test_kernels_lie_where_numba_is_told_to_keep_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert kernel_cache.folder().parent == tmp_path
+    assert kernel_cache.cache_folder().parent == tmp_path
 
 
 @pytest.mark.usefixtures("fresh")
 def test_kernels_lie_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kernel_cache.folder().parent == tmp_path / "caviar"
+    assert kernel_cache.cache_folder().parent == tmp_path / "caviar"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert kernel_cache.folder().parent == tmp_path / ".cache" / "caviar"
+    assert kernel_cache.cache_folder().parent == tmp_path / ".cache" / "caviar"
 
 
 @pytest.mark.usefixtures("fresh")
@@ -142,9 +142,9 @@ def test_without_a_writable_home_they_lie_in_a_private_temporary_folder_that_wor
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    found = kernel_cache.folder()
+    found = kernel_cache.cache_folder()
     assert found.parent.parent == tmp_path
-    assert kernel_cache.folder() == found
+    assert kernel_cache.cache_folder() == found
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
 
 
@@ -158,7 +158,7 @@ def test_a_temporary_folder_that_others_can_write_is_not_trusted(
     open_to_all = tmp_path / f"caviar-{os.getuid()}"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
-    found = kernel_cache.folder()
+    found = kernel_cache.cache_folder()
     assert open_to_all not in found.parents
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
 
@@ -170,15 +170,15 @@ def test_the_first_compilation_says_what_it_is_doing_and_the_next_is_silent(
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     caplog.set_level(logging.INFO)
     for _ in range(2):
-        with kernel_cache.compiled_once("float32"):
+        with kernel_cache.compile_once("float32"):
             pass
     assert [record.message.split(" (")[0] for record in caplog.records][:1] == [
         "compiling the native engine for float32"
     ]
     assert len(caplog.records) == 2
-    with pytest.raises(KeyboardInterrupt), kernel_cache.compiled_once("float64"):
+    with pytest.raises(KeyboardInterrupt), kernel_cache.compile_once("float64"):
         raise KeyboardInterrupt
     caplog.clear()
-    with kernel_cache.compiled_once("float64"):  # what was interrupted is not taken for done
+    with kernel_cache.compile_once("float64"):  # what was interrupted is not taken for done
         pass
     assert len(caplog.records) == 2

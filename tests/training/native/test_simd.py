@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.training.native.arrays import LANES, aligned
-from caviar.training.native.simd import exponential, load, store
-from caviar.training.native.softmax import count_right, cross_entropy
+from caviar.training.native.arrays import VECTOR_SIZE, aligned_zeros
+from caviar.training.native.simd import exp_nonpositive, load, store
+from caviar.training.native.softmax import count_correct, softmax_cross_entropy
 
 
 @numba.njit
 def _exponentials(results: Any, numbers: Any) -> None:
-    for i in range(0, len(numbers), LANES):
-        store(exponential(load(numbers, i)), results, i)
+    for i in range(0, len(numbers), VECTOR_SIZE):
+        store(exp_nonpositive(load(numbers, i)), results, i)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_exponential_is_that_of_numpy_to_two_units_in_the_last_place(dtype: type) -> None:
     lowest = -87.0 if dtype is np.float32 else -708.0
-    numbers: Any = np.concatenate([np.linspace(lowest, 0, 4096 - LANES), -np.logspace(-30, 0, LANES)]).astype(
-        dtype
-    )
+    numbers: Any = np.concatenate(
+        [np.linspace(lowest, 0, 4096 - VECTOR_SIZE), -np.logspace(-30, 0, VECTOR_SIZE)]
+    ).astype(dtype)
     results = np.empty_like(numbers)
     _exponentials(results, numbers)
     np.testing.assert_allclose(
@@ -42,14 +42,14 @@ def test_the_exponential_of_what_is_not_finite(dtype: type) -> None:
 
 def _by_class(z_BC: Any) -> Any:
     rows, classes = z_BC.shape
-    z_CB = aligned(LANES * classes * -(-rows // LANES), z_BC.dtype).reshape(classes, -1)
+    z_CB = aligned_zeros(VECTOR_SIZE * classes * -(-rows // VECTOR_SIZE), z_BC.dtype).reshape(classes, -1)
     z_CB[:] = 1e30  # what is behind the last row must not matter
     z_CB[:, :rows] = z_BC.T
     return z_CB
 
 
 def _classes(y_B: Any, dtype: Any) -> Any:
-    y = aligned(len(y_B) + LANES, dtype)
+    y = aligned_zeros(len(y_B) + VECTOR_SIZE, dtype)
     y[: len(y_B)] = y_B
     return y
 
@@ -61,7 +61,7 @@ def test_cross_entropy_and_probabilities_of_any_shape(rows: int, classes: int) -
     z_BC, y_B = 5 * rng.standard_normal((rows, classes)), rng.integers(classes, size=rows)
     p_BC = np.exp(z_BC) / np.exp(z_BC).sum(axis=1, keepdims=True)
     p_CB = _by_class(z_BC)
-    loss = cross_entropy(p_CB, _classes(y_B, np.float64), rows, classes)
+    loss = softmax_cross_entropy(p_CB, _classes(y_B, np.float64), rows, classes)
     assert loss == pytest.approx(-np.log(p_BC[np.arange(rows), y_B]).sum(), rel=1e-12, abs=1e-12)
     np.testing.assert_allclose(p_CB[:, :rows], p_BC.T, rtol=1e-12)
 
@@ -73,5 +73,5 @@ def test_cross_entropy_and_probabilities_of_any_shape(rows: int, classes: int) -
 def test_the_largest_class_is_the_first_largest_or_the_first_nan(rows: list[list[float]]) -> None:
     z_BC = np.array(rows)
     for guess in range(3):
-        found = count_right(_by_class(z_BC), _classes([guess] * len(rows), np.float64), len(rows), 3)
+        found = count_correct(_by_class(z_BC), _classes([guess] * len(rows), np.float64), len(rows), 3)
         assert found == (z_BC.argmax(axis=1) == guess).sum()

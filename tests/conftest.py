@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, and one Ray cluster for the whole session."""
+"""Shared by all tests: hypothesis profiles, an object store, and one Ray cluster for the whole session."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from tests.object_store import ObjectStore
 
-# Before anything imports Ray: access control decided, no network, no surprises from the environment.
+# Ray reads these when it is imported: no access control, no reports over the network, no address of the user's.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session")
 def store_process() -> Iterator[ObjectStore]:
-    """An object store that the tests of a session share."""
+    """An object store that all tests of a session share."""
     store = ObjectStore()
     yield store
     store.close()
@@ -33,15 +33,22 @@ def store_process() -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def store(store_process: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """The object store, found by the environment."""
+    """The object store, with the environment variables that name it."""
     for name, value in store_process.environment.items():
         monkeypatch.setenv(name, value)
     return store_process
 
 
+@pytest.fixture(autouse=True)
+def _start_ray(request: pytest.FixtureRequest) -> None:
+    """Start the shared Ray cluster for a test that is marked `ray`."""
+    if request.node.get_closest_marker("ray"):
+        request.getfixturevalue("ray_cluster")
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A Ray of two cores that the tests of a session share: starting one takes seconds."""
+    """A Ray cluster with two cores that all tests of a session share: starting one takes seconds."""
     import ray
 
     ray.init(

@@ -36,17 +36,20 @@ def noisy_bowl(params: Params, trial: cv.TrialContext) -> None:
 def function_study(
     fn: Callable[..., Any] = noisy_bowl,
     *,
-    rounds: tuple[int, ...] = (20, 10),
+    rounds: tuple[int | cv.Round, ...] = (20, 10),
     halving: cv.Halving | None = None,
     **declared: Any,
 ) -> cv.Study:
-    """A small study of a function that measures loss and draws."""
+    """Return a small study of a function that measures loss and draws; rounds may be given by their trials."""
     declared = {"metric": "loss", "metrics": ("loss", "draws"), **declared}
     return cv.Study(
         name="function",
         objective=cv.Function(fn, **declared),
         space=cv.Space(x=cv.linear(0.0, 1.0)),
-        rounds=[*(cv.Round(trials, 3, halving) for trials in rounds), cv.Confirmation(2, 2)],
+        rounds=[
+            *(r if isinstance(r, cv.Round) else cv.Round(r, 3, halving) for r in rounds),
+            cv.Confirmation(2, 2),
+        ],
     )
 
 
@@ -56,7 +59,7 @@ class Harm:
 
     do: Body
     outcome: Outcome = Outcome.FAILED
-    says: str | None = None
+    failure: str | None = None
     """Nothing where the trial completes."""
 
 
@@ -187,31 +190,26 @@ def _leaves_children(params: Params, trial: cv.TrialContext) -> float:
 
 def _hangs(params: Params, trial: cv.TrialContext) -> float:
     _leaves_children(params, trial)
-    while True:
-        time.sleep(1)
-
-
-def _hangs_in_c(params: Params, trial: cv.TrialContext) -> float:
-    return float(ctypes.PyDLL(None).sleep(1_000))  # keeps the GIL
+    return float(ctypes.PyDLL(None).sleep(1_000))  # C code that keeps the GIL
 
 
 COMPLETED, DIVERGED = Outcome.COMPLETED, Outcome.DIVERGED
 HARMS = {
-    2: Harm(_raise(ArithmeticError("two and two are five")), says="ArithmeticError: two and two are five"),
-    3: Harm(_raises_what_cannot_be_pickled, says="Unpicklable: cannot be sent"),
-    4: Harm(_raises_a_flood, says="ValueError: xxx"),
-    5: Harm(_raise(SystemExit(7)), says="SystemExit: 7"),
-    6: Harm(_raise(KeyboardInterrupt()), says="KeyboardInterrupt"),
-    7: Harm(_raise(Rebellion("no")), says="Rebellion: no"),
+    2: Harm(_raise(ArithmeticError("two and two are five")), failure="ArithmeticError: two and two are five"),
+    3: Harm(_raises_what_cannot_be_pickled, failure="Unpicklable: cannot be sent"),
+    4: Harm(_raises_a_flood, failure="ValueError: xxx"),
+    5: Harm(_raise(SystemExit(7)), failure="SystemExit: 7"),
+    6: Harm(_raise(KeyboardInterrupt()), failure="KeyboardInterrupt"),
+    7: Harm(_raise(Rebellion("no")), failure="Rebellion: no"),
     8: Harm(_return(float("nan")), DIVERGED, "loss is not finite (nan)"),
     9: Harm(_return(float("-inf")), DIVERGED, "loss is not finite (-inf)"),
-    10: Harm(_return("0.5"), says="its loss is no number but a str"),
-    11: Harm(_returns_a_gigabyte, says="its loss is no number but a bytes"),
-    12: Harm(_returns_many_names, says="it measured metric 0, which is not declared"),
-    13: Harm(_exits, says="its worker died 2 times: its process ended"),
-    14: Harm(_segfaults, says="its worker died 2 times: its process ended"),
-    15: Harm(_kills_itself, says="its worker died 2 times: its process ended"),
-    16: Harm(_takes_all_memory, says="out of memory 2 times: its worker used "),
+    10: Harm(_return("0.5"), failure="its loss is no number but a str"),
+    11: Harm(_returns_a_gigabyte, failure="its loss is no number but a bytes"),
+    12: Harm(_returns_many_names, failure="it measured metric 0, which is not declared"),
+    13: Harm(_exits, failure="its worker died 2 times: its process ended"),
+    14: Harm(_segfaults, failure="its worker died 2 times: its process ended"),
+    15: Harm(_kills_itself, failure="its worker died 2 times: its process ended"),
+    16: Harm(_takes_all_memory, failure="out of memory 2 times: its worker used "),
     17: Harm(_floods, COMPLETED),
     18: Harm(_warns, COMPLETED),
     19: Harm(_closes_everything, COMPLETED),
@@ -220,9 +218,10 @@ HARMS = {
     22: Harm(_leaves_children, COMPLETED),
 }
 """By the number of the trial that does it."""
-LONGEST = frozenset({14, 15, 16})
+SLOW_HARMS = frozenset({14, 15, 16})
 """Each is a matter of several seconds."""
-HANGS: dict[int, Body] = {3: _hangs, 7: _hangs_in_c}
+HANGING = 3
+"""The number of the trial that never ends."""
 
 
 def harmful(params: Params, trial: cv.TrialContext) -> float | None:
@@ -231,9 +230,9 @@ def harmful(params: Params, trial: cv.TrialContext) -> float | None:
     return harm.do(params, trial) if harm else careful_bowl(params, trial)
 
 
-def harmful_for_a_moment(params: Params, trial: cv.TrialContext) -> float | None:
+def quickly_harmful(params: Params, trial: cv.TrialContext) -> float | None:
     """The same, without the harms that take longest to get over."""
-    return careful_bowl(params, trial) if trial.number in LONGEST else harmful(params, trial)
+    return careful_bowl(params, trial) if trial.number in SLOW_HARMS else harmful(params, trial)
 
 
 def _sets_handlers_and_timers(params: Params) -> float:
@@ -268,8 +267,8 @@ def harmful_in_main(params: Params) -> float:
 
 
 def hanging(params: Params, trial: cv.TrialContext) -> float | None:
-    """The bowl; some trials never end."""
-    return HANGS.get(trial.number, noisy_bowl)(params, trial)
+    """The bowl; one trial never ends."""
+    return (_hangs if trial.number == HANGING else noisy_bowl)(params, trial)
 
 
 GREEDY = frozenset({1, 5})

@@ -1,7 +1,8 @@
-"""Drivers that are killed: `python -m tests.killed_drivers RUNS anywhere|writing MOMENT...` runs one study a moment.
+"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing MOMENT...`.
 
-A moment is how many functions, Python's and C's, have been called when the process kills itself with SIGKILL, in all
-or in the parts of the ledger that write; 0 is never. Writes out the number of calls for each that came to its end.
+It runs a study for each moment. A moment is the number of functions, Python's and C's, that have been called when the
+process kills itself with SIGKILL: of all calls, or of those in the parts of the ledger that write. 0 is never. For each
+study that came to its end, it prints the number of calls.
 """
 
 import os
@@ -13,26 +14,26 @@ from typing import Any
 
 from caviar.driver import controller, loop
 from caviar.records import ledger
-from caviar.rounds import Halving
+from caviar.rounds import Halving, Round
 from caviar.study import Study
 from tests.objectives import bowl_study
 from tests.runs import run_inline
 
 
-def study() -> Study:
-    """Of all that a study can have."""
-    return bowl_study(rounds=(24, 12), epochs=9, halving=Halving(cohort=3))
+def make_study() -> Study:
+    """Return a short study with a round that halves."""
+    return bowl_study(rounds=(9, Round(6, 9, Halving(cohort=3))), epochs=2)
 
 
-def settle() -> None:
-    """Small chunks, each recorded at once, and frequent merges: a short study does all that a long one does."""
+def record_often() -> None:
+    """Make chunks small, record each at once and merge often: a short study then does all that a long one does."""
     controller.MAX_CHUNK = 3
     loop.RECORD_S, loop.RECORD_FACTOR = 0.0, 0
     ledger.MERGE_AT = 4
 
 
 def die_at(moment: int, where: str) -> list[int]:
-    """Kill this process at the n-th call of a function; the number of calls so far."""
+    """Kill this process at the n-th call of a function; return the number of calls so far, in a list."""
     calls = [0]
     writers = {f.__code__ for f in (ledger.Ledger.create.__func__, ledger.Ledger.append, ledger.Ledger.merge)}  # type: ignore[attr-defined]
     depth = 1 if where == "anywhere" else 0
@@ -52,14 +53,14 @@ def die_at(moment: int, where: str) -> list[int]:
 
 
 def main() -> None:
-    """A process after the other; forked, because importing all that a study needs takes seconds."""
+    """Run one study after the other, each in a fork: importing all that a study needs takes seconds."""
     runs, where, moments = Path(sys.argv[1]), sys.argv[2], [int(moment) for moment in sys.argv[3:]]
-    settle()
+    record_often()
     for moment in moments:
         child = os.fork()
         if child == 0:
             calls = die_at(moment, where)
-            run_inline(study(), runs / str(moment))
+            run_inline(make_study(), runs / str(moment))
             sys.setprofile(None)
             os.write(1, f"{calls[0]}\n".encode())
             os._exit(0)

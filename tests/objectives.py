@@ -110,13 +110,21 @@ class Bowl(Objective):
 
 def bowl_study(
     *,
-    rounds: Sequence[int] = (30, 20),
+    rounds: Sequence[int | Round] = (30, 20),
     epochs: int = 3,
     seed: int = 0,
     objective: Objective | None = None,
     halving: Halving | None = None,
 ) -> Study:
-    """A study that trains in milliseconds, with every kind of parameter."""
+    """Return a study that trains in milliseconds, with every kind of parameter.
+
+    Args:
+        rounds: whole rounds, or their numbers of trials.
+        epochs: epochs of a round that is given by its number of trials.
+        seed: of the study.
+        objective: another than the bowl.
+        halving: of a round that is given by its number of trials.
+    """
     return Study(
         name="bowl",
         objective=objective or Bowl(),
@@ -125,7 +133,10 @@ def bowl_study(
             method=choice("plain", "heavy", None),
             beta=when(linear(0.0, 1.0), method="heavy"),
         ),
-        rounds=[*(Round(trials, epochs, halving) for trials in rounds), Confirmation(top=3, seeds=2)],
+        rounds=[
+            *(r if isinstance(r, Round) else Round(r, epochs, halving) for r in rounds),
+            Confirmation(top=3, seeds=2),
+        ],
         seed=seed,
     )
 

@@ -1,4 +1,4 @@
-"""CPU and GPU workers in one study: each trial goes where it is done best, and nobody waits for long."""
+"""CPU and GPU workers in one study: each trial goes where it is trained best, and no worker idles for long."""
 
 import os
 import subprocess
@@ -29,23 +29,23 @@ ROOT = Path(__file__).parents[2]
 START_S = 1.0
 
 
-def on_cpu(params: Mapping[str, Value]) -> float:
-    """From a tenth of a second to a quarter of an hour: some trials are a thousand times larger than others."""
+def cpu_seconds(params: Mapping[str, Value]) -> float:
+    """Return from a tenth of a second to a hundred seconds: some trials are a thousand times larger than others."""
     return 100.0 * float(params["rate"]) + 0.1  # type: ignore[arg-type]
 
 
-def on_gpu(params: Mapping[str, Value]) -> float:
-    """Half a second at least, which is slower than a core; large trials forty times faster."""
-    return on_cpu(params) / 40 + 0.5
+def gpu_seconds(params: Mapping[str, Value]) -> float:
+    """Return half a second at least, which is slower than a core; large trials are forty times faster."""
+    return cpu_seconds(params) / 40 + 0.5
 
 
 @dataclass(frozen=True)
 class Sized(Bowl):
-    """Trials of very different sizes; predictions are wrong by a factor that the search has to find out."""
+    """A bowl whose trials differ in size, with predictions for GPUs that are wrong by a factor."""
 
     gpu_error: float = 1.0
     pause_s: float = 0.0
-    """What each really takes, where the clock is a real one."""
+    """Seconds that each trial takes by a real clock."""
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         del dataset, device
@@ -53,33 +53,36 @@ class Sized(Bowl):
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         del epochs, dataset
-        return {"cpu": on_cpu(params), "cuda": on_gpu(params) * self.gpu_error}
+        return {"cpu": cpu_seconds(params), "cuda": gpu_seconds(params) * self.gpu_error}
 
 
-def sized_study(trials: int = 400, gpu_error: float = 1.0, halving: Halving | None = None) -> Study:
+def sized_study(trials: int = 300, gpu_error: float = 1.0) -> Study:
     study = bowl_study(epochs=9, objective=Sized(gpu_error=gpu_error))
-    return replace(study, rounds=(Round(trials, 9, halving), Confirmation(1, 1)))
+    return replace(study, rounds=(Round(trials, 9), Confirmation(1, 1)))
 
 
 def cluster(workers: int, gpus: int) -> SimulatedCluster:
     return SimulatedCluster(
         workers=workers,
-        cost_s=lambda trial: on_cpu(trial.params),
+        cost_s=lambda trial: cpu_seconds(trial.params),
         gpus=gpus,
-        gpu_cost_s=lambda trial: on_gpu(trial.params),
+        gpu_cost_s=lambda trial: gpu_seconds(trial.params),
         start_s=START_S,
         driver_s=1e-4,
     )
 
 
 def ideal_s(trials: list[Trial], workers: int, gpus: int) -> float:
-    """No schedule is quicker: trials could be divided, those that gain most are on the GPUs (a linear programme)."""
+    """Return a lower bound of the round's time: a linear programme in which trials can be divided.
+
+    The trials that gain most are on the GPUs.
+    """
     if not gpus or not workers:
-        one = on_cpu if workers else on_gpu
+        one = cpu_seconds if workers else gpu_seconds
         return sum(one(t.params) for t in trials) / (workers or gpus)
-    ordered = sorted(trials, key=lambda t: on_gpu(t.params) / on_cpu(t.params))
-    gpu_s = [0.0, *accumulate(on_gpu(t.params) for t in ordered)]
-    cpu_s = [0.0, *accumulate(on_cpu(t.params) for t in reversed(ordered))][::-1]
+    ordered = sorted(trials, key=lambda t: gpu_seconds(t.params) / cpu_seconds(t.params))
+    gpu_s = [0.0, *accumulate(gpu_seconds(t.params) for t in ordered)]
+    cpu_s = [0.0, *accumulate(cpu_seconds(t.params) for t in reversed(ordered))][::-1]
     return min(max(g / gpus, c / workers) for g, c in zip(gpu_s, cpu_s, strict=True))
 
 
@@ -93,9 +96,9 @@ def trials_of(run: Run) -> list[Trial]:
 
 @pytest.mark.parametrize(
     ("workers", "gpus", "gpu_error"),
-    [(4, 0, 1.0), (0, 2, 1.0), (4, 1, 1.0), (4, 1, 0.2), (4, 1, 5.0), (32, 1, 1.0), (2, 8, 1.0)],
+    [(4, 1, 0.2), (4, 1, 5.0), (32, 1, 1.0), (2, 8, 1.0)],
 )
-def test_a_round_is_about_as_quick_as_it_can_be(
+def test_a_round_takes_little_longer_than_the_ideal(
     tmp_path: Path, workers: int, gpus: int, gpu_error: float
 ) -> None:
     run, took_s = simulate(sized_study(gpu_error=gpu_error), tmp_path, cluster(workers, gpus))
@@ -104,20 +107,21 @@ def test_a_round_is_about_as_quick_as_it_can_be(
     assert search_s < 1.25 * ideal_s(trials_of(run), workers, gpus) + 1.0
 
 
-def test_small_trials_go_to_cores_and_large_ones_to_the_gpu(tmp_path: Path) -> None:
+def test_small_trials_go_to_cores_and_large_ones_to_gpus(tmp_path: Path) -> None:
     run, _ = simulate(sized_study(), tmp_path, cluster(8, 1))
     sizes = run.trials[run.trials["round"] == 1].groupby("device")["params_rate"].median()
     assert sizes["cuda"] > 10 * sizes["cpu"]
     assert set(run.trials["device"]) == {"cpu", "cuda"}
 
 
-@pytest.mark.parametrize("halving", [None, Halving(cohort=9)])
-def test_where_it_runs_changes_nothing_else(tmp_path: Path, halving: Halving | None) -> None:
-    """The bowl gives the same numbers on any device, so the frames are those of one core."""
-    study = sized_study(200, halving=halving)
+def test_devices_do_not_change_the_frames(tmp_path: Path) -> None:
+    """The bowl gives the same numbers on any device."""
+    study = sized_study(100)
+    halved = Round(100, 9, Halving(cohort=9))
+    study = replace(study, rounds=(study.rounds[0], halved, study.rounds[-1]))
     dying = replace(cluster(3, 2), deaths_per_hour=150.0, preemptions=1.0)
     run, _ = simulate(study, tmp_path, dying)
-    assert (run.trials["attempt"] > 1).any(), "no worker died: it was not disturbed"
+    assert (run.trials["attempt"] > 1).any(), "no worker died"
     assert_same_frames(run_inline(study, tmp_path), run)
 
 
@@ -126,12 +130,12 @@ import json
 import ray
 from dataclasses import replace
 from caviar.runner import run_study
-from tests.laws.test_law_1_reproducible import BothAtOnce
+from tests.laws.test_law_1_reproducible import StartTogether
 from tests.backends.test_devices import Sized, sized_study
 study = replace(sized_study(150), objective=Sized(pause_s=0.03))
 
 def both(dataset):
-    return BothAtOnce(study.objective, dataset)
+    return StartTogether(study.objective, dataset)
 
 ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
 run_study(study, runs="both", progress=False, backend=both)
@@ -143,8 +147,8 @@ ray.shutdown()
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_cluster_with_cores_or_gpus_or_both_runs_the_same_study(tmp_path: Path) -> None:
-    """Ray counts the GPUs that it is told of, and the bowl needs none, so this one need not be there."""
+def test_cores_and_gpus_give_the_same_frames_on_ray(tmp_path: Path) -> None:
+    """Ray believes what it is told about GPUs, and the bowl needs none, so no real one is needed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", BOTH], check=True, cwd=tmp_path, env=environment, timeout=900)
     expected = run_inline(sized_study(150), tmp_path)
@@ -154,7 +158,7 @@ def test_a_cluster_with_cores_or_gpus_or_both_runs_the_same_study(tmp_path: Path
         assert_same_frames(expected, run)
 
 
-def test_a_trial_that_goes_on_with_another_engine_begins_anew() -> None:
+def test_a_trial_starts_anew_with_another_engine() -> None:
     data = blobs()
     trial = Trial(number=0, round=1, params={"learning_rate": 0.01}, epochs=4, seed=5)
 

@@ -1,4 +1,4 @@
-"""What a worker makes of what its engine says: a row, whatever that is."""
+"""A worker turns whatever its engine yields into one result a task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ SPLIT = Split(x=np.zeros((1, 1), np.float32), y=np.zeros(1, np.int64))
 
 
 class Scripted(Engine):
-    """Says what it was given to say, and keeps what it was asked."""
+    """An engine that yields given events, and keeps the jobs that it was given."""
 
     def __init__(self, *events: Progress | Trained) -> None:
         self._events = events
@@ -44,7 +44,7 @@ class Scripted(Engine):
 
 @dataclass(frozen=True)
 class Given(Bowl):
-    """An objective with an engine that is there already."""
+    """An objective with a given engine."""
 
     engine: Scripted = field(default_factory=Scripted)
 
@@ -65,50 +65,54 @@ def end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> Trained:
 
 
 def result(*events: Progress | Trained, **task: Any) -> Result:
-    """Of a trial of two epochs, whose engine says this."""
+    """Return the result of a trial of two epochs whose engine yields these events."""
     worker = Worker("w", "here", Given(engine=Scripted(*events)), None)
-    (row,) = worker.run([Task(trial=trial(), **task)])
-    return row
+    (found,) = worker.run([Task(trial=trial(), **task)])
+    return found
 
 
-def test_an_engine_that_gives_no_end_fails_the_trial_and_says_so() -> None:
-    row = result(at(1))
-    assert (row.outcome, row.cause, row.failure) == (Outcome.FAILED, Cause.ERROR, "the engine gave no end")
-    assert [m.epoch for m in row.measurements] == [1]
+def test_an_engine_without_an_end_fails_the_trial() -> None:
+    found = result(at(1))
+    assert (found.outcome, found.cause, found.failure) == (
+        Outcome.FAILED,
+        Cause.ERROR,
+        "the engine gave no end",
+    )
+    assert [m.epoch for m in found.measurements] == [1]
 
 
-def test_a_measurement_that_comes_again_more_complete_takes_the_place_of_the_first() -> None:
-    row = result(at(1), at(2, 0.5), at(2, 0.5, speed=3.0), end())
-    assert row.measurements == (at(1).measurement, at(2, 0.5, speed=3.0).measurement)
-    assert row.value == 0.5
+def test_a_repeated_measurement_replaces_the_first() -> None:
+    found = result(at(1), at(2, 0.5), at(2, 0.5, speed=3.0), end())
+    assert found.measurements == (at(1).measurement, at(2, 0.5, speed=3.0).measurement)
+    assert found.value == 0.5
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_trial_whose_value_is_not_finite_has_diverged(value: float) -> None:
-    row = result(at(1), at(2, value), end())
-    assert (row.outcome, row.cause, row.value) == (Outcome.DIVERGED, None, None)
-    assert row.failure == f"loss is not finite ({value:g})"
+def test_a_value_that_is_not_finite_is_a_divergence(value: float) -> None:
+    found = result(at(1), at(2, value), end())
+    assert (found.outcome, found.cause, found.value) == (Outcome.DIVERGED, None, None)
+    assert found.failure == f"loss is not finite ({value:g})"
 
 
-def test_a_failure_is_cut_whatever_an_engine_says() -> None:
-    row = result(end(Outcome.FAILED, failure="x" * 10**6))
-    assert row.failure == "x" * MAX_FAILURE_CHARS
+def test_long_failure_messages_are_cut() -> None:
+    found = result(end(Outcome.FAILED, failure="x" * 10**6))
+    assert found.failure == "x" * MAX_FAILURE_CHARS
 
 
 @pytest.mark.parametrize(("spent_s", "outcome"), [(0.0, Outcome.COMPLETED), (60.0, Outcome.FAILED)])
-def test_what_earlier_parts_took_counts_towards_the_time_limit(spent_s: float, outcome: Outcome) -> None:
+def test_earlier_parts_count_towards_the_time_limit(spent_s: float, outcome: Outcome) -> None:
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"), time_limit_s=60.0)
     times = Times(setup_s=spent_s / 2, train_s=spent_s / 2)
     earlier = Result(trial=trial(), outcome=Outcome.STOPPED, measurements=(at(1).measurement,), times=times)
-    (row,) = Worker("w", "here", objective, None).run([Task(trial=trial(), so_far=earlier)])
-    assert row.outcome is outcome
+    (found,) = Worker("w", "here", objective, None).run([Task(trial=trial(), so_far=earlier)])
+    assert found.outcome is outcome
     if outcome is Outcome.FAILED:
-        assert (row.value, row.cause, row.failure) == (None, Cause.TIME, "took longer than 60 s")
-        assert row.checkpoint is None
-        assert row.measurements, "what it measured stays"
+        assert (found.value, found.cause, found.failure) == (None, Cause.TIME, "took longer than 60 s")
+        assert found.checkpoint is None
+        assert found.measurements, "its measurements stay"
 
 
-def test_a_part_that_comes_to_its_end_is_stopped_and_gives_what_the_next_begins_from() -> None:
+def test_a_part_ends_with_a_checkpoint_for_the_next() -> None:
     worker = Worker("w", "here", Bowl(), None)
     (part,) = worker.run([Task(trial=trial(epochs=4), parts=(3,))])
     assert (part.outcome, part.checkpoint["epoch"]) == (Outcome.STOPPED, 3)
@@ -118,8 +122,8 @@ def test_a_part_that_comes_to_its_end_is_stopped_and_gives_what_the_next_begins_
 
 
 @pytest.mark.parametrize("engine", ["function", "another"])
-def test_without_a_state_that_its_engine_can_use_the_parts_before_are_trained_again(engine: str) -> None:
-    """Each as it was: global generators are seeded at the start of a part."""
+def test_without_a_usable_checkpoint_earlier_parts_are_repeated(engine: str) -> None:
+    """Each part is repeated as it was, because global generators are seeded at its start."""
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"))
     worker, whole = Worker("w", "here", objective, None), trial(epochs=6)
     paused: list[Result] = []
@@ -134,14 +138,14 @@ def test_without_a_state_that_its_engine_can_use_the_parts_before_are_trained_ag
     assert [m.epoch for m in again.measurements] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_part_that_fails_ends_the_replay_of_those_after_it() -> None:
+def test_a_failing_part_ends_the_repetition() -> None:
     engine = Scripted(end(Outcome.FAILED, failure="no"))
     paused = Result(
         trial=trial(3), outcome=Outcome.STOPPED, measurements=(at(1).measurement, at(2).measurement)
     )
     task = Task(trial=trial(3), parts=(1, 2, 3), so_far=paused, is_checkpoint_lost=True)
-    (row,) = Worker("w", "here", Given(engine=engine), None).run([task])
-    assert row.failure == "no"
+    (found,) = Worker("w", "here", Given(engine=engine), None).run([task])
+    assert found.failure == "no"
     assert [job.until for job in engine.jobs] == [1]
 
 
@@ -154,10 +158,8 @@ def test_a_part_that_fails_ends_the_replay_of_those_after_it() -> None:
         (Stage.SEARCH, SPLIT, {}),
     ],
 )
-def test_the_test_split_scores_the_final_trial_alone(
-    stage: Stage, sent: Split | None, scores: dict[str, float]
-) -> None:
-    """It alone gives its network back: without one there is nothing to score."""
+def test_only_the_final_trial_is_scored(stage: Stage, sent: Split | None, scores: dict[str, float]) -> None:
+    """Only the final trial returns its network; without one there is nothing to score."""
 
     class Keeping(Scripted):
         def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
@@ -166,14 +168,14 @@ def test_the_test_split_scores_the_final_trial_alone(
 
     engine = Keeping()
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (row,) = worker.run([Task(trial=trial(stage=stage))], sent)
-    assert row.test == scores
+    (found,) = worker.run([Task(trial=trial(stage=stage))], sent)
+    assert found.test == scores
     assert engine.scored == bool(scores)
-    assert (row.checkpoint is not None) == (stage is Stage.FINAL)
+    assert (found.checkpoint is not None) == (stage is Stage.FINAL)
 
 
-def test_a_final_trial_that_failed_is_not_scored_and_hands_over_nothing() -> None:
+def test_a_failed_final_trial_is_not_scored() -> None:
     engine = Scripted(end(Outcome.DIVERGED, failure="loss exploded", state=NETWORK))
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (row,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
-    assert (row.test, engine.scored, row.checkpoint) == ({}, 0, None)
+    (found,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
+    assert (found.test, engine.scored, found.checkpoint) == ({}, 0, None)

@@ -1,4 +1,4 @@
-"""The queue behaves as a sorted list does, and what it was before stays as it was."""
+"""The queue behaves as a sorted list, and an earlier value never changes."""
 
 import hypothesis.strategies as st
 import pytest
@@ -18,13 +18,13 @@ def numbers(queue: TrialQueue) -> list[int]:
     return [a.trial.number for a in queue]
 
 
-def test_what_was_begun_goes_first_then_the_longest_then_the_earliest() -> None:
+def test_begun_trials_go_first_and_then_the_longest() -> None:
     queue = TrialQueue().put([task(0, 1.0), task(1, 5.0), task(2, 1.0)])
     queue = queue.put([task(3, 2.0), task(4, 0.5, attempt=2)])
     assert numbers(queue) == [4, 1, 3, 0, 2]
 
 
-def test_where_trials_race_cohort_goes_by_cohort() -> None:
+def test_cohorts_go_one_after_the_other() -> None:
     queue = TrialQueue().put(
         [task(n, cost_s=float(n)) for n in range(6)], cohort_of=lambda number: number // 3
     )
@@ -32,10 +32,8 @@ def test_where_trials_race_cohort_goes_by_cohort() -> None:
 
 
 @given(st.lists(st.integers(0, 9) | st.lists(st.floats(0.01, 100.0), max_size=9), max_size=30))
-def test_taking_from_the_head_and_putting_into_it_in_any_order(
-    steps: list[int | list[float]],
-) -> None:
-    """A number is taken from the head; a list of costs is put in."""
+def test_the_queue_behaves_as_a_sorted_list(steps: list[int | list[float]]) -> None:
+    """A step takes a number of tasks from the start, or puts in tasks with these costs."""
     queue, expected, drawn = TrialQueue(), list[Task](), 0
     for step in steps:
         before, copy = queue, list(queue)
@@ -52,7 +50,7 @@ def test_taking_from_the_head_and_putting_into_it_in_any_order(
         assert list(before) == copy, "a value does not change"
 
 
-def test_what_was_taken_is_let_go() -> None:
+def test_taken_tasks_are_released() -> None:
     queue = TrialQueue().put([task(n) for n in range(1_000)])
     for _ in range(990):
         queue = queue.without(1)

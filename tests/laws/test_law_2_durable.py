@@ -1,6 +1,13 @@
-"""Law 2: nothing acknowledged is lost, nothing is counted twice: kill -9 of the driver anywhere, then resume."""
+"""Law 2: durable.
+
+Nothing acknowledged is lost and nothing is counted twice: `kill -9` of the driver, a worker or a node at any moment,
+then `caviar resume`. (Killed workers and nodes: tests/cluster; here the driver.)
+"""
 
 import os
+import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,90 +17,138 @@ from caviar.data.splits import Dataset
 from caviar.driver import controller, loop
 from caviar.driver.backend import Backend
 from caviar.errors import ClusterError
-from caviar.records.frames import load
-from caviar.rounds import Halving
+from caviar.records.frames import Run, load
+from caviar.rounds import Halving, Round
 from caviar.runner import resume_study, run_study
 from caviar.storage import local
+from caviar.study import Study
+from tests import killed_drivers
 from tests.objectives import bowl_study
 from tests.runs import Failing, assert_same_frames, resume_inline, run_inline
 
+ROOT = Path(__file__).parents[2]
+
 
 class Killed(BaseException):
-    """The driver's process ends here: nothing of it runs any more."""
+    """The end of the driver's process: no code of it runs any more."""
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """End the driver at the n-th touch of the disk: before a file is complete, or before or after its rename.
+def kill_at(touch: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """End the driver when it touches the disk for the n-th time: before a sync, a rename or a removal.
 
     Returns:
-        How often the disk was touched.
+        A function that returns how often the disk was touched.
     """
-    touched = 0
-
-    def touch() -> None:
-        nonlocal touched
-        touched += 1
-        if touched == step:
-            raise Killed
-
+    touches = 0
     sync, rename, remove = local._sync, os.replace, Path.unlink
 
+    def count() -> None:
+        nonlocal touches
+        touches += 1
+        if touches == touch:
+            raise Killed
+
     def killable_sync(path: Path) -> None:
-        touch()
+        count()
         sync(path)
 
     def killable_rename(source: Path, target: Path) -> None:
-        touch()
+        count()
         rename(source, target)
 
     def killable_remove(path: Path, missing_ok: bool = False) -> None:
-        touch()
+        count()
         remove(path, missing_ok)
 
     monkeypatch.setattr(local, "_sync", killable_sync)
     monkeypatch.setattr(os, "replace", killable_rename)
     monkeypatch.setattr(Path, "unlink", killable_remove)
-    return lambda: touched
+    return lambda: touches
 
 
-@pytest.mark.parametrize("halving", [None, Halving(cohort=3)])
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
-def test_a_driver_killed_at_any_touch_of_the_disk_loses_and_repeats_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, halving: Halving | None
+def run_killed_drivers(runs: Path, where: str, *moments: int) -> list[int]:
+    """Run a study for each moment; return the number of calls of those that were not killed."""
+    command = [sys.executable, "-m", "tests.killed_drivers", str(runs), where, *map(str, moments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return [int(calls) for calls in ended.stdout.split()]
+
+
+def resume_and_compare(study: Study, path: Path, whole: Run) -> int:
+    """Resume a run whose driver was killed; return the number of trials that it had recorded."""
+    recorded = load(path).trials
+    resumed = resume_inline(study, path)
+    kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
+    assert kept["train_s"].tolist() == recorded["train_s"].tolist(), "a recorded trial was trained again"
+    assert_same_frames(whole, resumed)
+    assert not list(path.rglob("*.tmp")), "temporary files are left in the run"
+    return len(recorded)
+
+
+@pytest.mark.parametrize("every", [19, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+def test_a_driver_killed_at_any_write_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    study = bowl_study(rounds=(6, 4), epochs=9, halving=halving)
-    monkeypatch.setattr(
-        controller, "CHUNK_S", 1e9
-    )  # so that the clock does not decide how often it is touched
-    monkeypatch.setattr(controller, "PREFETCH_S", 1e9)
-    monkeypatch.setattr(loop, "RECORD_S", 0.0)
-    monkeypatch.setattr(loop, "RECORD_FACTOR", 0)
+    study = bowl_study(rounds=(6, Round(4, 9, Halving(cohort=3))), epochs=9)
+    for module, constants in (
+        (controller, {"CHUNK_S": 1e9, "PREFETCH_S": 1e9}),  # so that chunks do not depend on the clock
+        (loop, {"RECORD_S": 0.0, "RECORD_FACTOR": 0}),
+    ):
+        for name, value in constants.items():
+            monkeypatch.setattr(module, name, value)
     with monkeypatch.context() as patch:
-        touched = kill_at(-1, patch)
+        touches = kill_at(-1, patch)
         whole = run_inline(study, tmp_path / "whole")
-        steps = touched()
-    assert steps > 50
+        total = touches()
+    assert total > 50
     killed = 0
-    for step in range(1, steps + 1, every):
-        runs = tmp_path / f"killed-{step}"
+    for touch in range(1, total + 1, every):
+        runs = tmp_path / f"killed-{touch}"
         with monkeypatch.context() as patch:
-            kill_at(step, patch)
+            kill_at(touch, patch)
             try:
                 run_inline(study, runs)
             except Killed:
                 killed += 1
-        path = runs / "bowl"
-        if not (path / "study.json").exists():
-            continue  # killed before the study was written down: its name is free
-        recorded = load(path).trials
-        resumed = resume_inline(study, path)
-        kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
-        assert kept["train_s"].tolist() == recorded["train_s"].tolist(), "a recorded trial was trained again"
-        assert_same_frames(whole, resumed)
-        assert not [f for f in path.rglob("*") if f.name.endswith(".tmp")], "temporary files are left"
-    assert (
-        killed * every > steps / 2
-    )  # not all: how many touches a run takes depends on its chunks, so on the clock
+        if (runs / "bowl" / "study.json").exists():  # else the study was not written down: the name is free
+            resume_and_compare(study, runs / "bowl", whole)
+    assert killed * every > total / 2  # not all: the number of writes depends a little on the clock
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    ("where", "count"), [("writing", 6), pytest.param("anywhere", 15, marks=pytest.mark.slow)]
+)
+def test_a_driver_killed_at_any_call_loses_nothing(tmp_path: Path, where: str, count: int) -> None:
+    study = killed_drivers.make_study()
+    whole = run_inline(study, tmp_path / "whole")
+    (calls,) = run_killed_drivers(tmp_path / "counted", where, 0)
+    moments = sorted(random.Random(where).sample(range(1, calls), count))
+    survivors = run_killed_drivers(tmp_path / "killed", where, *moments)
+    assert len(survivors) <= 1, "the number of calls hardly differs between runs"
+    in_the_middle = 0
+    for moment in moments:
+        runs = tmp_path / "killed" / str(moment)
+        if (runs / "bowl" / "study.json").exists():
+            recorded = resume_and_compare(study, runs / "bowl", whole)
+            in_the_middle += 0 < recorded < len(whole.trials)
+        else:  # the study was not written down, so the name is free
+            assert_same_frames(whole, run_inline(study, runs))
+        assert [entry.name for entry in runs.iterdir()] == ["bowl"], "something is left beside the run"
+    assert in_the_middle >= count // 3, "few drivers were killed in the middle of a run"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_directory_without_a_study_is_used(tmp_path: Path) -> None:
+    run_killed_drivers(
+        tmp_path, "writing", *range(20, 300, 20)
+    )  # some of them before `study.json` is written
+    left = [path for path in tmp_path.glob("*/bowl") if not (path / "study.json").exists()]
+    contents = {frozenset(os.listdir(path)): path for path in left}
+    assert frozenset([".lock"]) in contents
+    for path in contents.values():
+        run = run_inline(killed_drivers.make_study(), path.parent)
+        assert (run.path, run.finished) == (path, True)
 
 
 def test_resuming_a_finished_run_trains_nothing(tmp_path: Path) -> None:
@@ -101,15 +156,13 @@ def test_resuming_a_finished_run_trains_nothing(tmp_path: Path) -> None:
     run = run_inline(study, tmp_path)
     before = run.trials
 
-    def no_workers(dataset: Dataset | None) -> Backend:
-        raise AssertionError("nothing is left to be trained")
+    def make_no_workers(dataset: Dataset | None) -> Backend:
+        raise AssertionError("nothing is left to train")
 
-    assert before.equals(resume_study(study, run.path, backend=no_workers).trials)
+    assert before.equals(resume_study(study, run.path, progress=False, backend=make_no_workers).trials)
 
 
-def test_what_has_come_back_is_recorded_when_the_cluster_dies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_are_recorded_when_the_cluster_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "RECORD_S", 1e9)
     study = bowl_study(rounds=(30, 20))
     with pytest.raises(ClusterError):

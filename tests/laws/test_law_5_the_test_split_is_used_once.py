@@ -1,4 +1,7 @@
-"""Law 5: the test split is used once, by the final trial. Ranking uses the dev split alone."""
+"""Law 5: the test split is used once, by confirmation.
+
+Ranking uses the dev split alone.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_wine
 
 from caviar.backends.inline import InlineBackend
@@ -26,7 +30,7 @@ from tests.runs import resume_inline, run_inline
 
 
 class OtherTestRows(Classifier):
-    """The same train and dev rows, but test rows that say the opposite."""
+    """The same train and dev rows, but false test rows."""
 
     def load(self) -> Dataset:
         dataset = super().load()
@@ -35,7 +39,7 @@ class OtherTestRows(Classifier):
         return replace(dataset, test=garbage)
 
 
-def study(objective: Classifier) -> Study:
+def make_study(objective: Classifier) -> Study:
     return Study(
         name="iris",
         objective=objective,
@@ -44,9 +48,9 @@ def study(objective: Classifier) -> Study:
     )
 
 
-def test_other_test_rows_change_the_test_score_and_nothing_else(tmp_path: Path) -> None:
-    one = run_inline(study(Classifier(data="sklearn:iris")), tmp_path)
-    other = run_inline(study(OtherTestRows(data="sklearn:iris")), tmp_path)
+def test_other_test_rows_change_only_the_test_score(tmp_path: Path) -> None:
+    one = run_inline(make_study(Classifier(data="sklearn:iris")), tmp_path)
+    other = run_inline(make_study(OtherTestRows(data="sklearn:iris")), tmp_path)
     score = ["test_accuracy", "test_loss"]
     pd.testing.assert_frame_equal(
         reproducible(one.trials).drop(columns=score), reproducible(other.trials).drop(columns=score)
@@ -57,20 +61,20 @@ def test_other_test_rows_change_the_test_score_and_nothing_else(tmp_path: Path) 
     assert one.best.test_accuracy != other.best.test_accuracy
 
 
-def test_workers_are_given_data_without_the_test_split(tmp_path: Path) -> None:
-    given: list[Dataset | None] = []
+def test_workers_get_no_test_split(tmp_path: Path) -> None:
+    received: list[Dataset | None] = []
 
     def backend(dataset: Dataset | None) -> InlineBackend:
-        given.append(dataset)
-        return InlineBackend(asked.objective, dataset)
+        received.append(dataset)
+        return InlineBackend(study.objective, dataset)
 
-    asked = study(Classifier(data="sklearn:iris"))
-    run_study(asked, runs=tmp_path, progress=False, backend=backend)
-    assert [dataset.test for dataset in given if dataset is not None] == [None]
+    study = make_study(Classifier(data="sklearn:iris"))
+    run_study(study, runs=tmp_path, progress=False, backend=backend)
+    assert [dataset.test for dataset in received if dataset is not None] == [None]
 
 
 @pytest.mark.parametrize("engine", [ReferenceEngine, NativeEngine])
-def test_the_test_rows_are_scored_once_and_only_the_final_trial_has_a_score(
+def test_only_the_final_trial_is_scored_on_test_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[Engine]
 ) -> None:
     evaluate = engine.evaluate
@@ -82,28 +86,26 @@ def test_the_test_rows_are_scored_once_and_only_the_final_trial_has_a_score(
 
     monkeypatch.setattr(engine, "evaluate", counted)
     name = "reference" if engine is ReferenceEngine else "native"
-    trials = run_inline(study(Classifier(data="sklearn:iris", engine=name)), tmp_path).trials
+    trials = run_inline(make_study(Classifier(data="sklearn:iris", engine=name)), tmp_path).trials
     assert [trial.stage for trial in scored] == [Stage.FINAL]
     assert set(trials.loc[trials["test_accuracy"].notna(), "stage"]) == {Stage.FINAL}
 
 
-def test_the_network_handed_over_has_the_score_that_is_reported(tmp_path: Path) -> None:
-    asked = study(Classifier(data="sklearn:iris"))
-    best = run_inline(asked, tmp_path).best
-    test = asked.objective.load().test  # type: ignore[union-attr]
+def test_the_winning_network_has_the_reported_score(tmp_path: Path) -> None:
+    study = make_study(Classifier(data="sklearn:iris"))
+    best = run_inline(study, tmp_path).best
+    test = study.objective.load().test  # type: ignore[union-attr]
     assert best is not None
     assert test is not None
-    import torch
-
     z_NC = best.network()(torch.from_numpy(test.x))
     assert float((z_NC.argmax(dim=1).numpy() == test.y).mean()) == best.test_accuracy
     assert np.isfinite(z_NC.detach().numpy()).all()
 
 
-def test_predict_gives_the_classes_of_the_data_and_reproduces_the_score(tmp_path: Path) -> None:
+def test_predict_returns_the_classes_of_the_data(tmp_path: Path) -> None:
     x, y = load_wine(return_X_y=True)
-    asked = study(Classifier(data=(x, y)))
-    best = run_inline(asked, tmp_path).best
+    study = make_study(Classifier(data=(x, y)))
+    best = run_inline(study, tmp_path).best
     assert best is not None
     assert best.predict(x).dtype == y.dtype
     assert (best.predict(x) == y).mean() > 0.8
@@ -111,10 +113,10 @@ def test_predict_gives_the_classes_of_the_data_and_reproduces_the_score(tmp_path
         best.predict(x[0])
 
 
-def test_a_final_training_that_fails_is_not_recorded_and_tried_again(
+def test_a_failed_final_training_is_retried_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = study(Classifier(data="sklearn:iris"))
+    study = make_study(Classifier(data="sklearn:iris"))
     train = NativeEngine.train
 
     def failing(self: NativeEngine, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
@@ -124,9 +126,9 @@ def test_a_final_training_that_fails_is_not_recorded_and_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(NativeEngine, "train", failing)
-        with pytest.raises(StudyError, match=r"its final training failed \(no memory\): `caviar resume"):
-            run_inline(asked, tmp_path)
+        with pytest.raises(StudyError, match=r"its final training failed \(no memory\)"):
+            run_inline(study, tmp_path)
     assert not load(tmp_path / "iris").finished
-    best = resume_inline(asked, tmp_path / "iris").best
+    best = resume_inline(study, tmp_path / "iris").best
     assert best is not None
     assert best.test_accuracy is not None

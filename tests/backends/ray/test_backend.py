@@ -27,7 +27,7 @@ from caviar.trial import Cause, Outcome, Result, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.ray
 
 
 def make_tasks(*numbers: int, epochs: int = 2) -> list[Task]:

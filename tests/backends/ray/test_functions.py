@@ -70,7 +70,6 @@ def saves_nothing(params: dict[str, Any], trial: TrialContext) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_a_script_function_reaches_workers_with_its_helpers(tmp_path: Path) -> None:
     study = load_study(write_script(tmp_path))
     run = run_on_ray(study, tmp_path / "runs", workers=1)
@@ -113,7 +112,6 @@ def test_lambdas_and_closures_can_be_pickled() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_workers_share_arrays_that_they_cannot_write(tmp_path: Path) -> None:
     rows = np.arange(1_000_000.0)
 
@@ -140,7 +138,6 @@ def test_an_unpicklable_function_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_measurements_of_a_long_trial_arrive_in_few_messages() -> None:
     with closing(RayBackend(cv.Function(reports_often), None, workers=1)) as backend:
         deadline = time.monotonic() + 300
@@ -163,7 +160,6 @@ def test_measurements_of_a_long_trial_arrive_in_few_messages() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_resources_of_no_machine_are_refused_without_a_run(tmp_path: Path) -> None:
     study = function_study(resources=cv.Resources(custom={"license": 1}))
     with pytest.raises(ClusterError, match=r"each worker needs 1 CPU, 1 license, and no machine .*2 CPU"):
@@ -172,7 +168,6 @@ def test_resources_of_no_machine_are_refused_without_a_run(tmp_path: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_halving_without_checkpoints_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     halving = cv.Halving(rungs=(1, 2), cohort=9)
     run_inline(function_study(halving=halving), tmp_path / "saves")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 DEADLY = {
     number
     for number, harm in functions.HARMS.items()
-    if "died" in str(harm.says) or "memory" in str(harm.says)
+    if "died" in str(harm.failure) or "memory" in str(harm.failure)
 }
 
 CLOSES, LEAVES = (
@@ -45,7 +45,7 @@ def test_the_next_trial_of_a_worker_notices_nothing(number: int) -> None:
     (undisturbed,) = results(functions.careful_bowl, 1)
     harmful, after = results(functions.harmful, number, 1)
     assert harmful.outcome is harm.outcome
-    assert (harm.says or "None") in str(harmful.failure)
+    assert (harm.failure or "None") in str(harmful.failure)
     assert (after.outcome, after.failure) == (Outcome.COMPLETED, None)
     assert undisturbed.outcome is Outcome.COMPLETED
     assert after.measurements == undisturbed.measurements

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Objective(ABC):
-    """What each trial of a study trains and measures.
+    """The training and the measurements of each trial of a study.
 
     An implementation is an immutable value, such as a frozen dataclass. It is pickled and sent to the workers. The
     driver calls `adapt` when the study is declared, then `load` once, and `costs` for each trial. Each worker calls

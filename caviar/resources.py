@@ -1,4 +1,4 @@
-"""What each worker needs: cores, GPUs or a share of one, memory, and the cluster's custom resources."""
+"""Resources of a worker: cores, GPUs or a share of one, memory, and the cluster's custom resources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How often a failed trial is tried again, by the cause of the failure."""
+"""Limits for trying a failed trial again, by the cause of the failure."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""Where trials run: in this process, on a simulated cluster, or on Ray."""
+"""Workers: in this process, on a simulated cluster, or on Ray."""

@@ -145,7 +145,7 @@ class ResultsRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing has happened, so there is time to draw ahead."""
+    """No event has come, so there is time to draw ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class RecordResults:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing is left to do."""
+    """End of the study, or of this run of it."""
 
     interrupted: bool
     """True if the user stopped the study before its end."""

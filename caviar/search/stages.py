@@ -36,7 +36,7 @@ class StagePlan:
     region: Region | None = None
     """The region that a round draws from."""
     decisions: tuple[Decision, ...] = ()
-    """How the region differs from that of the round before, by parameter; none for the first round."""
+    """Changes of the region since the round before, by parameter; none for the first round."""
     race: Race | None = None
     """The halving of a round, if it has one."""
     winner: Winner | None = None

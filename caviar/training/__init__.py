@@ -1,1 +1,1 @@
-"""How a trial is trained."""
+"""Training of a trial: the recipe, the engines, and the objectives that use them."""

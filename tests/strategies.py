@@ -1,4 +1,4 @@
-"""What hypothesis draws from: scales, choices and spaces as a user may write them."""
+"""Hypothesis strategies for scales, choices and spaces that a user may declare."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from caviar.trial import Value
 
 
 def _ordered(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
-    """Two different numbers, the smaller first."""
+    """Return a strategy for two different numbers, the smaller first."""
     return (
         st.tuples(numbers, numbers)
         .filter(lambda pair: pair[0] != pair[1])
@@ -40,11 +40,11 @@ options: st.SearchStrategy[Value] = st.one_of(
     st.floats(-1e9, 1e9, allow_subnormal=False),
     st.text(max_size=8),
 )
-"""Plain values; those that Python calls equal (1, 1.0 and True) cannot be in one choice."""
+"""Plain values. Equal ones, such as 1, 1.0 and True, cannot be in one choice."""
 
 
 def choices_of(values: st.SearchStrategy[Value]) -> st.SearchStrategy[Choice]:
-    """Choices between some of these values."""
+    """Return a strategy for choices of some of these values."""
     return st.lists(values, min_size=1, max_size=6, unique=True).map(lambda found: Choice(tuple(found)))
 
 
@@ -64,7 +64,7 @@ spaces: st.SearchStrategy[Space] = st.dictionaries(
 
 @st.composite
 def places(draw: st.DrawFn, domains: st.SearchStrategy[Interval] = intervals) -> tuple[Interval, float]:
-    """An interval, and the coordinate of a point in it."""
+    """Draw an interval, and the coordinate of a point in it."""
     domain = draw(domains)
     low, high = domain.ends
     return domain, min(max(low + draw(st.floats(0.0, 1.0)) * (high - low), low), high)

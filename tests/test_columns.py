@@ -1,3 +1,5 @@
+"""Params come back from their columns as they were."""
+
 import json
 from typing import Any
 
@@ -16,7 +18,7 @@ _CELLS = {"bool": bool, "int64": int, "float64": float, "string": str}
 
 
 @given(strategies.choices)
-def test_every_option_comes_back_from_its_column_as_itself(domain: Choice) -> None:
+def test_option_comes_back_from_its_cell(domain: Choice) -> None:
     for option in domain.options:
         back = from_cell(domain, to_cell(domain, option))
         assert back == option
@@ -24,14 +26,14 @@ def test_every_option_comes_back_from_its_column_as_itself(domain: Choice) -> No
 
 
 @given(strategies.choices)
-def test_every_option_has_a_cell_of_its_own_and_of_the_columns_type(domain: Choice) -> None:
+def test_options_have_different_cells_of_the_columns_type(domain: Choice) -> None:
     cells = [to_cell(domain, option) for option in domain.options]
     assert len(set(cells)) == len(cells)
     assert {type(cell) for cell in cells} == {_CELLS[column_type(domain)]}
 
 
 @given(strategies.places())
-def test_every_number_comes_back_from_its_column(place: tuple[Interval, float]) -> None:
+def test_number_comes_back_from_its_cell(place: tuple[Interval, float]) -> None:
     domain, r = place
     x = domain.value(r)
     back = from_cell(domain, to_cell(domain, x))
@@ -57,11 +59,11 @@ def test_every_number_comes_back_from_its_column(place: tuple[Interval, float]) 
         (choice(None), "string"),
     ],
 )
-def test_a_column_has_the_plainest_type_that_holds_its_values(domain: Domain, expected: str) -> None:
+def test_column_has_the_plainest_type_for_its_values(domain: Domain, expected: str) -> None:
     assert column_type(domain) == expected
 
 
-def test_mixed_options_stand_as_json_and_plain_words_as_they_are() -> None:
+def test_mixed_options_are_stored_as_json() -> None:
     mixed = choice(None, 1, "1", 0.5, False)
     assert [to_cell(mixed, option) for option in mixed.options] == ["null", "1", '"1"', "0.5", "false"]
     assert to_cell(choice("relu", "tanh"), "relu") == "relu"
@@ -78,8 +80,8 @@ def test_mixed_options_stand_as_json_and_plain_words_as_they_are() -> None:
         (linear(0, 1), np.float64(0.25), 0.25),
     ],
 )
-def test_a_cell_may_be_numpys(domain: Domain, cell: Any, expected: Value) -> None:
-    """Named bug: numpy's booleans were taken for no option at all."""
+def test_numpy_cells_become_python_values(domain: Domain, cell: Any, expected: Value) -> None:
+    """A NumPy boolean is equal to an option, but of another type."""
     back = from_cell(domain, cell)
     assert back == expected
     assert type(back) is type(expected)

@@ -1,3 +1,5 @@
+"""Scales map numbers to coordinates, and invalid spaces are refused."""
+
 import json
 import math
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from tests import strategies
 
 
 @given(strategies.places())
-def test_a_value_comes_back_from_its_coordinate(place: tuple[Interval, float]) -> None:
+def test_value_comes_back_from_its_coordinate(place: tuple[Interval, float]) -> None:
     domain, r = place
     x = domain.value(r)
     back = domain.value(domain.coordinate(x))
@@ -40,7 +42,7 @@ def test_a_value_comes_back_from_its_coordinate(place: tuple[Interval, float]) -
 
 
 @given(strategies.places(strategies.real_intervals))
-def test_a_coordinate_comes_back_from_its_value(place: tuple[Interval, float]) -> None:
+def test_coordinate_comes_back_from_its_value(place: tuple[Interval, float]) -> None:
     domain, r = place
     assert domain.coordinate(domain.value(r)) == pytest.approx(r, rel=1e-6, abs=1e-12)
 
@@ -81,7 +83,7 @@ def test_every_coordinate_gives_a_value_inside_the_bounds(domain: Interval, r: f
 
 
 @given(strategies.intervals, st.data())
-def test_a_part_of_an_interval_lies_within_it(domain: Interval, data: st.DataObject) -> None:
+def test_part_of_an_interval_lies_within_it(domain: Interval, data: st.DataObject) -> None:
     low, high = domain.ends
     first, last = sorted(
         low + share * (high - low) for share in data.draw(st.tuples(*[st.floats(-0.5, 1.5)] * 2))
@@ -94,7 +96,7 @@ def test_a_part_of_an_interval_lies_within_it(domain: Interval, data: st.DataObj
 
 
 @given(strategies.integer_intervals, st.data())
-def test_a_part_of_the_integers_loses_none_and_holds_two(domain: Interval, data: st.DataObject) -> None:
+def test_part_of_the_integers_loses_none_and_holds_two(domain: Interval, data: st.DataObject) -> None:
     inside = st.integers(int(domain.low), int(domain.high))
     first, last = sorted(data.draw(st.tuples(inside, inside)))
     part = domain.between(domain.coordinate(first), domain.coordinate(last))
@@ -106,14 +108,14 @@ def test_a_part_of_the_integers_loses_none_and_holds_two(domain: Interval, data:
 
 
 @given(strategies.real_intervals)
-def test_the_whole_of_an_interval_is_the_interval(domain: Interval) -> None:
+def test_part_between_both_ends_is_the_interval(domain: Interval) -> None:
     whole = domain.between(*domain.ends)
     assert (whole.low, whole.high) == pytest.approx((domain.low, domain.high), rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("domain", [linear(0.5, 1.0), log(1e-4, 1.0), reverse_log(0.9, 0.999)])
-def test_an_interval_can_be_halved_for_ever(domain: Interval) -> None:
-    """Named bug: after some fifty rounds the bounds met, and an empty range ended the study."""
+def test_interval_can_be_halved_without_end(domain: Interval) -> None:
+    """The bounds must not meet after many rounds."""
     part = domain
     for _ in range(80):
         low, high = part.ends
@@ -122,7 +124,7 @@ def test_an_interval_can_be_halved_for_ever(domain: Interval) -> None:
         assert domain.low <= part.low < part.high <= domain.high
 
 
-def test_an_interval_holds_its_bounds_and_no_booleans() -> None:
+def test_interval_contains_its_bounds_and_no_booleans() -> None:
     assert 1 in integer(1, 4)
     assert 4 in integer(1, 4)
     assert 2.5 not in integer(1, 4)
@@ -158,7 +160,7 @@ def test_an_interval_holds_its_bounds_and_no_booleans() -> None:
         ),
     ],
 )
-def test_a_range_that_cannot_be_is_refused_by_its_name(make: Callable[[], Any], words: list[str]) -> None:
+def test_invalid_interval_is_refused(make: Callable[[], Any], words: list[str]) -> None:
     with pytest.raises(SpaceError) as refused:
         make()
     for word in words:
@@ -178,21 +180,21 @@ def test_a_range_that_cannot_be_is_refused_by_its_name(make: Callable[[], Any], 
         (((1, 2),), "(1, 2)"),
     ],
 )
-def test_options_that_cannot_be_told_apart_or_kept_are_refused(made_of: tuple[Any, ...], word: str) -> None:
-    """Named bug: 1, 1.0 and True are equal in Python, so one of them came back as another."""
+def test_invalid_options_are_refused(made_of: tuple[Any, ...], word: str) -> None:
+    """1, 1.0 and True are equal in Python, so one of them would come back as another."""
     with pytest.raises(SpaceError) as refused:
         choice(*made_of)
     assert word in str(refused.value)
 
 
-def test_a_choice_holds_its_options_and_nothing_that_only_looks_like_them() -> None:
+def test_choice_contains_only_options_of_the_same_type() -> None:
     options = choice(None, True, 2, "2")
     assert all(option in options for option in (None, True, 2, "2"))
     assert not any(other in options for other in (False, 1, 2.0, "True", 0))
 
 
 @given(strategies.spaces)
-def test_a_space_comes_back_from_json(space: Space) -> None:
+def test_space_comes_back_from_json(space: Space) -> None:
     back = space_from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)))
     assert back == space
     assert list(back) == list(space)
@@ -216,7 +218,7 @@ def test_conditions_come_back_from_json() -> None:
     assert back["units_3"].when == {"layers": (3, 4, 5)}
 
 
-def test_a_parameter_stands_after_those_that_its_conditions_speak_of() -> None:
+def test_parameters_come_after_those_they_depend_on() -> None:
     space = Space(
         c=when(linear(0, 1), b=True),
         b=when(choice(True, False), a="x"),
@@ -247,14 +249,14 @@ def test_a_parameter_stands_after_those_that_its_conditions_speak_of() -> None:
         ({"a": when(linear(0, 1), b=1), "b": choice(True, False)}, ["b is 1", "never"]),
     ],
 )
-def test_a_space_that_cannot_be_is_refused(parameters: dict[str, Any], words: list[str]) -> None:
+def test_invalid_space_is_refused(parameters: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(SpaceError) as refused:
         Space(**parameters)
     for word in words:
         assert word in str(refused.value)
 
 
-def test_a_condition_says_something() -> None:
+def test_empty_condition_is_refused() -> None:
     with pytest.raises(SpaceError, match="give a condition"):
         when(linear(0, 1))
     with pytest.raises(SpaceError, match="b allows no value"):
@@ -263,7 +265,7 @@ def test_a_condition_says_something() -> None:
         when(0.5, b=1)  # type: ignore[arg-type]
 
 
-def test_a_string_is_one_condition_and_not_its_letters() -> None:
+def test_string_is_one_value_of_a_condition() -> None:
     assert when(linear(0, 1), optimizer="adam") == Parameter(linear(0, 1), {"optimizer": ("adam",)})
     assert when(linear(0, 1), b=None).when == {"b": (None,)}
 
@@ -276,9 +278,7 @@ def test_a_string_is_one_condition_and_not_its_letters() -> None:
         ({"a": "y", "b": True, "c": 0.5, "d": 3}, ["a"]),
     ],
 )
-def test_a_parameter_exists_only_where_all_that_it_hangs_on_do(
-    values: dict[str, Any], kept: list[str]
-) -> None:
+def test_parameter_is_active_only_if_all_its_conditions_hold(values: dict[str, Any], kept: list[str]) -> None:
     space = Space(
         a=choice("x", "y"),
         b=when(choice(True, False), a="x"),
@@ -288,8 +288,8 @@ def test_a_parameter_exists_only_where_all_that_it_hangs_on_do(
     assert space.active(values) == {name: values[name] for name in kept}
 
 
-def test_numpy_scalars_are_taken_for_the_numbers_that_they_are() -> None:
-    numpy: Any = np  # its types are wider than those that we ask for
+def test_numpy_scalars_become_python_numbers() -> None:
+    numpy: Any = np  # its scalar types are not those that the functions declare
     space = Space(
         a=choice(numpy.int64(3), numpy.float32(0.5), numpy.bool_(False), numpy.str_("x")),
         b=when(linear(numpy.float32(0.25), numpy.float64(1)), a=numpy.int64(3)),
@@ -316,5 +316,5 @@ def test_numpy_scalars_are_taken_for_the_numbers_that_they_are() -> None:
         (choice("sgd", None, 3), "sgd, None, 3"),
     ],
 )
-def test_a_domain_reads_as_one_would_write_it(domain: Any, text: str) -> None:
+def test_domain_is_formatted_with_the_digits_that_matter(domain: Any, text: str) -> None:
     assert str(domain) == text

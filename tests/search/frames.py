@@ -1,4 +1,4 @@
-"""Small frames of finished trials, as narrowing and confirmation see them."""
+"""Small frames of finished trials for the tests of narrowing and confirmation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ def searched(
     dev_loss: Sequence[float] | None = None,
     outcomes: Sequence[Outcome] | None = None,
 ) -> pd.DataFrame:
-    """Search trials of one round, numbered as they come; those without a value have diverged."""
+    """Return the search trials of one round, numbered from 0. Trials without a value have diverged."""
     if outcomes is None:
         outcomes = [Outcome.DIVERGED if value is None else Outcome.COMPLETED for value in values]
     rows = []
@@ -32,17 +32,17 @@ def searched(
     return pd.DataFrame(rows)
 
 
-def trained_again(heats: Sequence[Mapping[int, Sequence[float | None]]]) -> pd.DataFrame:
-    """Confirming trials: for each heat, the fresh values of each contender; None where it diverged."""
+def trained_again(steps: Sequence[Mapping[int, Sequence[float | None]]]) -> pd.DataFrame:
+    """Return confirming trials from the fresh values of each contender in each step; None for a diverged one."""
     rows: list[dict[str, object]] = []
-    for place, heat in enumerate(heats):
-        for contender, values in heat.items():
+    for index, step in enumerate(steps):
+        for contender, values in step.items():
             for value in values:
                 outcome = Outcome.DIVERGED if value is None else Outcome.COMPLETED
                 rows.append(
                     {
                         "trial": 1_000 + len(rows),
-                        "round": 3 + place,
+                        "round": 3 + index,
                         "confirms": contender,
                         "outcome": outcome.value,
                         "value": value,

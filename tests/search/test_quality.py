@@ -1,7 +1,7 @@
-"""The default search is worth its name: ahead of random search with four times the budget, on tables of real trainings.
+"""The default search is better than random search with four times the budget, on tables of real trainings.
 
-`experiments/search_quality` compares it with more, on all tables and at all budgets; this is to notice a change that
-spoils it.
+`experiments/search_quality` compares more searches, on all tables and at all budgets. This quick check notices a change
+for the worse.
 """
 
 import sys
@@ -13,39 +13,37 @@ import numpy as np
 import pytest
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "search_quality"
-SEEDS = range(12)
+TABLES = ("car", "vehicle", "kc1")
+SEEDS = range(9)
 
 
 @pytest.fixture(scope="module")
 def experiment() -> Iterator[SimpleNamespace]:
-    """Its scripts, which import each other by name."""
+    """The experiment's scripts, with the default search run on each table with each seed."""
     sys.path.insert(0, str(EXPERIMENT))
     try:
         import baselines
         import default
         import tables
 
-        yield SimpleNamespace(baselines=baselines, default=default, tables=tables)
+        loaded = [tables.load(name) for name in TABLES]
+        searches = [(table, default.coarse_to_fine(table, 100, s)) for table in loaded for s in SEEDS]
+        yield SimpleNamespace(tables=loaded, searches=searches, random_search=baselines.random_search)
     finally:
         sys.path.remove(str(EXPERIMENT))
 
 
-def test_the_default_beats_random_search_with_four_times_the_trials(experiment: SimpleNamespace) -> None:
-    ours, theirs = [], []
-    for name in ("car", "vehicle", "kc1"):
-        table = experiment.tables.load(name)
+def test_default_beats_random_search_with_four_times_the_trials(experiment: SimpleNamespace) -> None:
+    assert all(found.evaluations <= 100 for _, found in experiment.searches)
+    ours = [table.regret(found.row) for table, found in experiment.searches]
+    theirs = []
+    for table in experiment.tables:
         for seed in SEEDS:
-            found = experiment.default.coarse_to_fine(table, 100, seed)
-            assert found.evaluations <= 100, "confirmation is part of the budget"
-            ours.append(table.regret(found.row))
-            drawn = experiment.baselines.random_search(table, 400, seed)
+            drawn = experiment.random_search(table, 400, seed)
             theirs.append(table.regret(min(drawn, key=lambda evaluation: evaluation[1])[0]))
     assert np.mean(ours) < 0.9 * np.mean(theirs), (np.mean(ours), np.mean(theirs))
 
 
-def test_what_is_said_of_the_winner_holds_as_often_as_it_says(experiment: SimpleNamespace) -> None:
-    table, held = experiment.tables.load("vehicle"), []
-    for seed in range(40):
-        found = experiment.default.coarse_to_fine(table, 100, seed)
-        held.append(found.holds(table))
-    assert np.mean(held) >= 0.85, "a 95 % interval of the mean over all trainings"
+def test_winners_interval_holds_the_true_mean(experiment: SimpleNamespace) -> None:
+    held = [found.holds(table) for table, found in experiment.searches]
+    assert np.mean([h for h in held if h is not None]) >= 0.85, "the intervals state 95 %"

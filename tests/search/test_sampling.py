@@ -1,3 +1,5 @@
+"""Draws lie in their region, fall where the scales say, and depend on nothing but the study."""
+
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -47,20 +49,20 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=["random", "qmc
 def drawn(
     space: Space = SPACE, region: Region | None = None, count: int = 20, explore: float = 0.0, **more: Any
 ) -> list[dict[str, Value]]:
-    """The draws of a round, with seed 0 and as round 1 unless told otherwise."""
+    """Return the draws of a round, by default of round 1 with seed 0."""
     plain = {"seed": 0, "round_number": 1, **more}
     rule = Narrowing(explore=explore)
     return list(draw_params(region or Region(declared=space), rule, count=count, **plain))
 
 
 def near(whole: Space, *elite: dict[str, Value], width: float = 0.001) -> Region:
-    """A region around an elite of which every member has every parameter."""
+    """Return a region around an elite; each member must have all its parameters."""
     values = {name: tuple(member[name] for member in elite) for name in elite[0]}
     return Region(declared=whole, elite=elite, elite_values=values, width=width)
 
 
 def places(name: str, params: list[dict[str, Value]], space: Space = SPACE) -> np.ndarray:
-    """Where the draws of a number lie on its scale, from 0 to 1."""
+    """Return the positions of the draws of a number on its scale, from 0 to 1."""
     domain = space[name].domain
     assert isinstance(domain, Interval)
     found = np.array([domain.coordinate(p[name]) for p in params if name in p])  # type: ignore[arg-type]
@@ -68,7 +70,7 @@ def places(name: str, params: list[dict[str, Value]], space: Space = SPACE) -> n
 
 
 def observations(count: int) -> list[Observation]:
-    """A history that likes a learning rate of 0.01 and "adam"."""
+    """Return a history that is best at a learning rate of 0.01 with "adam"."""
     return [
         Observation(p, -abs(np.log10(p["learning_rate"]) + 2) + (p["optimizer"] == "adam"))  # type: ignore[arg-type]
         for p in drawn(count=count, seed=99)
@@ -77,28 +79,28 @@ def observations(count: int) -> list[Observation]:
 
 @settings(max_examples=30)
 @given(strategies.spaces, st.integers(0, 2**63), st.integers(1, 9))
-def test_every_draw_lies_in_its_space_and_keeps_its_type(space: Space, seed: int, number: int) -> None:
+def test_draws_lie_in_their_space_and_keep_types(space: Space, seed: int, number: int) -> None:
     for params in draw_params(Region(declared=space), Narrowing(), count=5, seed=seed, round_number=number):
         assert set(params) == set(space)
         for name, value in params.items():
             domain = space[name].domain
-            assert value in domain  # a choice holds its very options only: True is not 1
+            assert value in domain  # of the same type: True is not 1
             if isinstance(domain, Interval):
                 assert type(value) is (int if domain.integer else float)
 
 
 @every_sampler
-def test_every_sampler_stays_in_the_space_and_keeps_types(sampler: str | SamplerFactory) -> None:
+def test_samplers_stay_in_the_space_and_keep_types(sampler: str | SamplerFactory) -> None:
     for params in drawn(count=40, sampler=sampler, history=observations(30)):
         for name, value in params.items():
             domain = SPACE[name].domain
-            assert value in domain  # a choice holds its very options only: True is not 1
+            assert value in domain  # of the same type: True is not 1
             if isinstance(domain, Interval):
                 assert type(value) is (int if domain.integer else float)
 
 
 @every_sampler
-def test_a_parameter_is_drawn_exactly_where_its_conditions_hold(sampler: str | SamplerFactory) -> None:
+def test_parameters_are_drawn_exactly_where_their_conditions_hold(sampler: str | SamplerFactory) -> None:
     params = drawn(count=60, sampler=sampler)
     for p in params:
         assert ("momentum" in p) == (p["optimizer"] == "momentum")
@@ -110,14 +112,14 @@ def test_a_parameter_is_drawn_exactly_where_its_conditions_hold(sampler: str | S
 
 
 @every_sampler
-def test_the_same_round_is_drawn_alike_again(sampler: str | SamplerFactory) -> None:
+def test_same_round_gives_the_same_draws(sampler: str | SamplerFactory) -> None:
     history = observations(25)
     assert drawn(sampler=sampler, history=history) == drawn(sampler=sampler, history=history)
 
 
 @every_sampler
 @pytest.mark.parametrize("other", [{"seed": 1}, {"round_number": 2}])
-def test_another_seed_or_round_draws_something_else(
+def test_another_seed_or_round_gives_other_draws(
     sampler: str | SamplerFactory, other: dict[str, Any]
 ) -> None:
     these, those = drawn(sampler=sampler), drawn(sampler=sampler, **other)
@@ -125,7 +127,7 @@ def test_another_seed_or_round_draws_something_else(
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.25])
-def test_a_draw_does_not_depend_on_how_many_follow_or_are_left_out(explore: float) -> None:
+def test_draw_does_not_depend_on_count_or_skipped_draws(explore: float) -> None:
     region = near(
         SPACE, {"learning_rate": 0.1, "optimizer": "adam"}, {"learning_rate": 0.01, "optimizer": "sgd"}
     )
@@ -136,14 +138,13 @@ def test_a_draw_does_not_depend_on_how_many_follow_or_are_left_out(explore: floa
     assert drawn(region=region, count=40, explore=explore, skip=range(5, 38)) == [*long[:5], *long[38:]]
 
 
-def test_a_draw_does_not_depend_on_what_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_does_not_depend_on_earlier_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     in_one_block = drawn(count=30)
     monkeypatch.setattr(sampling, "_STUDY_SIZE", 7)
     assert drawn(count=30) == in_one_block
 
 
-def test_the_order_in_which_parameters_are_written_changes_nothing() -> None:
-    """Named bug: two studies with the same plain form drew differently."""
+def test_order_of_parameters_does_not_matter() -> None:
     forward = Space(a=linear(0, 1), b=log(1, 10), c=choice(1, 2, 3))
     backward = Space(c=choice(1, 2, 3), b=log(1, 10), a=linear(0, 1))
     assert forward == backward
@@ -153,12 +154,12 @@ def test_the_order_in_which_parameters_are_written_changes_nothing() -> None:
     assert drawn(region=near(forward, *elite)) == drawn(region=near(backward, *elite))
 
 
-def test_no_two_draws_of_a_study_are_the_same() -> None:
+def test_no_two_draws_are_the_same() -> None:
     rates = [p["learning_rate"] for number in (1, 2) for p in drawn(count=300, round_number=number)]
     assert len(set(rates)) == len(rates)
 
 
-def test_every_decade_of_a_log_scale_is_drawn_equally_often() -> None:
+def test_log_scale_draws_decades_equally_often() -> None:
     params = drawn(Space(learning_rate=log(1e-4, 1.0)), count=2_000)
     decades = Counter(int(4 * place) for place in places("learning_rate", params))
     assert sorted(decades) == [0, 1, 2, 3]
@@ -166,7 +167,7 @@ def test_every_decade_of_a_log_scale_is_drawn_equally_often() -> None:
     assert stats.kstest(places("learning_rate", params), "uniform").pvalue > 0.01
 
 
-def test_every_decade_of_what_is_missing_to_one_is_drawn_equally_often() -> None:
+def test_reverse_log_scale_draws_decades_equally_often() -> None:
     space = Space(momentum=reverse_log(0.9, 0.99999))
     params = drawn(space, count=2_000)
     between = sum(0.99 <= p["momentum"] < 0.999 for p in params)  # type: ignore[operator]
@@ -174,26 +175,26 @@ def test_every_decade_of_what_is_missing_to_one_is_drawn_equally_often() -> None
     assert stats.kstest(places("momentum", params, space), "uniform").pvalue > 0.01
 
 
-def test_linear_numbers_and_options_are_drawn_equally_often() -> None:
+def test_linear_numbers_and_options_are_drawn_uniformly() -> None:
     params = drawn(count=1_000)
     assert stats.kstest(places("dropout", params), "uniform").pvalue > 0.01
     for name in ("optimizer", "layers", "clip"):
         assert stats.chisquare(list(Counter(p[name] for p in params).values())).pvalue > 0.01
 
 
-def test_draws_of_different_parameters_do_not_hang_together() -> None:
+def test_draws_of_different_parameters_are_independent() -> None:
     params = drawn(count=600)
     rate, dropout = places("learning_rate", params), places("dropout", params)
     assert stats.spearmanr(rate, dropout).pvalue > 0.01
-    sixteen_apart = []  # nearer ones are in one block, where each excludes the others' places
-    for seed in range(10):
+    sixteen_apart = []  # closer draws share a block of strata, so they are not independent
+    for seed in range(4):
         rate = places("learning_rate", drawn(count=320, seed=seed))
         sixteen_apart.append(stats.spearmanr(rate[16:], rate[:-16]).statistic)
     assert abs(np.mean(sixteen_apart)) < 0.06
 
 
 @every_sampler
-def test_a_share_of_the_draws_comes_from_the_whole_space(sampler: str | SamplerFactory) -> None:
+def test_share_of_exploring_draws_matches_the_setting(sampler: str | SamplerFactory) -> None:
     whole = Space(x=linear(0, 100), kind=choice("a", "b"))
     region = near(whole, {"x": 50.0, "kind": "b"})
     params = drawn(region=region, count=200, explore=0.2, sampler=sampler)
@@ -204,7 +205,7 @@ def test_a_share_of_the_draws_comes_from_the_whole_space(sampler: str | SamplerF
     assert all(p["x"] in region.space["x"].domain for p in inside)
 
 
-def test_an_exploring_draw_has_the_parameters_that_the_round_has_lost() -> None:
+def test_exploring_draws_have_parameters_outside_the_region() -> None:
     whole = Space(layers=integer(1, 9), last=when(integer(8, 64), layers=(7, 8, 9)))
     region = near(whole, {"layers": 2})
     assert list(region.space) == ["layers"]
@@ -214,7 +215,7 @@ def test_an_exploring_draw_has_the_parameters_that_the_round_has_lost() -> None:
         assert any("last" in p for p in params)
 
 
-def test_sobol_points_fill_the_space_more_evenly_than_random_ones() -> None:
+def test_sobol_points_are_more_even_than_random_ones() -> None:
     space = Space(x=linear(0, 1), y=linear(0, 1))
 
     def discrepancy(sampler: str) -> float:
@@ -224,22 +225,20 @@ def test_sobol_points_fill_the_space_more_evenly_than_random_ones() -> None:
     assert discrepancy("qmc") < discrepancy("random") / 3
 
 
-def test_a_sampler_that_learns_draws_near_the_optimum() -> None:
-    history = observations(80)
+def test_tpe_draws_near_the_optimum() -> None:
+    def mean_distance(params: list[dict[str, Value]]) -> float:
+        return float(np.mean([abs(np.log10(p["learning_rate"]) + 2) for p in params]))  # type: ignore[arg-type]
 
-    def mean_distance(**more: Any) -> float:
-        rates = np.array([p["learning_rate"] for p in drawn(count=40, **more)], dtype=float)
-        return float(np.abs(np.log10(rates) + 2).mean())
-
-    assert mean_distance(sampler="tpe", history=history) < mean_distance() / 2
-    worst = mean_distance(sampler="tpe", history=history, maximize=False)
-    assert worst > mean_distance()
-    optimizers = Counter(p["optimizer"] for p in drawn(count=40, sampler="tpe", history=history))
-    assert optimizers["adam"] > 20
+    history, random = observations(80), drawn(count=40)
+    learned = drawn(count=40, sampler="tpe", history=history)
+    assert mean_distance(learned) < mean_distance(random) / 2
+    assert sum(p["optimizer"] == "adam" for p in learned) > 20
+    misled = drawn(count=40, sampler="tpe", history=history, maximize=False)
+    assert mean_distance(misled) > mean_distance(random)
 
 
-class Listening(RandomSampler):
-    """Remembers what it was told."""
+class RecordingSampler(RandomSampler):
+    """A random sampler that remembers the trials and the direction of its study."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed=seed)
@@ -253,12 +252,12 @@ class Listening(RandomSampler):
         super().before_trial(study, trial)
 
 
-def listen(region: Region, **more: Any) -> Listening:
-    """The sampler of a round of one draw, after it."""
-    made: list[Listening] = []
+def sampler_after(region: Region, **more: Any) -> RecordingSampler:
+    """Return the sampler of a round after its only draw."""
+    made: list[RecordingSampler] = []
 
-    def factory(seed: int) -> Listening:
-        made.append(Listening(seed))
+    def factory(seed: int) -> RecordingSampler:
+        made.append(RecordingSampler(seed))
         return made[-1]
 
     drawn(region=region, count=1, sampler=factory, **more)
@@ -266,7 +265,7 @@ def listen(region: Region, **more: Any) -> Listening:
     return sampler
 
 
-def test_a_sampler_is_told_what_lies_inside_its_space_in_the_order_of_the_trials() -> None:
+def test_sampler_is_told_the_trials_inside_its_space() -> None:
     whole = Space(
         kind=choice("a", "b", None),
         x=linear(0, 1),
@@ -279,7 +278,7 @@ def test_a_sampler_is_told_what_lies_inside_its_space_in_the_order_of_the_trials
         Observation({"decay": 0.1, "x": 0.75, "kind": "a"}, 3.5),
         Observation({"kind": None, "x": 1.0}, 4.0),
     ]
-    told = listen(near(whole, {"x": 0.75}, width=0.5), history=history).told
+    told = sampler_after(near(whole, {"x": 0.75}, width=0.5), history=history).told
     assert [(t.value, t.params) for t in told] == [
         (1.0, {"kind": 1, "x": 0.75}),
         (3.0, {"kind": 0, "x": 0.75, "decay": 0.1}),
@@ -288,39 +287,39 @@ def test_a_sampler_is_told_what_lies_inside_its_space_in_the_order_of_the_trials
     ]
 
 
-def test_a_sampler_is_not_told_of_parameters_that_its_space_has_lost() -> None:
+def test_sampler_is_not_told_of_dropped_parameters() -> None:
     whole = Space(layers=integer(1, 9), last=when(integer(8, 64), layers=(7, 8, 9)))
     history = [Observation({"layers": 2}, 1.0), Observation({"last": 9, "layers": 9}, 2.0)]
-    assert [t.value for t in listen(near(whole, {"layers": 2}), history=history).told] == [1.0]
+    assert [t.value for t in sampler_after(near(whole, {"layers": 2}), history=history).told] == [1.0]
 
 
 @given(strategies.spaces, st.data())
-def test_whatever_was_drawn_can_be_told(space: Space, data: st.DataObject) -> None:
+def test_every_draw_can_be_told(space: Space, data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 1_000))
     history = [Observation(p, 1.0) for p in drawn(space, count=3, seed=seed)]
-    assert len(listen(Region(declared=space), history=history).told) == 3
+    assert len(sampler_after(Region(declared=space), history=history).told) == 3
 
 
-def test_the_ends_of_every_interval_can_be_told() -> None:
+def test_ends_of_intervals_can_be_told() -> None:
     for domain in (log(1e-4, 1.0), reverse_log(0.9, 0.999), integer(3, 7), linear(-1, 1)):
         history = [Observation({"x": domain.low}, 0.0), Observation({"x": domain.high}, 1.0)]
-        assert len(listen(Region(declared=Space(x=domain)), history=history).told) == 2
+        assert len(sampler_after(Region(declared=Space(x=domain)), history=history).told) == 2
 
 
-def test_a_sampler_knows_which_way_is_better() -> None:
-    space = Space(x=linear(0, 1))
-    assert listen(Region(declared=space), maximize=True).direction == optuna.study.StudyDirection.MAXIMIZE
-    assert listen(Region(declared=space), maximize=False).direction == optuna.study.StudyDirection.MINIMIZE
+def test_sampler_knows_the_direction() -> None:
+    region = Region(declared=Space(x=linear(0, 1)))
+    assert sampler_after(region, maximize=True).direction == optuna.study.StudyDirection.MAXIMIZE
+    assert sampler_after(region, maximize=False).direction == optuna.study.StudyDirection.MINIMIZE
 
 
-def test_a_sampler_has_a_seed_of_its_own_in_every_round_and_study() -> None:
-    space = Space(x=linear(0, 1))
-    seeds = [listen(Region(declared=space), seed=s, round_number=n).seed for s in range(3) for n in (1, 2, 3)]
+def test_sampler_has_another_seed_in_each_round_and_study() -> None:
+    region = Region(declared=Space(x=linear(0, 1)))
+    seeds = [sampler_after(region, seed=s, round_number=n).seed for s in range(3) for n in (1, 2, 3)]
     assert len(set(seeds)) == 9
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_the_first_draws_leave_no_part_of_any_range_out() -> None:
+def test_first_round_covers_every_stratum() -> None:
     space = Space(x=log(1e-4, 1.0), y=reverse_log(0.8, 0.999), layers=integer(1, 4), method=choice("a", "b"))
     params = drawn(space, count=32)
     for block in (params[:16], params[16:]):
@@ -333,20 +332,20 @@ def test_the_first_draws_leave_no_part_of_any_range_out() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 6, 20])
-def test_options_take_turns_however_many_they_are(count: int) -> None:
+def test_options_take_turns(count: int) -> None:
     space = Space(method=choice(*(f"option {n}" for n in range(count))))
     tally = Counter(p["method"] for p in drawn(space, count=16 * count))
     assert set(tally.values()) == {16}
 
 
 @every_sampler
-def test_draws_that_nobody_needs_change_no_others(sampler: str | SamplerFactory) -> None:
+def test_skipped_draws_do_not_change_the_others(sampler: str | SamplerFactory) -> None:
     whole = drawn(count=40, sampler=sampler)
     needed = [number for number in range(40) if number % 3]
     assert drawn(count=40, sampler=sampler, skip=range(0, 40, 3)) == [whole[number] for number in needed]
 
 
-def test_what_is_recorded_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_draws_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     ask = optuna.Study.ask
 
@@ -360,20 +359,19 @@ def test_what_is_recorded_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == 10
 
 
-def test_a_function_that_makes_no_sampler_is_refused_before_there_is_a_run_directory(tmp_path: Path) -> None:
+def test_function_that_makes_no_sampler_is_refused(tmp_path: Path) -> None:
     study = replace(bowl_study(), sampler=lambda seed: 3)
     with pytest.raises(StudyError, match="returns 3, which is not an Optuna sampler"):
         run_inline(study, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sampler_is_told_only_of_trials_that_trained_as_long_as_those_of_the_round_before(
-    tmp_path: Path,
-) -> None:
-    made: list[Listening] = []
+def test_sampler_is_told_only_of_comparable_trials(tmp_path: Path) -> None:
+    """Those that trained for as long as the trials of the round before."""
+    made: list[RecordingSampler] = []
 
-    def factory(seed: int) -> Listening:
-        made.append(Listening(seed))
+    def factory(seed: int) -> RecordingSampler:
+        made.append(RecordingSampler(seed))
         return made[-1]
 
     rounds: Stages = [Round(6, 1), Round(5, 3), Round(4, 3), Confirmation(1, 1)]

@@ -36,9 +36,11 @@ port=$((20000 + SLURM_JOB_ID % 10000)) # so that jobs that follow one another us
 ulimit -n "$(ulimit -H -n)"
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
-# Run one task on each node. The first node becomes the head and runs the study; the others join it. At the end
-# `ray symmetric-run` calls `ray stop`, which stops all Ray processes of this user on these nodes: hence --exclusive.
-srun --nodes "$SLURM_JOB_NUM_NODES" --ntasks-per-node 1 --cpus-per-task "$SLURM_CPUS_ON_NODE" --kill-on-bad-exit=1 \
-  ray symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" \
-  --num-cpus "$SLURM_CPUS_ON_NODE" --dashboard-host 127.0.0.1 \
+# Run one task on each node, with all cores of that node. The first node becomes the head and runs the study; the others
+# join it. At the end `ray symmetric-run` calls `ray stop`, which stops all Ray processes of this user on these nodes:
+# hence --exclusive.
+# shellcheck disable=SC2016 # each node replaces SLURM_CPUS_ON_NODE by its own number of cores
+srun --nodes "$SLURM_JOB_NUM_NODES" --ntasks-per-node 1 --whole --cpu-bind=none --kill-on-bad-exit=1 \
+  bash -c 'exec ray symmetric-run --num-cpus "$SLURM_CPUS_ON_NODE" "$@"' bash \
+  --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --dashboard-host 127.0.0.1 \
   -- caviar run "$experiment" --address auto --runs "$runs" --resume "$@"

@@ -97,5 +97,6 @@ def test_slurm_script_passes_options_to_caviar(env: dict[str, str], tmp_path: Pa
     for _ in range(2):
         result = run(CLUSTER / "slurm.sh", "bowl.py", *options, env=env)
         assert result.stdout.endswith(expected), result
+        assert '--num-cpus "$SLURM_CPUS_ON_NODE"' in result.stdout  # each node's own, not the first one's
         (tmp_path / "runs" / "bowl").mkdir(parents=True, exist_ok=True)
         (tmp_path / "runs" / "bowl" / "study.json").touch()

@@ -1,4 +1,4 @@
-"""cluster/slurm.sh runs a study on two hosts, and continues it when submitted again.
+"""cluster/slurm.sh runs a study on all cores of two unequal hosts, and continues it when submitted again.
 
 Small scripts stand in for the two Slurm commands that it calls. `ray symmetric-run` runs on each host in its own
 process space, because at the end it stops every Ray that it sees.
@@ -31,10 +31,10 @@ test "$*" = "show hostnames nodes" && cat "$(dirname "$0")/addresses"
 SRUN = """#!/usr/bin/env bash
 # srun OPTIONS COMMAND: the command on each host at once; the first failure ends all.
 folder=$(dirname "$0")
-while [ "$1" != ray ]; do shift; done
+while [ "$1" != bash ]; do shift; done
 tasks=()
-while read -r name space; do
-  ip netns exec "$space" unshare --uts --pid --fork --kill-child --mount-proc \
+while read -r name space cores; do
+  SLURM_CPUS_ON_NODE=$cores ip netns exec "$space" unshare --uts --pid --fork --kill-child --mount-proc \
     sh -c 'hostname "$0" && exec "$@"' "$name" "$@" < /dev/null &
   tasks+=($!)
 done < "$folder/spaces"
@@ -62,7 +62,7 @@ def hosts(folder: Path) -> Iterator[Hosts]:
             (bin_ / name).write_text(text)
             (bin_ / name).chmod(0o755)
         (bin_ / "addresses").write_text(f"{hosts.address(1)}\n{hosts.address(2)}\n")
-        (bin_ / "spaces").write_text(f"h1 {hosts.space(1)}\nh2 {hosts.space(2)}\n")
+        (bin_ / "spaces").write_text(f"h1 {hosts.space(1)} 1\nh2 {hosts.space(2)} 2\n")
         yield hosts
 
 
@@ -74,7 +74,7 @@ def submit(hosts: Hosts, folder: Path, job: int) -> "subprocess.Popen[str]":
         "SLURM_JOB_ID": str(job),
         "SLURM_JOB_NODELIST": "nodes",
         "SLURM_JOB_NUM_NODES": "2",
-        "SLURM_CPUS_ON_NODE": "1",
+        "SLURM_CPUS_ON_NODE": "1",  # cores of the first node, where the script itself runs
     }
     return subprocess.Popen(
         [CLUSTER / "slurm.sh", folder / "bowl.py", "--name", "bowl"],
@@ -112,7 +112,7 @@ def test_second_submission_continues_the_study(hosts: Hosts, folder: Path) -> No
     second = submit(hosts, folder, job=8)
     assert second.wait(300) == 0, logs(folder)
     run = load(folder / "runs" / "bowl")
-    assert set(run.trials["node"]) == {"h1", "h2"}
+    assert run.trials.groupby("node")["worker"].nunique().to_dict() == {"h1": 1, "h2": 2}
     assert_same_frames(run, run_inline(bowl_study(rounds=(300, 20)), folder / "here"))
     token = folder / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600

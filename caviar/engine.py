@@ -1,8 +1,8 @@
-"""What every engine is: trials and data in, measurements out.
+"""The interface of engines: an engine trains parts of trials and yields their measurements.
 
-An engine may train its jobs one after the other (`reference`, `native`) or all at once (`fused`), so what it
-yields is marked with the trial it belongs to. Whatever the engine, a trial's numbers depend on its params,
-epochs and seed alone, not on its neighbours (laws 1 and 3).
+An engine may train parts one after the other (`reference`, `native`) or all at once, so each event names its trial.
+Whatever the engine, a trial's metrics depend on its params, epochs and seed alone, not on the trials trained beside it
+(laws 1 and 3).
 """
 
 import math
@@ -16,78 +16,99 @@ import numpy.typing as npt
 from caviar.data.splits import Split
 from caviar.trial import Measurement, Outcome, Trial
 
-State = Mapping[str, npt.NDArray[np.generic]]
-"""A network in training: enough to go on as if it had never stopped. The same names in every engine:
+Checkpoint = Mapping[str, npt.NDArray[np.generic]]
+"""The state of a network in training, from which training continues as if it had never stopped.
 
-    epoch, step                       how far it is
-    hidden.<l>.weight                 (D, H), l from 0; the layer computes x W
+The names are the same in every engine; D features or units of the layer below, H units, C classes:
+
+    epoch, step                             epochs and optimizer steps so far
+    hidden.<l>.weight                       (D, H), l from 0; the layer computes x W
     hidden.<l>.gamma, .beta, .mean, .var    (H,), with batch norm
-    hidden.<l>.bias                   (H,), without
-    output.weight, output.bias        (D, C), (C,)
-    first.<tensor>, second.<tensor>   the optimizer's averages of gradients and of their squares
+    hidden.<l>.bias                         (H,), without batch norm
+    output.weight, output.bias              (D, C), (C,)
+    first.<tensor>, second.<tensor>         the optimizer's averages of gradients and of their squares
 """
 
-EXPLODED = 1e3
-"""A mean training loss above this many nats counts as diverged (guessing costs ln classes)."""
+EXPLODED_LOSS = 1e3
+"""Mean training loss, in nats, above which a training counts as diverged. (A uniform guess costs ln C.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A trial to be trained, whole or in part."""
+class Part:
+    """A trial to train, from a checkpoint or from the first epoch, to its last epoch or to an earlier one."""
 
     trial: Trial
     until: int | None = None
-    """Stop after this epoch; by default after the trial's last, which learning-rate decay follows anyway."""
-    state: State | None = None
-    """Where to go on from; None begins."""
-    keep: bool = False
-    """Give back the state at the end."""
+    """Epoch to stop after; None for the trial's last. Learning-rate decay follows the trial's last epoch anyway."""
+    checkpoint: Checkpoint | None = None
+    """Checkpoint to continue from; None starts at the first epoch."""
+    keep_checkpoint: bool = False
+    """True to return a checkpoint at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job has trained one more epoch."""
+    """A measurement of a trial in training."""
 
     trial: int
+    """Number of the trial."""
     measurement: Measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A job has come to its end."""
+class PartDone:
+    """The end of a part."""
 
     trial: int
+    """Number of the trial."""
     outcome: Outcome
     failure: str | None = None
-    state: State | None = None
+    """Description in one line of why it diverged or failed; else None."""
+    checkpoint: Checkpoint | None = None
+    """State at the end, if it was asked for."""
     setup_s: float = 0.0
+    """Seconds for building the network and its random streams."""
     train_s: float = 0.0
+    """Seconds for training and evaluating."""
 
 
 class Engine(ABC):
-    """Trains jobs on one device, on one data set."""
+    """A trainer on one device, for one data set or function."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The word for it in frames."""
+        """Name of the engine in frames."""
 
     @abstractmethod
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        """Train jobs; for each, its measurements in order of epochs and then one `Trained`.
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        """Train parts of trials.
 
-        An exception that a trial raises ends that trial as `failed` and no other.
+        Args:
+            parts: what to train; each belongs to another trial.
+
+        Yields:
+            For each part its measurements in the order of epochs, then one `PartDone`. An exception that a trial raises
+            ends that trial as `failed`, and no other.
         """
 
     @abstractmethod
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
-        """Accuracy and loss of a trained network on some rows, with running averages for batch norm."""
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        """Return accuracy and mean loss of a trained network on the rows of a split.
+
+        Batch norm uses its running averages, so that a row's prediction does not depend on the other rows.
+        """
 
 
 def divergence(train_loss: float, dev_loss: float) -> str | None:
-    """Why a training has diverged, or None: the one rule of all engines, applied after each epoch."""
+    """Return the reason why a training has diverged, or None. All engines apply this rule after each epoch.
+
+    Args:
+        train_loss: mean loss of the epoch's mini-batches, in nats.
+        dev_loss: mean loss on the dev split, in nats.
+    """
     if not math.isfinite(train_loss) or not math.isfinite(dev_loss):
         return f"loss is not finite (train {train_loss:g}, dev {dev_loss:g})"
-    if train_loss > EXPLODED:
+    if train_loss > EXPLODED_LOSS:
         return f"loss exploded (train {train_loss:g})"
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caviar.data.splits import Dataset
-from caviar.engine import Engine, Job, Progress, Trained
+from caviar.engine import Engine, Part, PartDone, Progress
 from caviar.study import Study
 from tests.objectives import Slow, SlowEngine, bowl_study
 
@@ -21,9 +21,9 @@ def _jumping() -> float:
 class JumpingEngine(SlowEngine):
     """In a worker whose clock jumps."""
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         time.time = _jumping
-        yield from super().train(jobs)
+        yield from super().train(parts)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from caviar.data.splits import Dataset, Split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.objective import Objective
 from caviar.rounds import Confirmation, Halving, Round
 from caviar.space import Space, choice, linear, log, when
@@ -31,28 +31,31 @@ class BowlEngine(Engine):
     def name(self) -> str:
         return "bowl"
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        for job in jobs:
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        for part in parts:
             started = time.perf_counter()
             try:
-                if job.trial.number in self._harmed:
+                if part.trial.number in self._harmed:
                     self._do_harm()
-                begun = int(job.state["epoch"]) if job.state else 0
-                for epoch in range(begun, job.trial.epochs if job.until is None else job.until):
-                    yield Progress(job.trial.number, self._measure(job.trial, epoch))
+                begun = int(part.checkpoint["epoch"]) if part.checkpoint else 0
+                for epoch in range(begun, part.trial.epochs if part.until is None else part.until):
+                    yield Progress(part.trial.number, self._measure(part.trial, epoch))
             except ArithmeticError as error:
-                yield Trained(
-                    trial=job.trial.number, outcome=Outcome.FAILED, failure=f"ArithmeticError: {error}"
+                yield PartDone(
+                    trial=part.trial.number, outcome=Outcome.FAILED, failure=f"ArithmeticError: {error}"
                 )
             else:
-                state = None
-                if job.keep:
-                    state = {"rate": np.array(job.trial.params["rate"]), "epoch": np.array(epoch + 1)}
+                checkpoint = None
+                if part.keep_checkpoint:
+                    rate = np.array(part.trial.params["rate"])
+                    checkpoint = {"rate": rate, "epoch": np.array(epoch + 1)}
                 train_s = time.perf_counter() - started
-                yield Trained(trial=job.trial.number, outcome=Outcome.COMPLETED, state=state, train_s=train_s)
+                yield PartDone(
+                    trial=part.trial.number, outcome=Outcome.COMPLETED, checkpoint=checkpoint, train_s=train_s
+                )
 
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
-        del state, split
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        del checkpoint, split
         return {"accuracy": float(trial.params["rate"]), "loss": 0.0}  # type: ignore[arg-type]
 
     def _measure(self, trial: Trial, epoch: int) -> Measurement:
@@ -148,11 +151,11 @@ class SlowEngine(BowlEngine):
         super().__init__(harm, harmed)
         self._pause_s, self._hurry = pause_s, hurry
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        for job in jobs:
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        for part in parts:
             if self._hurry is None or not os.path.exists(self._hurry):
                 time.sleep(self._pause_s)
-            yield from super().train([job])
+            yield from super().train([part])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from caviar.data.splits import Dataset, Split
 from caviar.driver.messages import Task
-from caviar.engine import Job, Progress, Trained
+from caviar.engine import Part, PartDone, Progress
 from caviar.objective import Objective
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times
 
@@ -28,7 +28,7 @@ def overtime(limit_s: float) -> str:
 class _Training:
     """The parts of a task, trained."""
 
-    end: Trained
+    end: PartDone
     """End of the last part."""
     measurements: tuple[Measurement, ...]
     train_s: float
@@ -106,7 +106,9 @@ class Worker:
             times=Times(
                 queue_s=task.queue_s, dispatch_s=dispatch_s, setup_s=setup_s, train_s=training.train_s
             ),
-            checkpoint=training.end.state if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None,
+            checkpoint=training.end.checkpoint
+            if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
+            else None,
         )
         self._free_since = time.perf_counter()
         yield result
@@ -119,15 +121,17 @@ class Worker:
         train_s = 0.0
         for until in ends:
             keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._hands_over)
-            end = Trained(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
-            for event in self._engine.train([Job(trial=trial, until=until, state=checkpoint, keep=keep)]):
+            end = PartDone(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
+            for event in self._engine.train(
+                [Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)]
+            ):
                 match event:
                     case Progress(_, measurement):
                         _append(measurements, measurement)
                         yield event
-                    case Trained():
+                    case PartDone():
                         end = event
-            checkpoint, train_s = end.state, train_s + end.train_s
+            checkpoint, train_s = end.checkpoint, train_s + end.train_s
             if end.outcome is not Outcome.COMPLETED:
                 break
         return _Training(end, tuple(measurements), train_s)
@@ -145,11 +149,11 @@ class Worker:
             return None, (*task.parts[:-1], task.until)
         return earlier.checkpoint, (task.until,)
 
-    def _test_scores(self, task: Task, end: Trained, test: Split | None) -> dict[str, float]:
+    def _test_scores(self, task: Task, end: PartDone, test: Split | None) -> dict[str, float]:
         """Return the metrics of a trained network on the test split, if it was sent."""
-        if test is None or end.outcome is not Outcome.COMPLETED or end.state is None:
+        if test is None or end.outcome is not Outcome.COMPLETED or end.checkpoint is None:
             return {}
-        return dict(self._engine.evaluate(task.trial, end.state, test))
+        return dict(self._engine.evaluate(task.trial, end.checkpoint, test))
 
     def _ending(self, task: Task, training: _Training, elapsed_s: float) -> _Ending:
         """Return outcome and value of a task; a value that is not finite is a divergence."""

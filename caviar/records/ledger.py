@@ -14,7 +14,7 @@ without rows: they are deleted when the run is resumed, and their trials are tra
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -28,9 +28,6 @@ from caviar.records.segments import Segment, open_tables
 from caviar.records.winner import Best, write_best
 from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
-
-if TYPE_CHECKING:
-    from caviar.engine import State
 
 DAMAGED: Final = "damaged"
 """The folder of segments that were set aside."""
@@ -135,10 +132,10 @@ class Ledger:
         with self._writing():
             write_rounds(self.location, entries)
 
-    def hand_over(self, best: Best, state: "State | None", dataset: Dataset | None) -> None:
+    def hand_over(self, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None) -> None:
         """Write `best/`."""
         with self._writing():
-            write_best(self.location / "best", best, state, dataset)
+            write_best(self.location / "best", best, checkpoint, dataset)
 
     def check_lock(self) -> None:
         """Whether this is still the driver that may write; costs nothing.

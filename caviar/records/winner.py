@@ -24,7 +24,7 @@ from caviar.trial import Value
 if TYPE_CHECKING:
     import pandas as pd
 
-    from caviar.engine import State
+    from caviar.engine import Checkpoint
     from caviar.training.network_file import Network
 
 _NUMBER = int | float
@@ -144,17 +144,19 @@ class Best:
         return self._file(name).read()
 
 
-def write_best(folder: Location, best: Best, state: "State | None", dataset: Dataset | None) -> None:
+def write_best(
+    folder: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None
+) -> None:
     """Write `best/`, the description last: where it stands, all of it does."""
     folder.make_folder()
-    if state is not None and dataset is not None:
+    if checkpoint is not None and dataset is not None:
         from caviar.training.network_file import pack_network
 
         best = replace(best, feature_names=dataset.feature_names)
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
         inputs = io.BytesIO()
         np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
-        (folder / "network.pt").write(pack_network({**best.fixed, **best.params}, state))
+        (folder / "network.pt").write(pack_network({**best.fixed, **best.params}, checkpoint))
         (folder / "inputs.npz").write(inputs.getvalue())
     plain: dict[str, Any] = {name: getattr(best, name) for name in Best.__slots__ if name != "location"}
     write_json(folder / "best.json", {**plain, "params": dict(best.params), "fixed": dict(best.fixed)})

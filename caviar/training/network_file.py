@@ -9,22 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from caviar.engine import State
+from caviar.engine import Checkpoint
 from caviar.errors import DamagedError
 from caviar.training.recipe import recipe_from
 from caviar.training.reference import Network as Network
 from caviar.training.reference import trained_network
 
 
-def pack_network(params: Mapping[str, Any], state: State) -> bytes:
-    """Return the content of `network.pt` for the network that a training state holds.
+def pack_network(params: Mapping[str, Any], checkpoint: Checkpoint) -> bytes:
+    """Return the content of `network.pt` for the network in a checkpoint.
 
     Args:
         params: the hyperparameters it was trained with, fixed ones included.
-        state: the training state.
+        checkpoint: the state at the end of its training.
     """
     content = io.BytesIO()
-    torch.save(trained_network(recipe_from(params), state).state_dict(), content)
+    torch.save(trained_network(recipe_from(params), checkpoint).state_dict(), content)
     return content.getvalue()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, Split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import ClusterError
 from caviar.training import random_streams
 from caviar.training.recipe import Recipe, batches, recipe_from
@@ -95,22 +95,22 @@ class ReferenceEngine(Engine):
     def name(self) -> str:
         return "reference"
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         with _one_core():
-            yield from train_one_by_one(jobs, self.begin)
+            yield from train_one_by_one(parts, self.begin)
 
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
-        training = self.begin(Job(trial=trial, state=state))
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        training = self.begin(Part(trial=trial, checkpoint=checkpoint))
         with _one_core():
             loss, accuracy = training.score(self._tensors(split))
         return {"accuracy": accuracy, "loss": loss}
 
-    def begin(self, job: Job) -> "ReferenceTraining":
+    def begin(self, part: Part) -> "ReferenceTraining":
         """A network before training, or where a state left it."""
-        recipe = recipe_from({**self._fixed, **job.trial.params})
-        training = ReferenceTraining(recipe, self._classes, self._train, self._dev, job.trial.seed)
-        if job.state is not None:
-            training.epoch = load_state(training.network, training.optimizer, job.state)
+        recipe = recipe_from({**self._fixed, **part.trial.params})
+        training = ReferenceTraining(recipe, self._classes, self._train, self._dev, part.trial.seed)
+        if part.checkpoint is not None:
+            training.epoch = load_checkpoint(training.network, training.optimizer, part.checkpoint)
         return training
 
     def _tensors(self, split: Split) -> "SplitTensors":
@@ -181,9 +181,9 @@ class ReferenceTraining:
         accuracy = (z_NC.argmax(dim=1) == y_N).double().mean()
         return float(F.cross_entropy(z_NC, y_N)), float(accuracy)
 
-    def save(self) -> State:
+    def save(self) -> Checkpoint:
         """Enough to go on as if it had never stopped."""
-        return save_state(self.network, self.optimizer, self.epoch)
+        return save_checkpoint(self.network, self.optimizer, self.epoch)
 
 
 @contextmanager
@@ -223,7 +223,7 @@ def _linears(network: Network) -> list[nn.Linear]:
 
 
 def _named_tensors(network: Network) -> dict[str, tuple[Tensor, bool]]:
-    """Each tensor under its name in `State`, and whether torch keeps it transposed."""
+    """Each tensor under its name in `Checkpoint`, and whether torch keeps it transposed."""
     named: dict[str, tuple[Tensor, bool]] = {}
     for number, layer in enumerate(network.hidden):
         assert isinstance(layer, HiddenLayer)
@@ -246,48 +246,48 @@ def _named_tensors(network: Network) -> dict[str, tuple[Tensor, bool]]:
 _AVERAGES = {"momentum_buffer": "first", "exp_avg": "first", "square_avg": "second", "exp_avg_sq": "second"}
 
 
-def save_state(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
-    """The network and its optimizer as plain arrays (see `State`)."""
-    state: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
+def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
+    """The network and its optimizer as plain arrays (see `Checkpoint`)."""
+    checkpoint: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
     for name, (tensor, transposed) in _named_tensors(network).items():
-        state[name] = _to_array(tensor, transposed)
+        checkpoint[name] = _to_array(tensor, transposed)
         for slot, average in optimizer.state.get(tensor, {}).items():
             if slot == "step":
-                state["step"] = np.array(int(average))
+                checkpoint["step"] = np.array(int(average))
             elif average is not None:
-                state[f"{_AVERAGES[slot]}.{name}"] = _to_array(average, transposed)
-    return state
+                checkpoint[f"{_AVERAGES[slot]}.{name}"] = _to_array(average, transposed)
+    return checkpoint
 
 
-def load_state(network: Network, optimizer: torch.optim.Optimizer, state: State) -> int:
+def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
     """Put saved arrays back; returns the epochs trained."""
-    _fill(network, state)
+    _fill(network, checkpoint)
     slots = _slots_of(optimizer)
     for name, (tensor, transposed) in _named_tensors(network).items():
         kept = {
-            slot: _to_tensor(state[f"{average}.{name}"], transposed, tensor)
+            slot: _to_tensor(checkpoint[f"{average}.{name}"], transposed, tensor)
             for slot, average in slots.items()
-            if f"{average}.{name}" in state
+            if f"{average}.{name}" in checkpoint
         }
         if kept and "momentum_buffer" not in slots:
-            kept["step"] = torch.tensor(float(state["step"]))
+            kept["step"] = torch.tensor(float(checkpoint["step"]))
         if kept:
             optimizer.state[tensor] = kept
-    return int(state["epoch"])
+    return int(checkpoint["epoch"])
 
 
-def trained_network(recipe: Recipe, state: State) -> Network:
+def trained_network(recipe: Recipe, checkpoint: Checkpoint) -> Network:
     """The network that a state holds, in evaluation mode, on the CPU."""
     first = "hidden.0.weight" if recipe.hidden else "output.weight"
-    network = Network(state[first].shape[0], len(state["output.bias"]), recipe)
-    _fill(network, state)
+    network = Network(checkpoint[first].shape[0], len(checkpoint["output.bias"]), recipe)
+    _fill(network, checkpoint)
     return network.eval()
 
 
 @torch.no_grad()
-def _fill(network: Network, state: State) -> None:
+def _fill(network: Network, checkpoint: Checkpoint) -> None:
     for name, (tensor, transposed) in _named_tensors(network).items():
-        tensor.copy_(_to_tensor(state[name], transposed, tensor))
+        tensor.copy_(_to_tensor(checkpoint[name], transposed, tensor))
 
 
 def _slots_of(optimizer: torch.optim.Optimizer) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""Loop over jobs and epochs, shared by the engines that train one network at a time."""
+"""Loop over parts and epochs, shared by the engines that train one network at a time."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from caviar.engine import Job, Progress, State, Trained, divergence
+from caviar.engine import Checkpoint, Part, PartDone, Progress, divergence
 from caviar.errors import one_line
 from caviar.training.recipe import Recipe, learning_rate_at
 from caviar.trial import Measurement, Outcome
@@ -30,35 +30,35 @@ class NetworkTraining(Protocol):
     def score(self) -> tuple[float, float]:
         """Return mean loss in nats and accuracy on the dev split, with batch norm's running averages."""
 
-    def save(self) -> State:
-        """Return a state from which training continues as if it had never stopped."""
+    def save(self) -> Checkpoint:
+        """Return a checkpoint from which training continues as if it had never stopped."""
 
 
 def train_one_by_one(
-    jobs: Sequence[Job], begin: Callable[[Job], NetworkTraining]
-) -> Iterator[Progress | Trained]:
-    """Train jobs one after the other. An exception ends its own job as failed and no other.
+    parts: Sequence[Part], begin: Callable[[Part], NetworkTraining]
+) -> Iterator[Progress | PartDone]:
+    """Train parts one after the other. An exception ends its own trial as failed, and no other.
 
     Args:
-        jobs: Jobs to train.
-        begin: Function that returns a job's network: new, or restored from the job's state.
+        parts: what to train.
+        begin: returns a part's network: new, or restored from the part's checkpoint.
 
     Yields:
-        For each job its measurements in the order of epochs, then one `Trained`.
+        For each part its measurements in the order of epochs, then one `PartDone`.
     """
-    for job in jobs:
+    for part in parts:
         try:
-            yield from _train(job, begin)
+            yield from _train(part, begin)
         except Exception as error:
-            yield Trained(trial=job.trial.number, outcome=Outcome.FAILED, failure=one_line(error))
+            yield PartDone(trial=part.trial.number, outcome=Outcome.FAILED, failure=one_line(error))
 
 
-def _train(job: Job, begin: Callable[[Job], NetworkTraining]) -> Iterator[Progress | Trained]:
+def _train(part: Part, begin: Callable[[Part], NetworkTraining]) -> Iterator[Progress | PartDone]:
     started = time.perf_counter()
-    trial, training = job.trial, begin(job)
+    trial, training = part.trial, begin(part)
     setup_s = time.perf_counter() - started
     failure = None
-    last_epoch = trial.epochs if job.until is None else job.until
+    last_epoch = trial.epochs if part.until is None else part.until
     while failure is None and training.epoch < last_epoch:
         learning_rate = learning_rate_at(training.recipe, training.epoch, trial.epochs)
         train_loss = training.advance(learning_rate)
@@ -71,11 +71,11 @@ def _train(job: Job, begin: Callable[[Job], NetworkTraining]) -> Iterator[Progre
         }
         yield Progress(trial.number, Measurement(training.epoch, metrics))
         failure = divergence(train_loss, dev_loss)
-    yield Trained(
+    yield PartDone(
         trial=trial.number,
         outcome=Outcome.COMPLETED if failure is None else Outcome.DIVERGED,
         failure=failure,
-        state=training.save() if job.keep else None,
+        checkpoint=training.save() if part.keep_checkpoint else None,
         setup_s=setup_s,
         train_s=time.perf_counter() - started - setup_s,
     )

@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Dataset, split
-from caviar.engine import Engine, Job, Progress
+from caviar.engine import Engine, Part, Progress
 from caviar.training import random_streams
 from caviar.training.classifier import Classifier
 from caviar.training.native.arrays import aligned_zeros, padded_size, row_stride
@@ -137,19 +137,19 @@ def cloud(train_rows: int, features: int) -> Dataset:
 
 def eager_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
     """Return a function that trains one epoch with the reference engine."""
-    training = ReferenceEngine(dataset).begin(Job(trial=trial))
+    training = ReferenceEngine(dataset).begin(Part(trial=trial))
     return lambda: void(training.advance(1e-3))
 
 
 def native_epoch(dataset: Dataset, trial: Trial) -> Callable[[], None]:
     """Return a function that trains one epoch with the native engine."""
-    training = NativeEngine(dataset).begin(Job(trial=trial))
+    training = NativeEngine(dataset).begin(Part(trial=trial))
     return lambda: void(training.advance(1e-3))
 
 
 def compiled_epoch(dataset: Dataset, trial: Trial, steps: int) -> Callable[[], None]:
     """Return a function that trains the same steps under torch.compile."""
-    training = ReferenceEngine(dataset).begin(Job(trial=trial))
+    training = ReferenceEngine(dataset).begin(Part(trial=trial))
     network, optimizer = training.network.train(), training.optimizer
     x_ND, y_N = torch.tensor(dataset.train.x), torch.tensor(dataset.train.y)
     rows = training.recipe.batch_size
@@ -236,7 +236,7 @@ def digits_search(trials: int, epochs: int = 20) -> pd.DataFrame:
         row: dict[str, Any] = {"trial": number, **params}
         for engine in engines:
             started = time.perf_counter()
-            events = list(engine.train([Job(trial=trial)]))
+            events = list(engine.train([Part(trial=trial)]))
             row[f"{engine.name}_s"] = time.perf_counter() - started
             last = [event for event in events if isinstance(event, Progress)][-1].measurement
             row[f"{engine.name}_dev_accuracy"] = last.metrics["dev_accuracy"]

@@ -10,7 +10,7 @@ import pytest
 from caviar.backends.worker import MAX_FAILURE_CHARS, Worker
 from caviar.data.splits import Split
 from caviar.driver.messages import Task
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.training.function.objective import Function
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times, Trial
 from tests.functions import noisy_bowl
@@ -24,20 +24,20 @@ SPLIT = Split(x=np.zeros((1, 1), np.float32), y=np.zeros(1, np.int64))
 class Scripted(Engine):
     """An engine that yields given events, and keeps the jobs that it was given."""
 
-    def __init__(self, *events: Progress | Trained) -> None:
+    def __init__(self, *events: Progress | PartDone) -> None:
         self._events = events
-        self.jobs: list[Job] = []
+        self.parts: list[Part] = []
         self.scored = 0
 
     @property
     def name(self) -> str:
         return "scripted"
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        self.jobs += jobs
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        self.parts += parts
         yield from self._events
 
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         self.scored += 1
         return {"accuracy": 0.5}
 
@@ -60,11 +60,11 @@ def at(epoch: int, loss: float = 1.0, **more: float) -> Progress:
     return Progress(0, Measurement(epoch, {"loss": loss, **more}))
 
 
-def end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> Trained:
-    return Trained(trial=0, outcome=outcome, **said)
+def end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> PartDone:
+    return PartDone(trial=0, outcome=outcome, **said)
 
 
-def result(*events: Progress | Trained, **task: Any) -> Result:
+def result(*events: Progress | PartDone, **task: Any) -> Result:
     """Return the result of a trial of two epochs whose engine yields these events."""
     worker = Worker("w", "here", Given(engine=Scripted(*events)), None)
     (found,) = worker.run([Task(trial=trial(), **task)])
@@ -146,7 +146,7 @@ def test_a_failing_part_ends_the_repetition() -> None:
     task = Task(trial=trial(3), parts=(1, 2, 3), so_far=paused, is_checkpoint_lost=True)
     (found,) = Worker("w", "here", Given(engine=engine), None).run([task])
     assert found.failure == "no"
-    assert [job.until for job in engine.jobs] == [1]
+    assert [part.until for part in engine.parts] == [1]
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_only_the_final_trial_is_scored(stage: Stage, sent: Split | None, scores
     """Only the final trial returns its network; without one there is nothing to score."""
 
     class Keeping(Scripted):
-        def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
+        def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
             yield at(2)
-            yield end(state=NETWORK if jobs[0].keep else None)
+            yield end(checkpoint=NETWORK if parts[0].keep_checkpoint else None)
 
     engine = Keeping()
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
@@ -175,7 +175,7 @@ def test_only_the_final_trial_is_scored(stage: Stage, sent: Split | None, scores
 
 
 def test_a_failed_final_trial_is_not_scored() -> None:
-    engine = Scripted(end(Outcome.DIVERGED, failure="loss exploded", state=NETWORK))
+    engine = Scripted(end(Outcome.DIVERGED, failure="loss exploded", checkpoint=NETWORK))
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
     (found,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
     assert (found.test, engine.scored, found.checkpoint) == ({}, 0, None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from caviar.data.splits import Dataset
-from caviar.engine import Engine, Job, Progress
+from caviar.engine import Engine, Part, Progress
 from caviar.training.classifier import Classifier
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
@@ -43,7 +43,7 @@ def wine() -> Dataset:
 
 def curves(engine: Engine, trials: list[Trial]) -> dict[int, list[dict[str, float]]]:
     found: dict[int, list[dict[str, float]]] = {trial.number: [] for trial in trials}
-    for event in engine.train([Job(trial=trial) for trial in trials]):
+    for event in engine.train([Part(trial=trial) for trial in trials]):
         if isinstance(event, Progress):
             found[event.trial].append(dict(event.measurement.metrics))
     return found

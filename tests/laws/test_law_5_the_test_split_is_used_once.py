@@ -15,7 +15,7 @@ from sklearn.datasets import load_wine
 
 from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset, Split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import DataError, StudyError
 from caviar.records.frames import load, reproducible
 from caviar.rounds import Confirmation, Round
@@ -80,9 +80,9 @@ def test_only_the_final_trial_is_scored_on_test_rows(
     evaluate = engine.evaluate
     scored: list[Trial] = []
 
-    def counted(self: Engine, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+    def counted(self: Engine, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         scored.append(trial)
-        return evaluate(self, trial, state, split)
+        return evaluate(self, trial, checkpoint, split)
 
     monkeypatch.setattr(engine, "evaluate", counted)
     name = "reference" if engine is ReferenceEngine else "native"
@@ -119,10 +119,10 @@ def test_a_failed_final_training_is_retried_on_resume(
     study = make_study(Classifier(data="sklearn:iris"))
     train = NativeEngine.train
 
-    def failing(self: NativeEngine, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        if jobs[0].keep:
-            return iter([Trained(trial=jobs[0].trial.number, outcome=Outcome.FAILED, failure="no memory")])
-        return train(self, jobs)
+    def failing(self: NativeEngine, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        if parts[0].keep_checkpoint:
+            return iter([PartDone(trial=parts[0].trial.number, outcome=Outcome.FAILED, failure="no memory")])
+        return train(self, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(NativeEngine, "train", failing)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caviar.data.splits import Dataset, split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.trial import Trial, Value
 
 
@@ -26,18 +26,18 @@ def trial(epochs: int = 5, seed: int = 0, number: int = 0, **params: Value) -> T
     return Trial(number=number, round=1, params=params, epochs=epochs, seed=seed)
 
 
-def run(engine: Engine, what: Trial, **job: Any) -> tuple[list[dict[str, float]], Trained]:
+def run(engine: Engine, what: Trial, **part: Any) -> tuple[list[dict[str, float]], PartDone]:
     """The metrics of each epoch, and how it ended, with its state."""
-    *progress, trained = engine.train([Job(trial=what, keep=True, **job)])
-    assert isinstance(trained, Trained)
+    *progress, trained = engine.train([Part(trial=what, keep_checkpoint=True, **part)])
+    assert isinstance(trained, PartDone)
     metrics = [dict(p.measurement.metrics) for p in progress if isinstance(p, Progress)]
     return metrics, trained
 
 
-def state_of(trained: Trained) -> dict[str, Any]:
+def checkpoint_of(trained: PartDone) -> dict[str, Any]:
     """Its state."""
-    assert trained.state is not None
-    return dict(trained.state)
+    assert trained.checkpoint is not None
+    return dict(trained.checkpoint)
 
 
 def curve_difference(a: list[dict[str, float]], b: list[dict[str, float]]) -> float:
@@ -48,7 +48,7 @@ def curve_difference(a: list[dict[str, float]], b: list[dict[str, float]]) -> fl
     )
 
 
-def state_difference(a: State | None, b: State | None) -> float:
+def checkpoint_difference(a: Checkpoint | None, b: Checkpoint | None) -> float:
     """The largest difference of two states, relative to the largest number of each array (or 1e-6)."""
     assert a is not None
     assert b is not None
@@ -56,16 +56,16 @@ def state_difference(a: State | None, b: State | None) -> float:
     return max(_relative(a[name], b[name]) for name in b)
 
 
-def same_state(a: State | None, b: State | None) -> bool:
+def same_checkpoint(a: Checkpoint | None, b: Checkpoint | None) -> bool:
     """Whether two states are equal bit for bit."""
     assert a is not None
     assert b is not None
     return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in b)
 
 
-def with_arrays(state: State, **arrays: Any) -> Mapping[str, Any]:
+def with_arrays(checkpoint: Checkpoint, **arrays: Any) -> Mapping[str, Any]:
     """The state with some arrays in the place of others; `hidden_0_weight` stands for `hidden.0.weight`."""
-    return {**state, **{name.replace("_", "."): value for name, value in arrays.items()}}
+    return {**checkpoint, **{name.replace("_", "."): value for name, value in arrays.items()}}
 
 
 def with_train(dataset: Dataset, x: Any, y: Any) -> Dataset:

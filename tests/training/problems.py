@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Dataset, split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.trial import Measurement, Trial
 
 
@@ -24,11 +24,11 @@ def trial(number: int = 0, *, epochs: int = 4, seed: int = 11, **params: Any) ->
     return Trial(number=number, round=1, params=params, epochs=epochs, seed=seed)
 
 
-def run(engine: Engine, *jobs: Job) -> dict[int, tuple[list[Measurement], Trained]]:
+def run(engine: Engine, *parts: Part) -> dict[int, tuple[list[Measurement], PartDone]]:
     """For each trial its measurements and its end."""
-    curves: dict[int, list[Measurement]] = {job.trial.number: [] for job in jobs}
-    ends: dict[int, Trained] = {}
-    for event in engine.train(jobs):
+    curves: dict[int, list[Measurement]] = {part.trial.number: [] for part in parts}
+    ends: dict[int, PartDone] = {}
+    for event in engine.train(parts):
         assert event.trial not in ends, "nothing follows a trial's end"
         if isinstance(event, Progress):
             curves[event.trial].append(event.measurement)
@@ -37,19 +37,19 @@ def run(engine: Engine, *jobs: Job) -> dict[int, tuple[list[Measurement], Traine
     return {number: (curve, ends[number]) for number, curve in curves.items()}
 
 
-def run_one(engine: Engine, job: Job) -> tuple[list[Measurement], Trained]:
+def run_one(engine: Engine, part: Part) -> tuple[list[Measurement], PartDone]:
     """The measurements and the end of one trial."""
-    return run(engine, job)[job.trial.number]
+    return run(engine, part)[part.trial.number]
 
 
-def state_of(engine: Engine, job: Job) -> dict[str, npt.NDArray[Any]]:
+def checkpoint_of(engine: Engine, part: Part) -> dict[str, npt.NDArray[Any]]:
     """The network that a job leaves."""
-    _, end = run_one(engine, job)
-    assert end.state is not None, end
-    return dict(end.state)
+    _, end = run_one(engine, part)
+    assert end.checkpoint is not None, end
+    return dict(end.checkpoint)
 
 
-def equal_states(one: State, other: State) -> bool:
+def equal_checkpoints(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two states are the same bit for bit."""
     return one.keys() == other.keys() and all(
         one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in one

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from caviar.data.splits import Split
-from caviar.engine import EXPLODED, Job, State, divergence
+from caviar.engine import EXPLODED_LOSS, Checkpoint, Part, divergence
 from caviar.training import random_streams
 from caviar.training.recipe import (
     ACTIVATIONS,
@@ -26,12 +26,12 @@ from caviar.training.reference import (
     HiddenLayer,
     Network,
     ReferenceEngine,
-    load_state,
-    save_state,
+    load_checkpoint,
+    save_checkpoint,
     trained_network,
 )
 from caviar.trial import Measurement, Outcome
-from tests.training.problems import blobs, equal_states, metric, run, run_one, state_of, trial
+from tests.training.problems import blobs, checkpoint_of, equal_checkpoints, metric, run, run_one, trial
 
 DATA = blobs()
 SMALL: dict[str, Any] = {"layers": 2, "units": 6, "batch_size": 16}
@@ -55,8 +55,8 @@ def exact() -> ReferenceEngine:
 def zeros(recipe: Recipe) -> dict[str, npt.NDArray[Any]]:
     """The state of a network of zeros."""
     network = Network(DATA.features, 3, recipe)
-    state = save_state(network, torch.optim.SGD(network.parameters()), 0)
-    return {name: np.zeros_like(array) for name, array in state.items()}
+    checkpoint = save_checkpoint(network, torch.optim.SGD(network.parameters()), 0)
+    return {name: np.zeros_like(array) for name, array in checkpoint.items()}
 
 
 def random_network(recipe: Recipe, seed: int = 0) -> Network:
@@ -104,9 +104,9 @@ def test_the_gradient_at_the_softmax_is_a_minus_y() -> None:
 @pytest.mark.parametrize("right", [True, False])
 def test_the_softmax_is_stable_where_its_exponentials_are_not(engine: ReferenceEngine, right: bool) -> None:
     params: dict[str, Any] = {"layers": 0}
-    state = {**zeros(recipe_from(params)), "output.bias": np.array([1e4, -1e4, 0.0], np.float32)}
+    checkpoint = {**zeros(recipe_from(params)), "output.bias": np.array([1e4, -1e4, 0.0], np.float32)}
     y = np.full(4, 0 if right else 1)
-    scores = engine.evaluate(trial(**params), state, Split(DATA.dev.x[:4], y))
+    scores = engine.evaluate(trial(**params), checkpoint, Split(DATA.dev.x[:4], y))
     assert scores["loss"] == (0.0 if right else 2e4)
     assert scores["accuracy"] == (1.0 if right else 0.0)
 
@@ -161,10 +161,10 @@ def test_dropped_units_are_those_of_the_stream_and_the_rest_makes_up_for_them() 
 def test_every_epoch_drops_by_a_stream_of_its_own_through_all_its_batches(exact: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units": 6, "batch_norm": False, "dropout": 0.3, "batch_size": 23}
     still = trial(epochs=3, learning_rate=0.0, **params)
-    curve, end = run_one(exact, Job(trial=still, keep=True))
-    assert end.state is not None
+    curve, end = run_one(exact, Part(trial=still, keep_checkpoint=True))
+    assert end.checkpoint is not None
     recipe = recipe_from(params)
-    network = trained_network(recipe, end.state).double()
+    network = trained_network(recipe, end.checkpoint).double()
     (x, y), expected = rows(len(DATA.train.y)), []
     for epoch in range(3):
         order = random_streams.EpochOrders(11, len(y)).order(epoch)
@@ -234,11 +234,11 @@ def test_a_training_is_the_one_written_out_by_hand(
 ) -> None:
     params: dict[str, Any] = {"layers": 1, "units": 6, "optimizer": "sgd", "activation": activation, "l2": l2}
     params |= {"learning_rate": 0.3, "decay": "exponential", "batch_size": 25, "batch_norm_momentum": 0.3}
-    state = state_of(exact, Job(trial=trial(epochs=3, **params), keep=True))
+    checkpoint = checkpoint_of(exact, Part(trial=trial(epochs=3, **params), keep_checkpoint=True))
     expected = by_hand(recipe_from(params), 11, 3)
-    assert set(state) == {"epoch", "step", *expected}
+    assert set(checkpoint) == {"epoch", "step", *expected}
     for name, array in expected.items():
-        np.testing.assert_allclose(state[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(checkpoint[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -247,7 +247,7 @@ def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, o
     params |= {"momentum": 0.8} if optimizer == "momentum" else {}
     params |= {"beta1": 0.7} if optimizer == "adam" else {}
     params |= {"beta2": 0.95, "epsilon": 1e-3} if optimizer in ("adam", "rmsprop") else {}
-    state = state_of(exact, Job(trial=trial(epochs=5, **params), keep=True))
+    checkpoint = checkpoint_of(exact, Part(trial=trial(epochs=5, **params), keep_checkpoint=True))
 
     x, y = DATA.train.x.astype(float), np.eye(3)[DATA.train.y]
     (w32,) = random_streams.initial_weights(11, [DATA.features, 3], "relu")
@@ -273,13 +273,13 @@ def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, o
                 v[...] = 0.7 * v + 0.3 * gradient
                 s[...] = 0.95 * s + 0.05 * gradient**2
                 value -= 0.05 * (v / (1 - 0.7**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-3)
-    np.testing.assert_allclose(state["output.weight"], w, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(state["output.bias"], bias, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(checkpoint["output.weight"], w, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(checkpoint["output.bias"], bias, rtol=1e-9, atol=1e-12)
     if optimizer in ("momentum", "adam"):
-        np.testing.assert_allclose(state["first.output.weight"], first, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(checkpoint["first.output.weight"], first, rtol=1e-9, atol=1e-12)
     if optimizer in ("rmsprop", "adam"):
-        np.testing.assert_allclose(state["second.output.bias"], bias_second, rtol=1e-9, atol=1e-14)
-        assert state["step"] == 5
+        np.testing.assert_allclose(checkpoint["second.output.bias"], bias_second, rtol=1e-9, atol=1e-14)
+        assert checkpoint["step"] == 5
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -291,9 +291,10 @@ def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimiz
         "optimizer": optimizer,
         "learning_rate": 0.1,
     }
-    begun = state_of(exact, Job(trial=trial(**params), until=0, keep=True))
+    begun = checkpoint_of(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
     plain, pulled = (
-        state_of(exact, Job(trial=trial(**params, l2=l2), until=1, keep=True)) for l2 in (0.0, 0.5)
+        checkpoint_of(exact, Part(trial=trial(**params, l2=l2), until=1, keep_checkpoint=True))
+        for l2 in (0.0, 0.5)
     )
     for name in begun:
         if name in ("hidden.0.weight", "output.weight"):
@@ -312,10 +313,12 @@ def test_l2_does_not_pull_at_the_biases_of_a_network_without_batch_norm(exact: R
         "optimizer": "sgd",
         "batch_norm": False,
     }
-    begun = state_of(exact, Job(trial=trial(**params), until=0, keep=True))
+    begun = checkpoint_of(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
     pushed = {**begun, "hidden.0.bias": np.ones(6), "output.bias": np.ones(3)}
     plain, pulled = (
-        state_of(exact, Job(trial=trial(**params, l2=l2), state=pushed, until=1, keep=True))
+        checkpoint_of(
+            exact, Part(trial=trial(**params, l2=l2), checkpoint=pushed, until=1, keep_checkpoint=True)
+        )
         for l2 in (0.0, 0.5)
     )
     np.testing.assert_array_equal(pulled["hidden.0.bias"], plain["hidden.0.bias"])
@@ -328,29 +331,29 @@ def test_l2_does_not_pull_at_the_biases_of_a_network_without_batch_norm(exact: R
 
 def test_the_training_loss_weighs_every_row_alike(engine: ReferenceEngine) -> None:
     still = trial(epochs=1, layers=1, units=6, batch_norm=False, learning_rate=0.0, batch_size=7)
-    curve, end = run_one(engine, Job(trial=still, keep=True))
-    assert end.state is not None
-    loss = engine.evaluate(still, end.state, DATA.train)["loss"]
+    curve, end = run_one(engine, Part(trial=still, keep_checkpoint=True))
+    assert end.checkpoint is not None
+    loss = engine.evaluate(still, end.checkpoint, DATA.train)["loss"]
     assert metric(curve, "train_loss") == [pytest.approx(loss, rel=1e-6)]
 
 
 @pytest.mark.parametrize("decay", DECAYS)
 def test_measurements_count_epochs_and_tell_the_learning_rate(engine: ReferenceEngine, decay: str) -> None:
-    curve, end = run_one(engine, Job(trial=trial(epochs=5, **SMALL, decay=decay)))
+    curve, end = run_one(engine, Part(trial=trial(epochs=5, **SMALL, decay=decay)))
     assert [m.epoch for m in curve] == [1, 2, 3, 4, 5]
     recipe = recipe_from({**SMALL, "decay": decay})
     assert metric(curve, "learning_rate") == [learning_rate_at(recipe, epoch, 5) for epoch in range(5)]
     assert all(set(m.metrics) == {"train_loss", "dev_loss", "dev_accuracy", "learning_rate"} for m in curve)
-    assert (end.outcome, end.failure, end.state) == (Outcome.COMPLETED, None, None)
+    assert (end.outcome, end.failure, end.checkpoint) == (Outcome.COMPLETED, None, None)
     assert end.setup_s > 0
     assert end.train_s > 0
 
 
 def test_the_last_measurement_is_what_evaluating_the_network_gives(engine: ReferenceEngine) -> None:
-    job = Job(trial=trial(**RICH), keep=True)
-    curve, end = run_one(engine, job)
-    assert end.state is not None
-    scores = engine.evaluate(job.trial, end.state, DATA.dev)
+    part = Part(trial=trial(**RICH), keep_checkpoint=True)
+    curve, end = run_one(engine, part)
+    assert end.checkpoint is not None
+    scores = engine.evaluate(part.trial, end.checkpoint, DATA.dev)
     assert scores == {"loss": curve[-1].metrics["dev_loss"], "accuracy": curve[-1].metrics["dev_accuracy"]}
 
 
@@ -358,7 +361,7 @@ def test_it_learns(engine: ReferenceEngine) -> None:
     for optimizer in OPTIMIZERS:
         rate = 0.1 if optimizer in ("sgd", "momentum") else 0.01
         curve, _ = run_one(
-            engine, Job(trial=trial(epochs=15, **SMALL, optimizer=optimizer, learning_rate=rate))
+            engine, Part(trial=trial(epochs=15, **SMALL, optimizer=optimizer, learning_rate=rate))
         )
         assert metric(curve, "train_loss")[-1] < 0.6 * metric(curve, "train_loss")[0]
         assert metric(curve, "dev_accuracy")[-1] > 0.6
@@ -366,17 +369,17 @@ def test_it_learns(engine: ReferenceEngine) -> None:
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_row_scores_the_same_alone_and_in_a_batch(engine: ReferenceEngine, batch_norm: bool) -> None:
-    job = Job(trial=trial(**{**RICH, "batch_norm": batch_norm}), keep=True)
-    state = state_of(engine, job)
+    part = Part(trial=trial(**{**RICH, "batch_norm": batch_norm}), keep_checkpoint=True)
+    checkpoint = checkpoint_of(engine, part)
     split = DATA.dev
     alone = [
-        engine.evaluate(job.trial, state, Split(split.x[i : i + 1], split.y[i : i + 1]))
+        engine.evaluate(part.trial, checkpoint, Split(split.x[i : i + 1], split.y[i : i + 1]))
         for i in range(len(split.y))
     ]
-    together = engine.evaluate(job.trial, state, split)
+    together = engine.evaluate(part.trial, checkpoint, split)
     assert np.mean([scores["accuracy"] for scores in alone]) == pytest.approx(together["accuracy"])
     assert np.mean([scores["loss"] for scores in alone]) == pytest.approx(together["loss"], rel=1e-5)
-    backward = engine.evaluate(job.trial, state, Split(split.x[::-1].copy(), split.y[::-1].copy()))
+    backward = engine.evaluate(part.trial, checkpoint, Split(split.x[::-1].copy(), split.y[::-1].copy()))
     assert backward["loss"] == pytest.approx(together["loss"], rel=1e-5)
 
 
@@ -386,49 +389,53 @@ def test_a_row_scores_the_same_alone_and_in_a_batch(engine: ReferenceEngine, bat
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_stopping_and_going_on_is_training_straight_through(engine: ReferenceEngine, optimizer: str) -> None:
     whole = trial(epochs=6, **RICH, optimizer=optimizer)
-    straight, end = run_one(engine, Job(trial=whole, keep=True))
+    straight, end = run_one(engine, Part(trial=whole, keep_checkpoint=True))
     curve: list[Measurement] = []
-    state: State | None = None
+    checkpoint: Checkpoint | None = None
     for until in (1, 4, None):
-        part, ended = run_one(engine, Job(trial=whole, until=until, state=state, keep=True))
-        curve, state = curve + part, ended.state
+        part, ended = run_one(
+            engine, Part(trial=whole, until=until, checkpoint=checkpoint, keep_checkpoint=True)
+        )
+        curve, checkpoint = curve + part, ended.checkpoint
     assert curve == straight
-    assert state is not None
-    assert end.state is not None
-    assert state["epoch"] == 6
-    assert equal_states(state, end.state)
+    assert checkpoint is not None
+    assert end.checkpoint is not None
+    assert checkpoint["epoch"] == 6
+    assert equal_checkpoints(checkpoint, end.checkpoint)
 
 
 def test_going_on_without_the_optimizers_averages_would_not_be_the_same(engine: ReferenceEngine) -> None:
     whole = trial(epochs=4, **RICH, optimizer="adam")
-    state = state_of(engine, Job(trial=whole, until=2, keep=True))
-    forgetful = {name: array for name, array in state.items() if not name.startswith(("first.", "second."))}
-    full, _ = run_one(engine, Job(trial=whole, state=state))
-    short, _ = run_one(engine, Job(trial=whole, state=forgetful))
+    checkpoint = checkpoint_of(engine, Part(trial=whole, until=2, keep_checkpoint=True))
+    forgetful = {
+        name: array for name, array in checkpoint.items() if not name.startswith(("first.", "second."))
+    }
+    full, _ = run_one(engine, Part(trial=whole, checkpoint=checkpoint))
+    short, _ = run_one(engine, Part(trial=whole, checkpoint=forgetful))
     assert full != short
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_same_job_gives_the_same_bits_again(engine: ReferenceEngine, optimizer: str) -> None:
-    job = Job(trial=trial(**RICH, optimizer=optimizer), keep=True)
-    (curve, end), (again, end_again) = run_one(engine, job), run_one(ReferenceEngine(DATA), job)
+    part = Part(trial=trial(**RICH, optimizer=optimizer), keep_checkpoint=True)
+    (curve, end), (again, end_again) = run_one(engine, part), run_one(ReferenceEngine(DATA), part)
     assert curve == again
-    assert end.state is not None
-    assert end_again.state is not None
-    assert equal_states(end.state, end_again.state)
+    assert end.checkpoint is not None
+    assert end_again.checkpoint is not None
+    assert equal_checkpoints(end.checkpoint, end_again.checkpoint)
 
 
 def test_neighbours_and_torchs_own_generator_change_nothing(engine: ReferenceEngine) -> None:
-    jobs = [Job(trial=trial(number, seed=number, **{**RICH, "units": 4 + number})) for number in range(3)]
-    alone = {job.trial.number: run_one(engine, job)[0] for job in jobs}
+    parts = [Part(trial=trial(number, seed=number, **{**RICH, "units": 4 + number})) for number in range(3)]
+    alone = {part.trial.number: run_one(engine, part)[0] for part in parts}
     torch.manual_seed(99)
-    together = run(engine, *reversed(jobs))
+    together = run(engine, *reversed(parts))
     assert {number: curve for number, (curve, _) in together.items()} == alone
     assert len({json.dumps(metric(curve, "train_loss")) for curve in alone.values()}) == 3
 
 
 def test_another_seed_is_another_training(engine: ReferenceEngine) -> None:
-    one, other = (run_one(engine, Job(trial=trial(seed=seed, **SMALL)))[0] for seed in (1, 2))
+    one, other = (run_one(engine, Part(trial=trial(seed=seed, **SMALL)))[0] for seed in (1, 2))
     assert one != other
 
 
@@ -436,15 +443,15 @@ def test_read_only_data_will_do_and_stays_as_it_is() -> None:
     data = blobs()
     for split in (data.train, data.dev):
         split.x.flags.writeable = split.y.flags.writeable = False
-    curve, end = run_one(ReferenceEngine(data.without_test()), Job(trial=trial(**RICH)))
+    curve, end = run_one(ReferenceEngine(data.without_test()), Part(trial=trial(**RICH)))
     assert end.outcome == Outcome.COMPLETED
-    assert curve == run_one(ReferenceEngine(DATA), Job(trial=trial(**RICH)))[0]
+    assert curve == run_one(ReferenceEngine(DATA), Part(trial=trial(**RICH)))[0]
 
 
 def test_what_is_fixed_is_as_if_it_were_drawn(engine: ReferenceEngine) -> None:
     fixed = ReferenceEngine(DATA, {"optimizer": "adam", "units": 6})
     both = trial(learning_rate=0.01, optimizer="adam", units=6)
-    assert run_one(fixed, Job(trial=trial(learning_rate=0.01)))[0] == run_one(engine, Job(trial=both))[0]
+    assert run_one(fixed, Part(trial=trial(learning_rate=0.01)))[0] == run_one(engine, Part(trial=both))[0]
 
 
 # --- law 4: a bad trial harms only itself ---
@@ -452,8 +459,8 @@ def test_what_is_fixed_is_as_if_it_were_drawn(engine: ReferenceEngine) -> None:
 
 def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: ReferenceEngine) -> None:
     wild = trial(0, epochs=50, layers=2, units=6, batch_norm=False, optimizer="sgd", learning_rate=1e6)
-    good = Job(trial=trial(1, **SMALL))
-    ended = run(engine, Job(trial=wild), good)
+    good = Part(trial=trial(1, **SMALL))
+    ended = run(engine, Part(trial=wild), good)
     curve, end = ended[0]
     assert end.outcome == Outcome.DIVERGED
     assert end.failure is not None
@@ -463,7 +470,7 @@ def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: Referenc
     last = curve[-1].metrics
     assert not (
         math.isfinite(last["train_loss"])
-        and last["train_loss"] <= EXPLODED
+        and last["train_loss"] <= EXPLODED_LOSS
         and math.isfinite(last["dev_loss"])
     )
     assert ended[1][0] == run_one(engine, good)[0]
@@ -472,8 +479,8 @@ def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: Referenc
 
 def test_a_loss_diverges_where_it_is_not_finite_or_above_a_thousand_nats() -> None:
     assert divergence(0.5, 0.5) is None
-    assert divergence(EXPLODED, 1e9) is None  # the dev split may hold an outlier
-    assert "exploded" in str(divergence(1.001 * EXPLODED, 0.5))
+    assert divergence(EXPLODED_LOSS, 1e9) is None  # the dev split may hold an outlier
+    assert "exploded" in str(divergence(1.001 * EXPLODED_LOSS, 0.5))
     for train, dev in ((math.nan, 0.5), (0.5, math.nan), (math.inf, 0.5), (0.5, math.inf)):
         assert "not finite" in str(divergence(train, dev))
 
@@ -489,8 +496,8 @@ def test_a_loss_diverges_where_it_is_not_finite_or_above_a_thousand_nats() -> No
 def test_impossible_params_fail_and_the_next_trial_still_trains(
     engine: ReferenceEngine, params: dict[str, Any], cause: str
 ) -> None:
-    good = Job(trial=trial(1, **SMALL))
-    ended = run(engine, Job(trial=trial(0, **params)), good)
+    good = Part(trial=trial(1, **SMALL))
+    ended = run(engine, Part(trial=trial(0, **params)), good)
     curve, end = ended[0]
     assert curve == []
     assert end.outcome == Outcome.FAILED
@@ -501,9 +508,11 @@ def test_impossible_params_fail_and_the_next_trial_still_trains(
 
 
 def test_a_state_that_does_not_fit_fails_its_own_trial(engine: ReferenceEngine) -> None:
-    state = state_of(engine, Job(trial=trial(**SMALL), until=1, keep=True))
+    checkpoint = checkpoint_of(engine, Part(trial=trial(**SMALL), until=1, keep_checkpoint=True))
     ended = run(
-        engine, Job(trial=trial(0, **{**SMALL, "units": 7}), state=state), Job(trial=trial(1, **SMALL))
+        engine,
+        Part(trial=trial(0, **{**SMALL, "units": 7}), checkpoint=checkpoint),
+        Part(trial=trial(1, **SMALL)),
     )
     assert ended[0][1].outcome == Outcome.FAILED
     assert ended[1][1].outcome == Outcome.COMPLETED
@@ -511,7 +520,7 @@ def test_a_state_that_does_not_fit_fails_its_own_trial(engine: ReferenceEngine) 
 
 def test_a_single_row_left_over_does_not_trouble_batch_norm(engine: ReferenceEngine) -> None:
     assert len(DATA.train.y) % 59 == 1
-    curve, end = run_one(engine, Job(trial=trial(layers=1, units=4, batch_size=59)))
+    curve, end = run_one(engine, Part(trial=trial(layers=1, units=4, batch_size=59)))
     assert end.outcome == Outcome.COMPLETED
     assert len(curve) == 4
 
@@ -523,7 +532,7 @@ def test_a_single_row_left_over_does_not_trouble_batch_norm(engine: ReferenceEng
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: str, batch_norm: bool) -> None:
     params: dict[str, Any] = {**SMALL, "optimizer": optimizer, "batch_norm": batch_norm}
-    state = state_of(engine, Job(trial=trial(**params), until=3, keep=True))
+    checkpoint = checkpoint_of(engine, Part(trial=trial(**params), until=3, keep_checkpoint=True))
     recipe = recipe_from(params)
     network = Network(DATA.features, 3, recipe)
     make: dict[str, Callable[[], torch.optim.Optimizer]] = {
@@ -533,13 +542,13 @@ def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: s
         "adam": lambda: torch.optim.Adam(network.parameters()),
     }
     rebuilt = make[optimizer]()
-    assert load_state(network, rebuilt, state) == 3
-    assert equal_states(save_state(network, rebuilt, 3), state)
+    assert load_checkpoint(network, rebuilt, checkpoint) == 3
+    assert equal_checkpoints(save_checkpoint(network, rebuilt, 3), checkpoint)
 
 
 def test_a_state_has_the_names_and_shapes_that_every_engine_agrees_on(engine: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units_1": 7, "units_2": 4, "optimizer": "adam", "batch_size": 16}
-    state = state_of(engine, Job(trial=trial(epochs=2, **params), keep=True))
+    checkpoint = checkpoint_of(engine, Part(trial=trial(epochs=2, **params), keep_checkpoint=True))
     shapes: dict[str, tuple[int, ...]] = {"output.weight": (4, 3), "output.bias": (3,)}
     for layer, (n_in, n_out) in enumerate([(5, 7), (7, 4)]):
         shapes[f"hidden.{layer}.weight"] = (n_in, n_out)
@@ -548,34 +557,39 @@ def test_a_state_has_the_names_and_shapes_that_every_engine_agrees_on(engine: Re
     averages = {
         f"{average}.{name}": shape for average in ("first", "second") for name, shape in learned.items()
     }
-    assert {name: array.shape for name, array in state.items()} == {
+    assert {name: array.shape for name, array in checkpoint.items()} == {
         **shapes,
         **averages,
         "epoch": (),
         "step": (),
     }
-    assert all(array.flags.c_contiguous for array in state.values())
-    assert {array.dtype for name, array in state.items() if name not in ("epoch", "step")} == {
+    assert all(array.flags.c_contiguous for array in checkpoint.values())
+    assert {array.dtype for name, array in checkpoint.items() if name not in ("epoch", "step")} == {
         np.dtype("float32")
     }
-    assert (int(state["epoch"]), int(state["step"])) == (2, 2 * len(batches(60, recipe_from(params))))
+    assert (int(checkpoint["epoch"]), int(checkpoint["step"])) == (
+        2,
+        2 * len(batches(60, recipe_from(params))),
+    )
 
 
 def test_a_state_is_a_copy_that_further_training_does_not_change(engine: ReferenceEngine) -> None:
-    job = Job(trial=trial(**SMALL), until=1, keep=True)
-    state = state_of(engine, job)
-    before = {name: array.copy() for name, array in state.items()}
-    run_one(engine, Job(trial=job.trial, state=state))
-    assert equal_states(state, before)
+    part = Part(trial=trial(**SMALL), until=1, keep_checkpoint=True)
+    checkpoint = checkpoint_of(engine, part)
+    before = {name: array.copy() for name, array in checkpoint.items()}
+    run_one(engine, Part(trial=part.trial, checkpoint=checkpoint))
+    assert equal_checkpoints(checkpoint, before)
 
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_a_trained_network_can_be_used_without_an_engine(engine: ReferenceEngine, layers: int) -> None:
     params: dict[str, Any] = {"layers": layers, "units": 6, "dropout": 0.3}
-    job = Job(trial=trial(**params), keep=True)
-    state = state_of(engine, job)
-    network = trained_network(recipe_from(params), state)
+    part = Part(trial=trial(**params), keep_checkpoint=True)
+    checkpoint = checkpoint_of(engine, part)
+    network = trained_network(recipe_from(params), checkpoint)
     assert not network.training
     assert isinstance(network, nn.Module)
     guessed = network(torch.from_numpy(DATA.dev.x)).argmax(dim=1).numpy()
-    assert float((guessed == DATA.dev.y).mean()) == engine.evaluate(job.trial, state, DATA.dev)["accuracy"]
+    assert (
+        float((guessed == DATA.dev.y).mean()) == engine.evaluate(part.trial, checkpoint, DATA.dev)["accuracy"]
+    )

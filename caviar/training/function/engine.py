@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from caviar.data.splits import Split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import StudyError, one_line
 from caviar.training.function.process_state import ProcessState
 from caviar.training.function.trial_context import TrialContext
@@ -82,40 +82,40 @@ class FunctionEngine(Engine):
     def name(self) -> str:
         return "function"
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        for job in jobs:
-            yield from self._live(job) if self._call_signature.trial else self._whole(job)
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        for part in parts:
+            yield from self._live(part) if self._call_signature.trial else self._whole(part)
 
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         raise NotImplementedError("a function has no test split")
 
-    def _whole(self, job: Job) -> list[Progress | Trained]:
+    def _whole(self, part: Part) -> list[Progress | PartDone]:
         """The call of a function that reports nothing."""
-        events: list[Progress | Trained] = []
-        context = self._context(job, lambda m: events.append(Progress(job.trial.number, m)))
+        events: list[Progress | PartDone] = []
+        context = self._context(part, lambda m: events.append(Progress(part.trial.number, m)))
         events.append(self._called(context))
         return events
 
-    def _live(self, job: Job) -> Iterator[Progress | Trained]:
+    def _live(self, part: Part) -> Iterator[Progress | PartDone]:
         """What a function does, as it does it."""
-        events: SimpleQueue[Progress | Trained] = SimpleQueue()
-        context = self._context(job, lambda m: events.put(Progress(job.trial.number, m)))
+        events: SimpleQueue[Progress | PartDone] = SimpleQueue()
+        context = self._context(part, lambda m: events.put(Progress(part.trial.number, m)))
         thread = threading.Thread(target=lambda: events.put(self._called(context)), daemon=True)
         thread.start()
         try:
             while True:
                 event = events.get()
                 yield event
-                if isinstance(event, Trained):
+                if isinstance(event, PartDone):
                     thread.join()
                     return
         finally:
             context.stop()  # nobody listens any more
 
-    def _context(self, job: Job, emit: Callable[[Measurement], object]) -> TrialContext:
-        return TrialContext(job, self._metric, self._metrics, emit)
+    def _context(self, part: Part, emit: Callable[[Measurement], object]) -> TrialContext:
+        return TrialContext(part, self._metric, self._metrics, emit)
 
-    def _called(self, context: TrialContext) -> Trained:
+    def _called(self, context: TrialContext) -> PartDone:
         started = time.perf_counter()
         failure = None
         try:
@@ -127,11 +127,11 @@ class FunctionEngine(Engine):
             failure = cause(error, self._fn)
         finally:
             self._process_state.put_back()
-        return Trained(
+        return PartDone(
             trial=context.number,
             outcome=Outcome.COMPLETED if (failure or context.refusal) is None else Outcome.FAILED,
             failure=context.refusal or failure,
-            state=context.saved,
+            checkpoint=context.saved,
             train_s=time.perf_counter() - started,
         )
 

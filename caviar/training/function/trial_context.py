@@ -1,6 +1,6 @@
 """What a function is given of its trial, so that a long one can report, stop and go on later.
 
-The `State` of a function in parts is {"object": what it saved, pickled, as bytes, "epoch": the last it reported}.
+The `Checkpoint` of a function in parts is {"object": what it saved, pickled, as bytes, "epoch": the last it reported}.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import cloudpickle
 import numpy as np
 
-from caviar.engine import Job, State
+from caviar.engine import Checkpoint, Part
 from caviar.trial import Measurement, Value
 
 
@@ -32,26 +32,26 @@ class TrialContext:
     """
 
     def __init__(
-        self, job: Job, metric: str, metrics: tuple[str, ...], emit: Callable[[Measurement], object]
+        self, part: Part, metric: str, metrics: tuple[str, ...], emit: Callable[[Measurement], object]
     ) -> None:
-        self.number: int = job.trial.number
+        self.number: int = part.trial.number
         """Its place in the study, from 0."""
-        self.params: dict[str, Value] = dict(job.trial.params)
+        self.params: dict[str, Value] = dict(part.trial.params)
         """Its hyperparameters: a copy of its own."""
-        self.seed: int = job.trial.seed % 2**32
+        self.seed: int = part.trial.seed % 2**32
         """Take all randomness from this number, and the trial gives the same numbers whenever it is run.
         It is the row's `seed` modulo 2**32, which every library takes as a seed."""
-        self.epochs: int = job.trial.epochs
+        self.epochs: int = part.trial.epochs
         """How long it trains in all; learning-rate decay follows this."""
-        self.until: int = job.trial.epochs if job.until is None else job.until
+        self.until: int = part.trial.epochs if part.until is None else part.until
         """The epoch after which this part of it ends."""
-        self.trained: int = int(job.state["epoch"]) if job.state else 0
+        self.trained: int = int(part.checkpoint["epoch"]) if part.checkpoint else 0
         """Epochs trained before, up to the `save` that `restore` gives back."""
         self.exhausted = False
         """Whether `remaining` has given all epochs of this part."""
         self.last: Measurement | None = None
         self.refusal: str | None = None
-        self._state, self._keep = job.state, job.keep
+        self._checkpoint, self._keep = part.checkpoint, part.keep_checkpoint
         self._metric, self._metrics, self._emit = metric, metrics, emit
         self._at = self.trained
         self._stop = threading.Event()
@@ -97,29 +97,29 @@ class TrialContext:
             yield epoch
         self.exhausted = True
 
-    def save(self, state: object) -> None:
+    def save(self, checkpoint: object) -> None:
         """Keep what a later part of this trial needs to go on.
 
         Call it after training an epoch and before heeding `should_stop`. It is pickled at once, and only where
         there may be a later part.
         """
         if self._keep:
-            pickled = np.frombuffer(cloudpickle.dumps(state), np.uint8)
+            pickled = np.frombuffer(cloudpickle.dumps(checkpoint), np.uint8)
             reported = self.last.epoch if self.last else self.trained
-            self._state = {"object": pickled, "epoch": np.array(max(self._at, reported))}
+            self._checkpoint = {"object": pickled, "epoch": np.array(max(self._at, reported))}
 
     def restore(self) -> Any:
         """What an earlier part of this trial saved; None where there is none, so begin."""
-        return pickle.loads(self._state["object"].tobytes()) if self._state else None
+        return pickle.loads(self._checkpoint["object"].tobytes()) if self._checkpoint else None
 
     def stop(self) -> None:
         """Let `should_stop` say so."""
         self._stop.set()
 
     @property
-    def saved(self) -> State | None:
+    def saved(self) -> Checkpoint | None:
         """The state for the next part, if it is to be kept."""
-        return self._state if self._keep else None
+        return self._checkpoint if self._keep else None
 
     def _number(self, name: str, value: Any) -> float:
         if name not in self._metrics:

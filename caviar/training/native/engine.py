@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Dataset, Split
-from caviar.engine import Engine, Job, Progress, State, Trained
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.training import random_streams
 from caviar.training.native import kernels
 from caviar.training.native.arrays import VECTOR_SIZE, Array, aligned_zeros, padded_size, row_stride
@@ -67,23 +67,23 @@ class NativeEngine(Engine):
     def name(self) -> str:
         return "native"
 
-    def train(self, jobs: Sequence[Job]) -> Iterator[Progress | Trained]:
-        return train_one_by_one(jobs, self.begin)
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        return train_one_by_one(parts, self.begin)
 
-    def evaluate(self, trial: Trial, state: State, split: Split) -> Mapping[str, float]:
-        training = self.begin(Job(trial=trial, state=state))
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        training = self.begin(Part(trial=trial, checkpoint=checkpoint))
         loss, accuracy = training.score(PaddedSplit.of(split, self._dtype))
         return {"accuracy": accuracy, "loss": loss}
 
-    def begin(self, job: Job) -> "NativeTraining":
-        """Return a job's network: new, or restored from its state."""
-        recipe = recipe_from({**self._fixed, **job.trial.params})
+    def begin(self, part: Part) -> "NativeTraining":
+        """Return a part's network: new, or restored from its checkpoint."""
+        recipe = recipe_from({**self._fixed, **part.trial.params})
         sizes = [self._features, *recipe.hidden, self._classes]
-        training = NativeTraining(recipe, sizes, self._train, self._dev, job.trial.seed, self._dtype)
-        if job.state is None:
-            training.initialise(random_streams.initial_weights(job.trial.seed, sizes, recipe.activation))
+        training = NativeTraining(recipe, sizes, self._train, self._dev, part.trial.seed, self._dtype)
+        if part.checkpoint is None:
+            training.initialise(random_streams.initial_weights(part.trial.seed, sizes, recipe.activation))
         else:
-            training.load(job.state)
+            training.load(part.checkpoint)
         return training
 
 
@@ -184,24 +184,24 @@ class NativeTraining:
 
     def save(self) -> dict[str, npt.NDArray[np.generic]]:
         counts_steps = self.recipe.optimizer in ("rmsprop", "adam")
-        state: dict[str, npt.NDArray[np.generic]] = {
+        checkpoint: dict[str, npt.NDArray[np.generic]] = {
             "epoch": np.array(self.epoch),
             "step": np.array(self._step if counts_steps else 0),
         }
         views = self._view_parameters(self._network.parameters) | self._view_running_averages()
         if self._step > 0:
             views |= self._view_optimizer_averages()
-        return state | {name: view.copy() for name, view in views.items()}
+        return checkpoint | {name: view.copy() for name, view in views.items()}
 
-    def load(self, state: State) -> None:
+    def load(self, checkpoint: Checkpoint) -> None:
         """Restore the network that `save` returned, of this engine or another."""
         views = self._view_parameters(self._network.parameters) | self._view_running_averages()
         for name, view in views.items():
-            view[:] = state[name]
+            view[:] = checkpoint[name]
         for name, view in self._view_optimizer_averages().items():
-            view[:] = state.get(name, 0)
-        self.epoch = int(state["epoch"])
-        self._step = int(state["step"]) or self.epoch * len(self._batches)
+            view[:] = checkpoint.get(name, 0)
+        self.epoch = int(checkpoint["epoch"])
+        self._step = int(checkpoint["step"]) or self.epoch * len(self._batches)
 
     def _split_into_calls(self) -> list[tuple[Array, int]]:
         """Return an epoch's mini-batches as the calls of a kernel take them, and each call's words of random bits."""
@@ -219,7 +219,7 @@ class NativeTraining:
         return sum(-(-rows * units // 4) for units in self._sizes[1:-1])
 
     def _view_parameters(self, flat: Array) -> dict[str, Array]:
-        """Return views of the parameters, or of an array laid out like them, under their names in `State`."""
+        """Return views of the parameters, or of an array laid out like them, under their names in `Checkpoint`."""
         views = {}
         for name, layer, has_norm in self._named_layers():
             units, scale, shift = layer["units"], layer["scale_start"], layer["shift_start"]
@@ -231,7 +231,7 @@ class NativeTraining:
         return views
 
     def _view_optimizer_averages(self) -> dict[str, Array]:
-        """Return views of the optimizer's running averages under their names in `State`."""
+        """Return views of the optimizer's running averages under their names in `Checkpoint`."""
         return {
             f"{average}.{name}": view
             for average in AVERAGES[self.recipe.optimizer]
@@ -239,7 +239,7 @@ class NativeTraining:
         }
 
     def _view_running_averages(self) -> dict[str, Array]:
-        """Return views of batch norm's running averages under their names in `State`."""
+        """Return views of batch norm's running averages under their names in `Checkpoint`."""
         return {
             f"{name}.{statistic}": flat[layer["unit_start"] :][: layer["units"]]
             for name, layer, has_norm in self._named_layers()
@@ -248,7 +248,7 @@ class NativeTraining:
         }
 
     def _named_layers(self) -> Iterator[tuple[str, np.void, bool]]:
-        """Yield each layer's name in `State`, its place, and whether it has batch norm."""
+        """Yield each layer's name in `Checkpoint`, its place, and whether it has batch norm."""
         for number, layer in enumerate(self._layers[:-1]):
             yield f"hidden.{number}", layer, self.recipe.batch_norm
         yield "output", self._layers[-1], False

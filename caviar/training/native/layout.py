@@ -17,7 +17,7 @@ from caviar.training.recipe import OPTIMIZERS, Recipe
 SGD, MOMENTUM, RMSPROP, ADAM = range(4)
 """Numbers of the optimizers, in the order of `recipe.OPTIMIZERS`."""
 AVERAGES = {"sgd": (), "momentum": ("first",), "rmsprop": ("second",), "adam": ("first", "second")}
-"""Running averages that each optimizer keeps, as named in `NetworkArrays` and in `caviar.engine.State`."""
+"""Running averages that each optimizer keeps, as named in `NetworkArrays` and in `caviar.engine.Checkpoint`."""
 
 LAYER = np.dtype(
     [

@@ -19,7 +19,7 @@ import caviar as cv
 from caviar.backends.worker import Worker
 from caviar.columns import RESERVED
 from caviar.driver.messages import Task
-from caviar.engine import Job, Progress, Trained
+from caviar.engine import Part, PartDone, Progress
 from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
 from caviar.records.schema import trials_schema
@@ -47,10 +47,10 @@ def curve(result: Result, metric: str = "value") -> list[tuple[int, float]]:
     return [(m.epoch, m.metrics[metric]) for m in result.measurements]
 
 
-def part(fn: Callable[..., Any], **job: Any) -> tuple[list[tuple[int, float]], Trained]:
+def part(fn: Callable[..., Any], **part: Any) -> tuple[list[tuple[int, float]], PartDone]:
     """What a part of a trial measures, and how it ends."""
-    *progress, end = FunctionEngine(fn, "value", ("value",)).train([Job(trial=trial(6), **job)])
-    assert isinstance(end, Trained)
+    *progress, end = FunctionEngine(fn, "value", ("value",)).train([Part(trial=trial(6), **part)])
+    assert isinstance(end, PartDone)
     return [
         (p.measurement.epoch, p.measurement.metrics["value"]) for p in progress if isinstance(p, Progress)
     ], end
@@ -265,12 +265,12 @@ def test_a_trial_goes_on_from_what_it_saved_as_if_it_had_never_stopped() -> None
             trial.save(steps)
 
     whole, _ = part(walks)
-    first, paused = part(walks, until=2, keep=True)
-    second, again = part(walks, until=5, keep=True, state=paused.state)
-    third, end = part(walks, state=again.state)
+    first, paused = part(walks, until=2, keep_checkpoint=True)
+    second, again = part(walks, until=5, keep_checkpoint=True, checkpoint=paused.checkpoint)
+    third, end = part(walks, checkpoint=again.checkpoint)
     assert [len(points) for points in (first, second, third)] == [2, 3, 1]
     assert first + second + third == whole
-    assert (paused.outcome, end.outcome, end.state) == (Outcome.COMPLETED, Outcome.COMPLETED, None)
+    assert (paused.outcome, end.outcome, end.checkpoint) == (Outcome.COMPLETED, Outcome.COMPLETED, None)
 
 
 def test_nothing_is_pickled_where_no_later_part_can_follow() -> None:
@@ -279,7 +279,7 @@ def test_nothing_is_pickled_where_no_later_part_can_follow() -> None:
         return 1.0
 
     assert part(saves)[1].outcome is Outcome.COMPLETED
-    assert part(saves, keep=True)[1].outcome is Outcome.FAILED
+    assert part(saves, keep_checkpoint=True)[1].outcome is Outcome.FAILED
 
 
 def test_reports_are_seen_while_the_function_runs() -> None:
@@ -290,11 +290,11 @@ def test_reports_are_seen_while_the_function_runs() -> None:
         assert seen.wait(10)
         trial.report(2, value=1.0)
 
-    events = FunctionEngine(waits, "value", ("value",)).train([Job(trial=trial())])
+    events = FunctionEngine(waits, "value", ("value",)).train([Part(trial=trial())])
     assert isinstance(next(events), Progress)
     seen.set()
     *_, end = events
-    assert isinstance(end, Trained)
+    assert isinstance(end, PartDone)
     assert end.outcome is Outcome.COMPLETED
 
 
@@ -309,7 +309,7 @@ def test_a_function_that_nobody_listens_to_any_more_is_asked_to_stop() -> None:
             trial.report(epoch, value=1.0)
             time.sleep(0.01)
 
-    events = FunctionEngine(goes_on, "value", ("value",)).train([Job(trial=trial(1000))])
+    events = FunctionEngine(goes_on, "value", ("value",)).train([Part(trial=trial(1000))])
     next(events)
     events.close()  # type: ignore[attr-defined]
     assert stopped.wait(10)

@@ -15,7 +15,7 @@ from caviar.training.native.engine import NativeEngine
 from caviar.training.recipe import DECAYS, OPTIMIZERS
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome
-from tests.training.networks import blobs, curve_difference, products, run, state_difference, trial
+from tests.training.networks import blobs, checkpoint_difference, curve_difference, products, run, trial
 
 SMALL = blobs(rows=50)
 RATES = {"sgd": 0.05, "momentum": 0.02, "rmsprop": 0.001, "adam": 0.005}
@@ -53,7 +53,7 @@ def test_a_hundred_steps_in_float64_differ_by_less_than_a_billionth(
     (curve, trained), (expected_curve, expected) = (run(engine, what) for engine in engines)
     assert trained.outcome is expected.outcome is Outcome.COMPLETED
     assert curve_difference(curve, expected_curve) < 1e-9
-    assert state_difference(trained.state, expected.state) < 1e-9
+    assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-9
 
 
 @pytest.mark.parametrize("decay", DECAYS)
@@ -74,7 +74,7 @@ def test_every_schedule_agrees_with_every_optimizer(
     )
     (curve, trained), (expected_curve, expected) = (run(engine, what) for engine in engines)
     assert curve_difference(curve, expected_curve) < 1e-9
-    assert state_difference(trained.state, expected.state) < 1e-9
+    assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-9
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +98,7 @@ def test_any_shape_agrees(
     what = trial(epochs=3, seed=seed, layers=layers, learning_rate=1e-3, **params)
     (curve, trained), (expected_curve, expected) = (run(engine, what) for engine in engines)
     assert curve_difference(curve, expected_curve) < 1e-9
-    assert state_difference(trained.state, expected.state) < 1e-9
+    assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_last_mini_batch_of_one_row_and_one_of_all_rows_agree(
     what = trial(epochs=4, units=5, batch_size=batch_size, batch_norm=batch_norm, learning_rate=0.01)
     (curve, trained), (expected_curve, expected) = (run(engine, what) for engine in engines)
     assert curve_difference(curve, expected_curve) < 1e-9
-    assert state_difference(trained.state, expected.state) < 1e-9
+    assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-9
 
 
 def test_twenty_layers_and_wide_ones_agree() -> None:
@@ -123,7 +123,7 @@ def test_twenty_layers_and_wide_ones_agree() -> None:
     for what in (deep, wide):
         (curve, trained), (expected_curve, expected) = (run(engine, what) for engine in engines)
         assert curve_difference(curve, expected_curve) < 1e-9
-        assert state_difference(trained.state, expected.state) < 1e-9
+        assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-9
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,13 @@ def test_in_float32_each_single_step_differs_by_less_than_a_hundred_thousandth(
     what = trial(
         epochs=8, layers=2, units=24, batch_size=30, learning_rate=RATES[params["optimizer"]], **params
     )
-    state = None
-    for epoch in range(8):  # of one step each, both from the reference's last state
-        curve, trained = run(native, what, until=epoch + 1, state=state)
-        expected_curve, expected = run(reference, what, until=epoch + 1, state=state)
+    checkpoint = None
+    for epoch in range(8):  # of one step each, both from the reference's last checkpoint
+        curve, trained = run(native, what, until=epoch + 1, checkpoint=checkpoint)
+        expected_curve, expected = run(reference, what, until=epoch + 1, checkpoint=checkpoint)
         assert curve_difference(curve, expected_curve) < 1e-5
-        assert state_difference(trained.state, expected.state) < 1e-5
-        state = expected.state
+        assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-5
+        checkpoint = expected.checkpoint
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

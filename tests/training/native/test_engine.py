@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.engine import Job, Progress, Trained
+from caviar.engine import Part, PartDone, Progress
 from caviar.training import random_streams
 from caviar.training.native.engine import NativeEngine, NativeTraining, PaddedSplit
 from caviar.training.recipe import OPTIMIZERS, recipe_from
@@ -18,12 +18,12 @@ from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome
 from tests.training.networks import (
     blobs,
+    checkpoint_difference,
+    checkpoint_of,
     curve_difference,
     products,
     run,
-    same_state,
-    state_difference,
-    state_of,
+    same_checkpoint,
     trial,
     with_arrays,
     with_train,
@@ -37,12 +37,12 @@ def engine() -> NativeEngine:
     return NativeEngine(DATA, dtype=np.float64)
 
 
-def _gradient(engine: NativeEngine, state: Any = None, **params: Any) -> dict[str, Any]:
+def _gradient(engine: NativeEngine, checkpoint: Any = None, **params: Any) -> dict[str, Any]:
     """The gradient of the first step: plain gradient descent with learning rate 1 moves by just that."""
     what = trial(epochs=2, optimizer="sgd", batch_size=1000, learning_rate=1.0, **params)
-    _, before = run(engine, what, until=0, state=state)
-    _, after = run(engine, what, until=1, state=before.state)
-    return {name: array - state_of(after)[name] for name, array in state_of(before).items()}
+    _, before = run(engine, what, until=0, checkpoint=checkpoint)
+    _, after = run(engine, what, until=1, checkpoint=before.checkpoint)
+    return {name: array - checkpoint_of(after)[name] for name, array in checkpoint_of(before).items()}
 
 
 # Gradients
@@ -53,8 +53,8 @@ def _gradient(engine: NativeEngine, state: Any = None, **params: Any) -> dict[st
 )
 def test_gradients_are_those_of_autograd(engine: NativeEngine, params: dict[str, Any]) -> None:
     what = trial(units=6, optimizer="sgd", **params)
-    state = state_of(run(engine, what, until=0)[1])
-    tensors = {name: torch.tensor(array, requires_grad=array.ndim > 0) for name, array in state.items()}
+    checkpoint = checkpoint_of(run(engine, what, until=0)[1])
+    tensors = {name: torch.tensor(array, requires_grad=array.ndim > 0) for name, array in checkpoint.items()}
     a = torch.tensor(DATA.train.x, dtype=torch.float64)
     for layer in range(params["layers"]):
         name = f"hidden.{layer}"
@@ -95,10 +95,10 @@ def test_the_softmax_gradient_sums_to_zero_over_the_classes(engine: NativeEngine
 @settings(deadline=None)
 def test_scaling_the_weights_before_batch_norm_changes_nothing(engine: NativeEngine, scale: float) -> None:
     what = trial(epochs=1, layers=2, units=8, batch_norm_epsilon=1e-12, learning_rate=0.0)
-    state = state_of(run(engine, what, until=0)[1])
-    scaled = with_arrays(state, hidden_0_weight=scale * state["hidden.0.weight"])
-    plain, _ = run(engine, what, state=state)
-    other, _ = run(engine, what, state=scaled)
+    checkpoint = checkpoint_of(run(engine, what, until=0)[1])
+    scaled = with_arrays(checkpoint, hidden_0_weight=scale * checkpoint["hidden.0.weight"])
+    plain, _ = run(engine, what, checkpoint=checkpoint)
+    other, _ = run(engine, what, checkpoint=scaled)
     assert abs(plain[0]["train_loss"] - other[0]["train_loss"]) < 1e-7
 
 
@@ -108,17 +108,17 @@ def test_scaling_the_weights_before_batch_norm_changes_nothing(engine: NativeEng
 @pytest.mark.parametrize("layers", [0, 2])
 def test_the_loss_at_zero_weights_is_the_log_of_the_classes(engine: NativeEngine, layers: int) -> None:
     what = trial(layers=layers, units=4)
-    state = state_of(run(engine, what, until=0)[1])
-    zeros = with_arrays(state, output_weight=0 * state["output.weight"])
+    checkpoint = checkpoint_of(run(engine, what, until=0)[1])
+    zeros = with_arrays(checkpoint, output_weight=0 * checkpoint["output.weight"])
     assert math.isclose(engine.evaluate(what, zeros, DATA.dev)["loss"], math.log(3), rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_is_stable_at_logits_of_ten_thousand(dtype: type) -> None:
     engine, what = NativeEngine(DATA, dtype=dtype), trial(layers=0)
-    state = state_of(run(engine, what, until=0)[1])
+    checkpoint = checkpoint_of(run(engine, what, until=0)[1])
     stretched = with_arrays(
-        state, output_weight=0 * state["output.weight"], output_bias=np.array([1e4, -1e4, 1e4])
+        checkpoint, output_weight=0 * checkpoint["output.weight"], output_bias=np.array([1e4, -1e4, 1e4])
     )
     wrong = np.mean(DATA.dev.y == 1)
     expected = (1 - wrong) * math.log(2) + wrong * (2e4 + math.log(2))
@@ -132,7 +132,7 @@ def test_evaluation_counts_every_row_of_a_split_of_any_size(engine: NativeEngine
     for rows in (1, 127, 128, 129, 300):
         split = blobs(rows=600).train
         split = type(split)(split.x[:rows], split.y[:rows])
-        found, expected = (e.evaluate(what, state_of(trained), split) for e in (engine, reference))
+        found, expected = (e.evaluate(what, checkpoint_of(trained), split) for e in (engine, reference))
         assert found == pytest.approx(expected, rel=1e-12)
 
 
@@ -145,7 +145,7 @@ def test_permuting_the_rows_of_a_batch_permutes_nothing_else(engine: NativeEngin
     what = trial(epochs=10, layers=2, units=8, batch_size=1000)
     (curve, trained), (expected_curve, expected) = run(other, what), run(engine, what)
     assert curve_difference(curve, expected_curve) < 1e-12
-    assert state_difference(trained.state, expected.state) < 1e-10
+    assert checkpoint_difference(trained.checkpoint, expected.checkpoint) < 1e-10
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
@@ -160,10 +160,10 @@ def test_the_same_job_gives_the_same_bits_whatever_is_trained_between(optimizer:
         run(NativeEngine(DATA), trial(units=size % 50 + 1, batch_size=10))
         again, once_more = run(NativeEngine(DATA), what)
         assert again == expected
-        assert same_state(once_more.state, trained.state)
+        assert same_checkpoint(once_more.checkpoint, trained.checkpoint)
         again, once_more = run(engine, what)
         assert again == expected
-        assert same_state(once_more.state, trained.state)
+        assert same_checkpoint(once_more.checkpoint, trained.checkpoint)
 
 
 def test_inputs_in_unaligned_memory_of_others_give_the_same_bits() -> None:
@@ -185,9 +185,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(params: dict
     engine, what = NativeEngine(DATA), trial(epochs=6, layers=2, units=9, decay="cosine", **params)
     expected, whole = run(engine, what)
     first, half = run(engine, what, until=2)
-    second, rest = run(NativeEngine(DATA), what, state=half.state)
+    second, rest = run(NativeEngine(DATA), what, checkpoint=half.checkpoint)
     assert first + second == expected
-    assert same_state(rest.state, whole.state)
+    assert same_checkpoint(rest.checkpoint, whole.checkpoint)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -195,11 +195,11 @@ def test_states_go_from_one_engine_to_the_other_and_back(engine: NativeEngine, o
     reference = ReferenceEngine(DATA, dtype=torch.float64)
     what = trial(epochs=9, layers=2, units=9, optimizer=optimizer, learning_rate=0.003, dropout=0.2)
     expected, whole = run(reference, what)
-    first, state = run(reference, what, until=3)
-    second, state = run(engine, what, until=6, state=state.state)
-    third, state = run(reference, what, state=state.state)
+    first, checkpoint = run(reference, what, until=3)
+    second, checkpoint = run(engine, what, until=6, checkpoint=checkpoint.checkpoint)
+    third, checkpoint = run(reference, what, checkpoint=checkpoint.checkpoint)
     assert curve_difference(first + second + third, expected) < 1e-9
-    assert state_difference(state.state, whole.state) < 1e-9
+    assert checkpoint_difference(checkpoint.checkpoint, whole.checkpoint) < 1e-9
 
 
 def test_a_diverging_trial_stops_and_says_in_which_epoch(engine: NativeEngine) -> None:
@@ -219,14 +219,14 @@ def test_numbers_that_are_not_finite_are_seen() -> None:
 
 
 def test_a_failing_trial_leaves_the_others_alone(engine: NativeEngine) -> None:
-    jobs = [
-        Job(trial=trial(number=0, epochs=1)),
-        Job(trial=trial(number=1, epochs=1, batch_size=1)),
-        Job(trial=trial(number=2, epochs=1)),
+    parts = [
+        Part(trial=trial(number=0, epochs=1)),
+        Part(trial=trial(number=1, epochs=1, batch_size=1)),
+        Part(trial=trial(number=2, epochs=1)),
     ]
-    events = list(engine.train(jobs))
-    assert [type(event) for event in events] == [Progress, Trained, Trained, Progress, Trained]
-    outcomes = [event.outcome for event in events if isinstance(event, Trained)]
+    events = list(engine.train(parts))
+    assert [type(event) for event in events] == [Progress, PartDone, PartDone, Progress, PartDone]
+    outcomes = [event.outcome for event in events if isinstance(event, PartDone)]
     assert outcomes == [Outcome.COMPLETED, Outcome.FAILED, Outcome.COMPLETED]
 
 

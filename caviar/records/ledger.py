@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from caviar.data.splits import Dataset
+from caviar.engine import Checkpoint
 from caviar.errors import DamagedError
 from caviar.records import schema
 from caviar.records.run_files import StudyFile, write_rounds
@@ -132,7 +133,7 @@ class Ledger:
         with self._writing():
             write_rounds(self.location, entries)
 
-    def hand_over(self, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None) -> None:
+    def hand_over(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
         """Write `best/`."""
         with self._writing():
             write_best(self.location / "best", best, checkpoint, dataset)

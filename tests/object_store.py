@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from obstore.store import MemoryStore
 from pyarrow import fs
 
 from caviar.storage.object_store import Store
@@ -26,6 +27,11 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+def in_memory(lease_s: float = 60.0) -> Store:
+    """Return a location in a store that exists in memory only."""
+    return Store(bucket="memory://bucket", key="run", client=MemoryStore(), lease_s=lease_s)
 
 
 class ObjectStore:

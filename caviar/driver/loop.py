@@ -248,7 +248,7 @@ class Loop:
             test_rows=len(test.y) if test else None,
             fixed=self._study.to_json()["objective"].get("fixed", {}),
         )
-        self._ledger.hand_over(best, final.checkpoint, self._dataset)
+        self._ledger.write_best(best, final.checkpoint, self._dataset)
 
     def _poll(self) -> list[Event]:
         """Return what the workers and the user did."""

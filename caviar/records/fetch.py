@@ -1,4 +1,4 @@
-"""A run directory copied from where it is to here, whole or not at all."""
+"""Copies of run directories, in full or not at all."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ TABLES = ("trials", "curves")
 
 
 def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False) -> Run:
-    """Copy a run directory to here; also while its study runs: what is recorded by now.
+    """Copy a run directory to this machine. Of a study that runs, the results recorded so far are copied.
 
     Args:
-        run: the run directory, such as "s3://bucket/runs/digits", or a folder.
-        to: the folder that it becomes, which must be free; `runs/NAME` by default.
-        frames: only its frames, not the network and what else there is.
+        run: the run directory: a folder, or a URI such as "s3://bucket/runs/digits".
+        to: the new folder; `runs/NAME` by default.
+        frames: copy the frames only, not the network and other files.
 
     Returns:
-        The copy, all of whose segments have been read back.
+        The copy. All its segments have been read back.
 
     Raises:
-        RunError: there is no such run, its place is taken, or it cannot be written.
-        DamagedError: a segment cannot be read back; nothing is left here then.
+        RunError: there is no such run, the new folder is not empty, or it cannot be written.
+        DamagedError: a segment cannot be read back. Nothing is copied then.
 
     Example:
         >>> fetch("s3://bucket/runs/digits").trials  # doctest: +SKIP
@@ -34,11 +34,11 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
     source = locate(run)
     target = Disk(Path("runs", source.name)) if to is None else locate(to)
     if not isinstance(target, Disk):
-        raise RunError(f"{target}: a run is fetched to a folder of this machine; name one")
+        raise RunError(f"{target}: runs are fetched to a folder of this machine, such as runs/{source.name}")
     study_file = StudyFile.read(source)
-    elsewhere = f"`caviar fetch {source.quoted} DEST`"
+    elsewhere = f"name another folder with `caviar fetch {source.quoted} DEST`"
     if not target.is_free():
-        raise RunError(f"{target} exists already: remove it, or name another folder, {elsewhere}")
+        raise RunError(f"{target} exists already: remove it, or {elsewhere}")
 
     def fill(place: Location) -> None:
         _copy(source, place, study_file, frames)
@@ -47,24 +47,24 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
         except DamagedError as error:
             raise DamagedError(str(error).replace(str(place), str(source))) from error
 
-    with hint_on_refusal(f"or name another folder, {elsewhere}"):
+    with hint_on_refusal(f"or {elsewhere}"):
         location, lock = Disk(target.path.parent).create(target.name, numbered=False, fill=fill)
     lock.release()
     return Run(location)
 
 
 def _copy(source: Location, target: Location, study_file: StudyFile, frames: bool) -> None:
-    """Copy the rows first: all that they speak of is there already, whatever is recorded meanwhile."""
+    """Copy the tables first: whatever is recorded meanwhile, the other files cover their rows."""
     for _ in range(5):
         try:
             for table, segments in _recorded(source, study_file).items():
                 _copy_files(source / table, target / table, [segment.name for segment in segments])
             break
         except FileNotFoundError:
-            for table in TABLES:  # merged between listing and reading
+            for table in TABLES:  # they were merged between listing and reading
                 (target / table).remove((target / table).files())
     else:
-        raise RunError(f"{source}: its files vanish while they are read; is it being deleted?")
+        raise RunError(f"{source}: files vanish while they are read; is the run being deleted?")
     if frames:
         _copy_files(source, target, [name for name in source.files() if name == "rounds.json"])
     else:
@@ -73,12 +73,12 @@ def _copy(source: Location, target: Location, study_file: StudyFile, frames: boo
 
 
 def _recorded(source: Location, study_file: StudyFile) -> dict[str, list[Segment]]:
-    """The segments of both tables, as they were at one moment.
+    """Return the segments of both tables at one moment.
 
     Raises:
-        FileNotFoundError: there is no such moment yet: curves were merged meanwhile with those of later rows.
+        FileNotFoundError: the curves were merged meanwhile with those of later rows.
     """
-    trials, curves = (segments.list() for segments in open_tables(source, study_file))
+    trials, curves = (segments.current() for segments in open_tables(source, study_file))
     committed = max((segment.last for segment in trials), default=-1)
     curves = [segment for segment in curves if segment.first <= committed]
     if curves and curves[-1].last > committed:

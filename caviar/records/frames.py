@@ -1,4 +1,4 @@
-"""A saved run as pandas frames: `caviar.load("runs/digits").trials` is a plain DataFrame, and so is all else."""
+"""Saved runs as pandas frames: `caviar.load("runs/digits").trials` is a plain DataFrame."""
 
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +8,8 @@ import pandas as pd
 
 from caviar.columns import CIRCUMSTANCES
 from caviar.errors import RunError
-from caviar.records.ledger import to_frame
 from caviar.records.run_files import StudyFile, read_rounds
-from caviar.records.segments import open_tables
+from caviar.records.segments import open_tables, to_frame
 from caviar.records.winner import Best, read_best
 from caviar.space import Space
 from caviar.storage.local import Disk
@@ -20,13 +19,13 @@ from caviar.trial import Stage
 
 
 class Run:
-    """What a study left; read once when first asked for, also while the study runs.
+    """A saved run, finished or not. Each frame is read once, when it is first used, also while the study runs.
 
     Args:
         location: the run directory.
 
     Raises:
-        RunError: not a run directory, or one of another version of caviar.
+        RunError: it is not a run directory, or was written in another format.
 
     Example:
         >>> run = load("runs/digits")  # doctest: +SKIP
@@ -51,18 +50,18 @@ class Run:
         """
         if not isinstance(self.location, Disk):
             raise RunError(
-                f"{self.location} is no folder here: copy it by `caviar fetch {self.location.quoted}`"
+                f"{self.location} is not a local folder; copy it with `caviar fetch {self.location.quoted}`"
             )
         return self.location.path
 
     @property
     def study(self) -> dict[str, Any]:
-        """What was asked: objective, space, rounds, seed."""
+        """The declaration of the study: objective, space, rounds, seed."""
         return self.study_file.study
 
     @property
     def space(self) -> Space:
-        """The space that the study began with."""
+        """The space that the study declares."""
         return self.study_file.space()
 
     @property
@@ -72,13 +71,13 @@ class Run:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a finished trial, by trial: outcome, value, `params_<name>`, last metrics, times."""
+        """One row a finished trial, sorted by trial: outcome, value, `params_<name>`, last metrics, times."""
         trials, _ = open_tables(self.location, self.study_file)
         return to_frame(trials.read()).sort_values("trial", ignore_index=True)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row a trial and epoch: losses, accuracy, learning rate. Only of trials that have a row."""
+        """One row an epoch of each trial in `trials`: losses, accuracy, learning rate."""
         _, segments = open_tables(self.location, self.study_file)
         curves = to_frame(segments.read())
         known = curves[curves["trial"].isin(self.trials["trial"])]
@@ -86,11 +85,11 @@ class Run:
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
-        """One row a round and parameter: where it is drawn, what was done to it, and why.
+        """One row a round and parameter: its range or options, how they changed, and why.
 
-        `width` is the length of the stretch around a value of the elite, as a share of the whole range; `counts` says
-        how the elite is spread, such as how many took each of a choice's `options`. Columns of one kind have Arrow
-        types, as those of `trials` do; `options`, `counts` and `best` hold objects.
+        `width` is the fraction of the whole range around each elite value from which trials are drawn. `counts` says
+        how many elite trials took each of a choice's `options`, or lie in each quarter of a number's whole range.
+        Columns have Arrow types, except `options`, `counts` and `best`, which hold Python objects.
         """
         return read_rounds(self.location)
 
@@ -101,7 +100,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the final trial is recorded, and so the winner handed over."""
+        """Whether the final trial is recorded, and with it the winner."""
         return bool((self.trials["stage"] == Stage.FINAL).any())
 
 
@@ -109,17 +108,17 @@ def load(path: str | Path) -> Run:
     """Open a saved run, finished or not.
 
     Args:
-        path: its run directory, such as "runs/digits" or "s3://bucket/runs/digits".
+        path: the run directory, such as "runs/digits" or "s3://bucket/runs/digits".
 
     Returns:
-        The run: `.trials`, `.curves`, `.rounds`, `.best`.
+        The run, with `.trials`, `.curves`, `.rounds` and `.best`.
 
     Raises:
-        RunError: not a run directory, or one of another version of caviar.
+        RunError: it is not a run directory, or was written in another format.
     """
     return Run(locate(path))
 
 
 def reproducible(trials: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are the same in every run of a study, whatever trained it, where and how fast (law 1)."""
+    """Return the columns that are the same in every run of a study, without those of machines and times (law 1)."""
     return trials.drop(columns=list(CIRCUMSTANCES))

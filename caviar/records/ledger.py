@@ -1,14 +1,15 @@
-"""The durable record of a run: what a study leaves, and what it goes on from.
+"""The ledger of a run: its driver's access to the run directory, which makes results durable.
 
-    study.json    what was asked, of which versions, on which data
-    trials/       one row a finished trial           the commit: a trial counts once its row is here
-    curves/       one row a trial and epoch          written before its trials' rows
-    rounds.json   each round's space, and why
-    best/         the network that is handed over
-    .lock         held by the one driver that may write
+    study.json    the study, its data, and the versions that began it
+    trials/       one row a finished trial; a trial is recorded once its row is here
+    curves/       one row a trial and epoch; written before the rows of its trials
+    rounds.json   the space of each round, and why it narrowed
+    best/         the trained network of the winner
+    damaged/      segments that could not be read back, set aside by `caviar resume --repair`
+    .lock         the lock of the one driver that may write
 
-A batch of results is two segments of the same number, curves first. A crash between the two leaves curves
-without rows: they are deleted when the run is resumed, and their trials are trained again.
+A batch of results becomes two segments of one number, curves first. A crash between the two leaves curves without
+rows. They are deleted when the run is resumed, and their trials are trained again.
 """
 
 import time
@@ -17,7 +18,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pandas as pd
-import pyarrow as pa
 from pyarrow import compute
 
 from caviar.data.splits import Dataset
@@ -25,33 +25,38 @@ from caviar.engine import Checkpoint
 from caviar.errors import DamagedError
 from caviar.records import schema
 from caviar.records.run_files import StudyFile, write_rounds
-from caviar.records.segments import Segment, open_tables
+from caviar.records.segments import Segment, open_tables, to_frame
 from caviar.records.winner import Best, write_best
 from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
 
 DAMAGED: Final = "damaged"
-"""The folder of segments that were set aside."""
 MERGE_AT = 16
-"""Single segments are merged when there are this many."""
+"""Number of single segments at which they are merged into one file."""
 
 
 class Ledger:
-    """The run directory of a driver, which alone may write to it. Use `create` or `reopen`."""
+    """A run directory, locked by the driver that writes to it. Use `create` or `reopen`."""
 
     def __init__(self, location: Location, study_file: StudyFile, lock: Lock) -> None:
         self.location, self._space, self._lock = location, study_file.space(), lock
         self._trials, self._curves = open_tables(location, study_file)
-        present = self._trials.list()
+        present = self._trials.current()
         self._next = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
 
     @classmethod
     def create(cls, runs: Location, name: str, study_file: StudyFile, numbered: bool) -> "Ledger":
-        """Make a run directory, the first free of NAME, NAME-2, NAME-3, ... where `numbered`.
+        """Create a run directory.
+
+        Args:
+            runs: the folder of run directories.
+            name: the name of the new one.
+            study_file: the content of its `study.json`.
+            numbered: take the first free of NAME, NAME-2, NAME-3, ...
 
         Raises:
-            RunError: it exists, or cannot be made.
+            RunError: the name is taken, or the folder cannot be created.
         """
 
         def fill(location: Location) -> None:
@@ -65,20 +70,20 @@ class Ledger:
 
     @classmethod
     def reopen(cls, location: Location, study_file: StudyFile, repair: bool = False) -> "Ledger":
-        """Open a run directory to go on with it: whatever a killed driver left half-done is cleared away.
+        """Open a run directory to resume its run, and delete what a killed driver left unfinished.
 
         Args:
             location: the run directory.
             study_file: the content of its `study.json`.
-            repair: set damaged segments aside, so that their trials are trained again.
+            repair: move damaged segments to `damaged/`, so that their trials are trained again.
 
         Raises:
-            RunError: another driver is at work on it, or it cannot be written.
-            DamagedError: a segment cannot be read back, and `repair` is not asked for.
+            RunError: another driver has locked it, or it cannot be written.
+            DamagedError: a segment cannot be read back, and `repair` is off.
         """
         lock = location.lock()
         try:
-            cls(location, study_file, lock)._clear(repair)
+            cls(location, study_file, lock)._recover(repair)
             return cls(location, study_file, lock)
         except BaseException:
             lock.release()
@@ -88,13 +93,13 @@ class Ledger:
         """Make results durable.
 
         Raises:
-            RunError: the disk or the store refuses; none of these results counts, all earlier ones do.
+            RunError: the disk or the store refuses. None of these results is recorded; all earlier ones are.
         """
         started = time.perf_counter()
         with self._writing():
             self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
             record_s = (time.perf_counter() - started) / len(results)
-            self._lock.confirm()  # again, for that may have taken long
+            self._lock.confirm()  # again: writing the curves may have taken long
             self._trials.write(
                 self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
             )
@@ -104,23 +109,23 @@ class Ledger:
             self.merge()
 
     def merge(self) -> None:
-        """Merge the single segments, so that the number of files stays small."""
+        """Merge the single segments of both tables, so that the number of files stays small."""
         with self._writing():
             self._curves.merge()
             self._trials.merge()
         self._singles = 0
 
     def trials(self) -> pd.DataFrame:
-        """All rows, by trial."""
+        """Return all rows, sorted by trial."""
         return to_frame(self._trials.read()).sort_values("trial", ignore_index=True)
 
     @property
-    def was_repaired(self) -> bool:
-        """Whether damaged segments were ever set aside."""
+    def has_damaged_segments(self) -> bool:
+        """Whether damaged segments were moved to `damaged/`."""
         return DAMAGED in self.location.folders()
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
-        """The measurements of some trials, by their numbers, in order of epochs."""
+        """Return the measurements of trials, by their numbers, in order of epochs."""
         found: dict[int, list[Measurement]] = {}
         wanted = compute.field("trial").isin(list(trials))
         for row in self._curves.read().filter(wanted).sort_by("epoch").to_pylist():
@@ -129,50 +134,46 @@ class Ledger:
         return found
 
     def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Replace `rounds.json`."""
+        """Write `rounds.json`."""
         with self._writing():
             write_rounds(self.location, entries)
 
-    def hand_over(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
-        """Write `best/`."""
+    def write_best(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
+        """Write the winner and its trained network, if there is one, to `best/`."""
         with self._writing():
             write_best(self.location / "best", best, checkpoint, dataset)
 
     def check_lock(self) -> None:
-        """Whether this is still the driver that may write; costs nothing.
-
-        Raises:
-            RunError: another one has taken over.
-        """
+        """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""
         self._lock.check()
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._lock.release()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """While inside, this driver writes: only if no other one does, and nothing is lost where it cannot."""
+        """Confirm the lock before a write, and name the way to continue where the write is refused."""
         with hint_on_refusal(
-            f"what was recorded before is safe: `caviar resume {self.location.quoted}` then"
+            f"earlier results are recorded; continue with `caviar resume {self.location.quoted}`"
         ):
             self._lock.confirm()
             yield
 
-    def _clear(self, repair: bool) -> None:
-        """Bring the folder to the state after its last commit."""
+    def _recover(self, repair: bool) -> None:
+        """Restore the state after the last recorded batch."""
         for segments in (self._trials, self._curves):
             segments.folder.make_folder()
-            segments.remove_covered()
-        self._set_damaged_aside(repair)
-        committed = max((s.last for s in self._trials.list()), default=-1)
-        self._curves.folder.remove(s.name for s in self._curves.list() if s.first > committed)
+            segments.remove_replaced()
+        self._move_damaged(repair)
+        committed = max((s.last for s in self._trials.current()), default=-1)
+        self._curves.folder.remove(s.name for s in self._curves.current() if s.first > committed)
 
-    def _set_damaged_aside(self, repair: bool) -> None:
-        """Move every damaged file away, and with it whatever belongs to the same segments."""
+    def _move_damaged(self, repair: bool) -> None:
+        """Move every damaged file to `damaged/`, with the files of both tables that share segments with it."""
         lost: list[Segment] = []
         for segments in (self._trials, self._curves):
-            for segment in segments.list():
+            for segment in segments.current():
                 try:
                     segments.read_segment(segment)
                 except DamagedError:
@@ -182,14 +183,8 @@ class Ledger:
         while lost:
             damaged = lost.pop()
             for segments in (self._trials, self._curves):
-                for segment in segments.list():
+                for segment in segments.current():
                     if segment.first <= damaged.last and damaged.first <= segment.last:
-                        aside = self.location / DAMAGED / segments.folder.name / segment.name
-                        (segments.folder / segment.name).move(aside)
+                        target = self.location / DAMAGED / segments.folder.name / segment.name
+                        (segments.folder / segment.name).move(target)
                         lost.append(segment)
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """A DataFrame whose columns keep their Arrow types: integers stay integers beside empty cells."""
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame

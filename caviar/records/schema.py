@@ -1,4 +1,4 @@
-"""The columns of the trials and of the curves: fixed when a run begins, so that every segment has them."""
+"""Schemas of the trials and the curves, fixed when a run begins, so that all segments have the same columns."""
 
 from collections.abc import Sequence
 
@@ -12,26 +12,26 @@ _ARROW = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64(), "str
 
 
 def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
-    """One row a finished trial; of each metric the last measurement. A metric may be called `value` itself."""
+    """Return the schema of trials: one row a finished trial, with the last measurement of each metric."""
     return pa.schema(
         [
             *((name, _ARROW[kind]) for name, kind in BEFORE_PARAMS.items()),
             *((param_column(name), _ARROW[column_type(p.domain)]) for name, p in space.items()),
-            *((metric, pa.float64()) for metric in metrics if metric != "value"),
+            *((metric, pa.float64()) for metric in metrics if metric != "value"),  # `value` has its column
             *((name, _ARROW[kind]) for name, kind in AFTER_METRICS.items()),
         ]
     )
 
 
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
-    """One row a trial and epoch."""
+    """Return the schema of curves: one row a trial and epoch."""
     return pa.schema(
         [("trial", pa.int64()), ("epoch", pa.int64()), *((metric, pa.float64()) for metric in metrics)]
     )
 
 
 def curves_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
-    """The measurements of some results."""
+    """Return the rows of the curves for the measurements of results."""
     metrics = schema.names[2:]
     points = [(result.trial.number, m) for result in results for m in result.measurements]
     columns: dict[str, list[object]] = {
@@ -44,7 +44,14 @@ def curves_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
 
 
 def trials_table(results: Sequence[Result], space: Space, schema: pa.Schema, record_s: float) -> pa.Table:
-    """The rows of some results; each is given `record_s`, its share of the work to record them."""
+    """Return the rows of the trials for results.
+
+    Args:
+        results: the results.
+        space: the study's space.
+        schema: the schema of trials.
+        record_s: seconds of recording per result.
+    """
     rows = [_row(result, space, record_s) for result in results]
     return pa.Table.from_pylist(rows, schema=schema)
 

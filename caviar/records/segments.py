@@ -1,9 +1,9 @@
-"""A table that only grows: a folder of Parquet segments, each written whole and never changed.
+"""Tables that only grow: a folder of Parquet segments, each written once and never changed.
 
     part-00000007.6ca13d52ca70c883.parquet             the eighth segment
     part-00000000-00000199.a5f3c6a11b03839d.parquet    the first two hundred, merged into one file
 
-The files that a merged one covers are deleted after it is written. Any Parquet reader reads the folder as one table,
+The files that a merged one replaces are deleted after it is written. Any Parquet reader reads the folder as one table,
 for example `pd.read_parquet("runs/digits/trials")`. The name of a file ends with the first 16 hexadecimal digits of
 the SHA-256 of its content, which reveal each flipped bit and each truncation. Parquet's own checksums cover the pages
 but not the footer, where a flipped bit can turn a column into zeros or drop rows.
@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -22,8 +23,8 @@ from caviar.records import schema
 from caviar.records.run_files import StudyFile
 from caviar.storage.location import Location
 
-LARGE = 2**20
-"""Bytes of a file that is merged with no other: this limits what a merge takes of memory, and what damage costs."""
+MAX_MERGED_BYTES = 2**20
+"""Bytes beyond which a file is not merged again: they limit the memory of a merge, and the trials lost to damage."""
 _NAME = re.compile(r"part-(\d{8})(?:-(\d{8}))?(?:\.[0-9a-f]+)?\.parquet")
 
 
@@ -41,72 +42,68 @@ class Segments:
 
     Args:
         run: the run directory.
-        table: the name of their folder in it.
-        schema: of every segment.
+        table: the name of the table's folder.
+        schema: the schema of every segment.
     """
 
     def __init__(self, run: Location, table: str, schema: pa.Schema) -> None:
         self._run, self.folder, self.schema = run, run / table, schema
 
-    def list(self) -> list[Segment]:
-        """The files that make up the table, in order; those that a merged one covers do not count."""
-        found = []
-        for name in self.folder.files():
-            match = _NAME.fullmatch(name)
-            if match:
-                first = int(match[1])
-                found.append(Segment(first, int(match[2] or first), name))
+    def current(self) -> list[Segment]:
+        """Return the files that make up the table, in order, without those that a merged one replaces."""
+        matches = filter(None, map(_NAME.fullmatch, self.folder.files()))
+        found = [Segment(int(m[1]), int(m[2] or m[1]), m[0]) for m in matches]
+        found.sort(key=lambda s: (s.first, -s.last, s.name))  # a merged file before those that it replaces
         current: list[Segment] = []
-        found.sort(key=lambda s: (s.first, -s.last, s.name))  # a file before those that it covers
         for segment in found:
             if not current or segment.last > current[-1].last:
                 current.append(segment)
         return current
 
     def write(self, number: int, table: pa.Table) -> None:
-        """Add a segment; durable on return."""
+        """Write a segment; it is durable on return."""
         self._write(number, number, table)
 
     def read(self) -> pa.Table:
-        """The whole table, also while it grows and is merged by another process.
+        """Return the whole table, also while another process appends to it and merges it.
 
         Raises:
             DamagedError: a segment cannot be read back.
         """
         for _ in range(5):
             try:
-                tables = self._tables(self.list())
+                tables = self._tables(self.current())
             except FileNotFoundError:
-                continue  # merged between listing and reading
+                continue  # it was merged between listing and reading
             return pa.concat_tables(tables) if tables else self.schema.empty_table()
-        raise RunError(f"{self.folder}: its files vanish while they are read; is it being deleted?")
+        raise RunError(f"{self.folder}: files vanish while they are read; is the run being deleted?")
 
     def read_segment(self, segment: Segment) -> pa.Table:
-        """The table of one file, in the schema of this run."""
+        """Return the table of one file."""
         return self._table(segment, (self.folder / segment.name).read())
 
     def merge(self) -> None:
-        """Merge the single segments into one file, and with it those before that hold no more than it would.
+        """Merge the single segments, and the files before them that hold no more segments than they do together.
 
-        So their number grows with the logarithm of that of the segments, and each row is written as often; but a file
-        of LARGE bytes is left as it is.
+        So the number of files grows with the logarithm of the number of segments, and so does how often a row is
+        written. Files of more than MAX_MERGED_BYTES are left as they are.
         """
-        files, sizes = self.list(), self.folder.files()
+        files, sizes = self.current(), self.folder.files()
         merged = [segment for segment in files if segment.first == segment.last]
         if len(merged) < 2:
             return
         for before in reversed([segment for segment in files if segment.last < merged[0].first]):
             too_many = before.last - before.first > merged[-1].last - merged[0].first
-            if too_many or sizes[before.name] > LARGE:
+            if too_many or sizes[before.name] > MAX_MERGED_BYTES:
                 break
             merged.insert(0, before)
         self._write(merged[0].first, merged[-1].last, pa.concat_tables(self._tables(merged)))
         self.folder.remove(segment.name for segment in merged)
         pa.default_memory_pool().release_unused()
 
-    def remove_covered(self) -> None:
-        """Delete files whose segments are in a merged one."""
-        current = {segment.name for segment in self.list()}
+    def remove_replaced(self) -> None:
+        """Delete files that a merged one replaces."""
+        current = {segment.name for segment in self.current()}
         self.folder.remove(
             name for name in self.folder.files() if _NAME.fullmatch(name) and name not in current
         )
@@ -118,12 +115,12 @@ class Segments:
     def _table(self, segment: Segment, content: bytes) -> pa.Table:
         try:
             if f".{_checksum(content)}." not in segment.name:
-                raise ValueError("its content does not have the checksum in its name")
+                raise ValueError("its content does not match the checksum in its name")
             table = parquet.ParquetFile(pa.BufferReader(content)).read()
             return table.select(self.schema.names).cast(self.schema)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DamagedError(
-                f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}); all else is intact: "
+                f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}): "
                 f"`caviar resume {self._run.quoted} --repair` sets it aside and trains its trials again"
             ) from error
 
@@ -139,6 +136,12 @@ def open_tables(run: Location, study_file: StudyFile) -> tuple[Segments, Segment
     space, metrics = study_file.space(), study_file.metrics
     trials = Segments(run, "trials", schema.trials_schema(space, metrics))
     return trials, Segments(run, "curves", schema.curves_schema(metrics))
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a DataFrame whose columns keep their Arrow types, so that integers stay integers beside missing values."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
 
 
 def segment_name(first: int, last: int, content: bytes) -> str:

@@ -1,6 +1,6 @@
-"""The network that a study hands over: `best/` in its run directory.
+"""The winner of a study: `best/` in its run directory.
 
-best.json     which trial, its params, how it was confirmed, its test score, the names of the features
+best.json     the trial, its params, its confirmed value and test score, the names of the features
 network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
 inputs.npz    shift and scale of the features, and the names of the classes
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from caviar.training.network_file import Network
 
 _NUMBER = int | float
-_BEST = {
+_BEST_SHAPE = {
     "trial": int,
     "params": dict,
     "fixed": dict,
@@ -40,41 +40,41 @@ _BEST = {
     "test_rows": int | None,
     "feature_names": list | None,
 }
-"""What `best.json` says."""
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The winner of a study, with an honest score."""
+    """The winner of a study."""
 
     trial: int
-    """The search trial that drew its params."""
+    """Number of the search trial that drew the params."""
     params: Mapping[str, Value]
-    """What was searched; `fixed` adds what was not."""
+    """Hyperparameters that were searched."""
     value: float
-    """Mean of its fresh trainings in the last confirmation step, by the study's metric on the dev split."""
+    """Mean over the trainings of the last confirmation step, by the study's metric on the dev split."""
     interval: tuple[float, float] | None
     """95 % confidence interval of that mean."""
     seeds: int
-    """How many fresh trainings that mean is of."""
+    """Number of those trainings, each with its own seed."""
     test_accuracy: float | None = None
-    """Of the network handed over, on rows that nothing else has touched."""
+    """Accuracy of the trained network on the test split, which is used for nothing else."""
     test_interval: tuple[float, float] | None = None
-    """95 % confidence interval of it, for so many test rows."""
+    """95 % confidence interval of the test accuracy, for this number of test rows."""
     test_rows: int | None = None
     fixed: Mapping[str, Value] = field(default_factory=dict)
+    """Hyperparameters that all trials shared."""
     feature_names: tuple[str, ...] | None = None
-    """What the columns of the table were called; None where the data were arrays."""
+    """Names of the columns that are features; None if the data were arrays."""
     location: Location | None = None
-    """Its folder."""
+    """The folder `best/`."""
 
     def network(self) -> "Network":
-        """The trained torch module, ready to predict; its inputs are preprocessed features.
+        """Return the trained torch module in evaluation mode. Its inputs are preprocessed features.
 
         Raises:
-            RunError: the study's objective hands over no network.
-            DamagedError: the file holds something else; it is read as numbers, and nothing in it is executed.
+            RunError: the objective of the study trains no network.
+            DamagedError: the file holds something else. It is read as numbers; nothing in it is executed.
         """
         from caviar.training.network_file import unpack_network
 
@@ -84,19 +84,19 @@ class Best:
             return unpack_network(content, params, len(inputs["shift"]), len(inputs["classes"]))
 
     def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
-        """The class of each row, as it stood in the data.
+        """Predict the class of each row, as the data name it.
 
         Args:
-            x: features as they were in the data, not preprocessed. Of a DataFrame the columns are taken by name, in
-                whatever order they stand; others, such as the class, are left out. An array (N, D), or images
-                (N, ...), has its columns in the order of the data; so has a DataFrame where the data were arrays.
+            x: features as in the data, not preprocessed. The columns of a DataFrame are selected by name, in any
+                order, and others such as the label are ignored. An array (N, D), or images (N, ...), has its columns
+                in the order of the data; so has a DataFrame if the data were arrays.
 
         Returns:
             Classes (N,).
 
         Raises:
-            DataError: a column that is missing or not numbers, rows of another shape than those in the data, or
-                values that are missing or not finite.
+            DataError: a column is missing or not numeric, the rows have another shape than those of the data, or
+                values are missing or not finite.
         """
         from caviar.training.network_file import predict_classes
 
@@ -106,7 +106,7 @@ class Best:
         return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
 
     def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float32]:
-        """As they were in the data."""
+        """Return rows of features in the order of the data, (N, D), not preprocessed."""
         table, names = as_table(x), self.feature_names
         if table is not None and names is not None:
             table = select_columns("predict", table, names)
@@ -125,18 +125,18 @@ class Best:
                 inputs = {name: arrays[name] for name in ("shift", "scale", "classes")}
         except (ValueError, TypeError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise DamagedError(
-                f"{self._file('inputs.npz')} is damaged: it does not say how features are scaled"
+                f"{self._file('inputs.npz')} is damaged: it lacks the scales of the features"
             ) from error
         if self.feature_names is not None and len(self.feature_names) != len(inputs["shift"]):
             raise DamagedError(
-                f"{self._file('inputs.npz')} is damaged: it does not scale the features that best.json names"
+                f"{self._file('inputs.npz')} is damaged: its features are not those that best.json names"
             )
         return inputs
 
     def _file(self, name: str) -> Location:
         if self.location is None or not (self.location / name).is_file():
             raise RunError(
-                f"{self.location}: there is no {name}; this study hands over params, not a network"
+                f"{self.location}: there is no {name}; the objective of this study yields params, not a network"
             )
         return self.location / name
 
@@ -147,7 +147,14 @@ class Best:
 def write_best(
     folder: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None
 ) -> None:
-    """Write `best/`, the description last: where it stands, all of it does."""
+    """Write `best/`, with `best.json` last: if it exists, all of it does.
+
+    Args:
+        folder: the folder `best/`.
+        best: the winner.
+        checkpoint: its trained network; None for an objective that trains none.
+        dataset: its data, with their preprocessing and names; None likewise.
+    """
     folder.make_folder()
     if checkpoint is not None and dataset is not None:
         from caviar.training.network_file import pack_network
@@ -163,11 +170,11 @@ def write_best(
 
 
 def read_best(folder: Location) -> Best | None:
-    """What `write_best` wrote; None where nothing was handed over yet."""
+    """Return what `write_best` wrote; None if there is nothing yet."""
     if not (folder / "best.json").is_file():
         return None
     file = folder / "best.json"
-    plain = read_json(file, _BEST)
+    plain = read_json(file, _BEST_SHAPE)
     with errors_as_damage(file):
         for name in ("interval", "test_interval"):
             if plain[name] is not None:

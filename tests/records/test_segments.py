@@ -1,4 +1,4 @@
-"""Which files make up a table, and that none of them is believed once it is damaged."""
+"""The files that make up a table, how they are merged, and how damage to them is detected."""
 
 import os
 import time
@@ -13,8 +13,10 @@ from caviar.errors import DamagedError
 from caviar.records import schema
 from caviar.records.segments import Segments
 from caviar.storage.local import Disk
+from caviar.storage.location import Location
+from tests.object_store import in_memory
 from tests.objectives import METRICS
-from tests.records.test_ledger import STUDY, result
+from tests.records.ledgers import STUDY, result
 
 
 @pytest.fixture
@@ -35,28 +37,28 @@ def folder(tmp_path: Path) -> Path:
         ([], []),
     ],
 )
-def test_files_that_a_merged_one_covers_do_not_count(
+def test_files_replaced_by_merged_ones_are_ignored(
     folder: Path, names: list[str], current: list[str]
 ) -> None:
     for name in names:
         (folder / f"part-{name}.parquet").touch()
-    listed = Segments(Disk(folder.parent), "trials", pa.schema([])).list()
+    listed = Segments(Disk(folder.parent), "trials", pa.schema([])).current()
     assert [segment.name for segment in listed] == [f"part-{name}.parquet" for name in current]
 
 
-def test_listing_takes_time_in_proportion_to_the_files(folder: Path) -> None:
+def test_listing_takes_linear_time(folder: Path) -> None:
     for number in range(5_000):
         (folder / f"part-{number:08d}.parquet").touch()
     segments = Segments(Disk(folder.parent), "trials", pa.schema([]))
     began = time.process_time()
-    assert len(segments.list()) == 5_000
+    assert len(segments.current()) == 5_000
     assert time.process_time() - began < 1
 
 
-def filled(folder: Path, count: int, every: int = 4) -> Segments:
-    """So many segments of one row each, merged now and then as the ledger does."""
+def filled(run: Location, count: int, every: int = 4) -> Segments:
+    """Write segments of one row each, and merge them now and then, as the ledger does."""
     schema = pa.schema([("number", pa.int64())])
-    segments = Segments(Disk(folder.parent), "trials", schema)
+    segments = Segments(run, "trials", schema)
     for number in range(count):
         segments.write(number, pa.table({"number": [number]}, schema=schema))
         if number % every == every - 1:
@@ -64,13 +66,13 @@ def filled(folder: Path, count: int, every: int = 4) -> Segments:
     return segments
 
 
-def test_the_number_of_files_grows_with_the_logarithm_of_the_segments(folder: Path) -> None:
-    segments = filled(folder, 300)
-    assert len(list(folder.iterdir())) == len(segments.list()) <= 9
+def test_the_number_of_files_grows_logarithmically() -> None:
+    segments = filled(in_memory(), 300)
+    assert len(segments.folder.files()) == len(segments.current()) <= 9
     assert segments.read()["number"].to_pylist() == list(range(300))
 
 
-def test_each_row_is_written_only_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_rewritten_a_logarithmic_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     write = Segments._write
 
@@ -79,14 +81,14 @@ def test_each_row_is_written_only_now_and_then(folder: Path, monkeypatch: pytest
         write(self, first, last, table)
 
     monkeypatch.setattr(Segments, "_write", counting)
-    filled(folder, 256)
+    filled(in_memory(), 256)
     assert sum(written) <= 256 * 9
 
 
-def test_large_files_are_merged_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caviar.records.segments.LARGE", 0)
-    segments = filled(folder, 64)
-    assert len(segments.list()) == 16
+def test_large_files_are_not_merged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caviar.records.segments.MAX_MERGED_BYTES", 0)
+    segments = filled(in_memory(), 64)
+    assert len(segments.current()) == 16
     assert segments.read()["number"].to_pylist() == list(range(64))
 
 
@@ -106,22 +108,26 @@ def assert_damaged(segments: Segments) -> None:
         segments.read()
 
 
-def test_every_flipped_bit_of_a_segment_is_noticed(folder: Path, table: pa.Table) -> None:
+def test_every_flipped_bit_is_detected(folder: Path, table: pa.Table) -> None:
     segments = Segments(Disk(folder.parent), "trials", table.schema)
     segments.write(0, table)
-    with next(folder.iterdir()).open("r+b", buffering=0) as file:
+    (segment,) = segments.current()
+    detected = 0
+    with (folder / segment.name).open("r+b", buffering=0) as file:
         content = file.read()
         for place, byte in enumerate(content):
             for bit in range(8):
-                file.seek(place)
-                file.write(bytes([byte ^ 1 << bit]))
-                assert_damaged(segments)
-            file.seek(place)
-            file.write(bytes([byte]))
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), place)
+                try:
+                    segments.read_segment(segment)
+                except DamagedError:
+                    detected += 1
+            os.pwrite(file.fileno(), bytes([byte]), place)
+    assert detected == 8 * len(content)
     assert segments.read().equals(table)
 
 
-def test_a_segment_cut_off_anywhere_is_noticed(folder: Path, table: pa.Table) -> None:
+def test_every_truncation_is_detected(folder: Path, table: pa.Table) -> None:
     segments = Segments(Disk(folder.parent), "trials", table.schema)
     segments.write(0, table)
     (file,) = folder.iterdir()
@@ -131,12 +137,12 @@ def test_a_segment_cut_off_anywhere_is_noticed(folder: Path, table: pa.Table) ->
 
 
 @pytest.mark.parametrize("name", ["part-00000000.parquet", "part-00000000.0123456789abcdef.parquet"])
-def test_a_segment_without_its_checksum_is_noticed(folder: Path, table: pa.Table, name: str) -> None:
+def test_segments_without_their_checksum_are_damaged(folder: Path, table: pa.Table, name: str) -> None:
     parquet.write_table(table, folder / name)
     assert_damaged(Segments(Disk(folder.parent), "trials", table.schema))
 
 
-def test_merged_segments_have_checksums_and_are_plain_parquet(folder: Path, table: pa.Table) -> None:
+def test_merged_segments_have_checksums(folder: Path, table: pa.Table) -> None:
     segments = Segments(Disk(folder.parent), "trials", table.schema)
     for number in range(3):
         segments.write(number, table)

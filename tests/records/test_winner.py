@@ -1,4 +1,4 @@
-"""The network handed over takes rows as they were in the data, and refuses those that it would get wrong."""
+"""The winner predicts from rows as they are in the data, and refuses rows that it would misread."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ COLUMNS = ["a", "b", "c", "d"]
 
 
 def table() -> pd.DataFrame:
-    """Rows whose class hangs on the first and the last column, on different scales."""
+    """Return rows whose class depends on the first and the last column, on different scales."""
     x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 2, 3, 4] + [5, 0, 0, -9]
     right = x[:, 0] - x[:, 3] / 4 > 5 + 9 / 4
     return pd.DataFrame(x, columns=COLUMNS).assign(label=np.where(right, "right", "left"))
@@ -29,7 +29,7 @@ def table() -> pd.DataFrame:
 def trained(data: Any, runs: Path) -> Best:
     study = cv.Study(
         name="table",
-        objective=cv.Classifier(data=data),
+        objective=cv.Classifier(data=data, engine="reference"),
         space=cv.Space(learning_rate=cv.log(1e-2, 1.0)),
         rounds=[cv.Round(4, 4), cv.Confirmation(1, 1)],
     )
@@ -54,7 +54,7 @@ def best(folder: Path) -> Best:
     return best
 
 
-def test_the_columns_of_a_frame_are_taken_by_name(best: Best) -> None:
+def test_columns_of_frames_are_selected_by_name(best: Best) -> None:
     rows = table()
     right = best.predict(rows[COLUMNS].to_numpy())
     assert (right == rows["label"]).mean() > 0.8
@@ -68,7 +68,7 @@ def test_the_columns_of_a_frame_are_taken_by_name(best: Best) -> None:
     assert best.predict(pa.Table.from_pandas(rows[COLUMNS[::-1]])).tolist() == right.tolist()
 
 
-def test_a_frame_without_a_column_is_refused_with_its_name(best: Best) -> None:
+def test_missing_columns_are_named(best: Best) -> None:
     rows = table()
     with pytest.raises(DataError, match="predict: there is no column b, d; there are a, c, label"):
         best.predict(rows.drop(columns=["b", "d"]))
@@ -80,7 +80,7 @@ def test_a_frame_without_a_column_is_refused_with_its_name(best: Best) -> None:
     assert best.predict(twice).tolist() == best.predict(rows).tolist()
 
 
-def test_values_that_no_network_can_take_are_refused_with_their_place(best: Best) -> None:
+def test_invalid_values_are_refused_with_their_place(best: Best) -> None:
     rows = table()[COLUMNS[::-1]]
     rows.loc[3, "b"] = np.nan
     with pytest.raises(DataError, match="predict: 1 value is missing or not finite: nan in row 3, column b"):
@@ -94,13 +94,13 @@ def test_values_that_no_network_can_take_are_refused_with_their_place(best: Best
         best.predict(np.array([["1", "2", "3", "red"]]))
 
 
-def test_an_array_of_another_shape_is_refused_with_the_features_there_are(best: Best) -> None:
+def test_arrays_of_other_shapes_are_refused(best: Best) -> None:
     with pytest.raises(DataError, match=r"4 features \(a, b, c, d\), \(N, 4\), not \(2, 5\)"):
         best.predict(np.zeros((2, 5)))
     assert best.predict(np.zeros((0, 4))).shape == best.predict(table().head(0)).shape == (0,)
 
 
-def test_a_frame_given_as_data_keeps_its_names_and_arrays_have_none(tmp_path: Path) -> None:
+def test_frames_keep_column_names_and_arrays_have_none(tmp_path: Path) -> None:
     rows = table()
     x, y = rows[COLUMNS], rows["label"]
     by_name = trained((x, y), tmp_path / "frame")
@@ -114,7 +114,7 @@ def test_a_frame_given_as_data_keeps_its_names_and_arrays_have_none(tmp_path: Pa
         by_place.predict(x.head(1).assign(c=np.nan))
 
 
-def test_names_are_kept_in_the_description_and_read_strictly(folder: Path, tmp_path: Path) -> None:
+def test_feature_names_are_saved_and_checked(folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(folder, tmp_path / "table"))
     file = run / "best" / "best.json"
     written = json.loads(file.read_text())
@@ -128,5 +128,5 @@ def test_names_are_kept_in_the_description_and_read_strictly(folder: Path, tmp_p
     with pytest.raises(DamagedError, match=r"best\.json is damaged"):
         load(run).best  # noqa: B018
     file.write_text(json.dumps({**written, "feature_names": ["a", "b", "c"]}))
-    with pytest.raises(DamagedError, match=r"inputs\.npz is damaged: it does not scale the features that"):
+    with pytest.raises(DamagedError, match=r"inputs\.npz is damaged: its features are not those that"):
         load(run).best.predict(table())  # type: ignore[union-attr]

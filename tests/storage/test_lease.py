@@ -1,4 +1,4 @@
-"""The lease of a run directory in a store: one holder at a time, and a dead one's is taken over."""
+"""Leases of run directories in a store have one holder at a time, and expire with it."""
 
 import threading
 import time
@@ -13,27 +13,23 @@ from caviar.storage import lease
 from caviar.storage.lease import Lease
 from caviar.storage.location import LOCK
 from caviar.storage.object_store import Store
-from tests.object_store import ObjectStore
+from tests.object_store import ObjectStore, in_memory
 
 SHORT_S = 0.5
 LONG_S = 6.0
-"""No holder is taken for dead because the machine is busy."""
-
-
-def folder(lease_s: float) -> Store:
-    return Store(bucket="memory://bucket", key="run", client=MemoryStore(), lease_s=lease_s)
+"""Long enough for a living holder to renew on a busy machine."""
 
 
 def dead(folder: Store) -> Lease:
-    """A lease whose holder has died."""
+    """Return a lease whose holder has died."""
     left = Lease.acquire(folder, take_over=False)
     left._released.set()
     left._thread.join()
     return left
 
 
-def test_a_living_holder_is_noticed_at_its_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
-    run = folder(LONG_S)
+def test_a_living_holder_is_detected_by_its_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    run = in_memory(LONG_S)
     held = Lease.acquire(run, take_over=False)
     began = time.monotonic()
     with pytest.raises(InUseError, match="in use by another caviar"):
@@ -45,15 +41,15 @@ def test_a_living_holder_is_noticed_at_its_next_renewal(caplog: pytest.LogCaptur
 
 
 def test_a_new_run_does_not_wait_for_a_lease(caplog: pytest.LogCaptureFixture) -> None:
-    run = folder(LONG_S)
+    run = in_memory(LONG_S)
     dead(run)
     with pytest.raises(InUseError, match=r"in use by another caviar \(process \d+ on "):
         Lease.acquire(run, take_over=False)
     assert not caplog.records
 
 
-def test_a_dead_holders_lease_is_taken_over_after_its_expiry() -> None:
-    run = folder(SHORT_S)
+def test_an_expired_lease_is_taken_over() -> None:
+    run = in_memory(SHORT_S)
     left = dead(run)
     began = time.monotonic()
     taken = Lease.acquire(run, take_over=True)
@@ -65,8 +61,8 @@ def test_a_dead_holders_lease_is_taken_over_after_its_expiry() -> None:
     assert not (run / LOCK).is_file()
 
 
-def test_a_holder_that_wakes_up_does_not_take_its_lease_back() -> None:
-    run = folder(SHORT_S)
+def test_a_holder_that_wakes_up_has_lost_its_lease() -> None:
+    run = in_memory(SHORT_S)
     left = dead(run)
     taken = Lease.acquire(run, take_over=True)
     left._released.clear()
@@ -79,7 +75,7 @@ def test_a_holder_that_wakes_up_does_not_take_its_lease_back() -> None:
 
 
 def test_a_lease_renewed_at_the_last_moment_is_not_taken_over() -> None:
-    run = folder(LONG_S)
+    run = in_memory(LONG_S)
     held = Lease.acquire(run, take_over=False)
     late = Lease(run, held._version)
     held._renew()
@@ -90,14 +86,14 @@ def test_a_lease_renewed_at_the_last_moment_is_not_taken_over() -> None:
 
 
 def test_a_lease_released_meanwhile_is_acquired(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = folder(LONG_S)
+    run = in_memory(LONG_S)
     held = Lease.acquire(run, take_over=False)
     monkeypatch.setattr(time, "sleep", lambda seconds: held.release())
     Lease.acquire(run, take_over=True).release()
 
 
 def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = folder(LONG_S)
+    run = in_memory(LONG_S)
     held = Lease.acquire(run, take_over=False)
     monkeypatch.setattr(time, "time", lambda: 1e12)
     with pytest.raises(InUseError):
@@ -107,7 +103,7 @@ def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("was_there", [True, False])
-def test_of_many_who_want_a_lease_one_gets_it(store: ObjectStore, was_there: bool) -> None:
+def test_one_of_many_drivers_gets_a_lease(store: ObjectStore, was_there: bool) -> None:
     run = replace(store.location() / "run", lease_s=SHORT_S)
     if was_there:
         dead(run)
@@ -132,8 +128,8 @@ def test_of_many_who_want_a_lease_one_gets_it(store: ObjectStore, was_there: boo
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"driver": 1}'])
-def test_a_lease_of_unknown_content_is_another_drivers(content: bytes) -> None:
-    run = folder(SHORT_S)
+def test_a_lease_of_unknown_content_belongs_to_another_driver(content: bytes) -> None:
+    run = in_memory(SHORT_S)
     held = dead(run)
     (run / LOCK).write(content)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(unknown\)"):
@@ -145,7 +141,7 @@ def test_a_lease_of_unknown_content_is_another_drivers(content: bytes) -> None:
 
 
 def test_a_lease_that_was_deleted_is_lost() -> None:
-    run = folder(SHORT_S)
+    run = in_memory(SHORT_S)
     held = dead(run)
     run.remove([LOCK])
     held._renew()
@@ -153,8 +149,8 @@ def test_a_lease_that_was_deleted_is_lost() -> None:
         held.check()
 
 
-def test_a_write_is_confirmed_by_a_renewal_unless_there_was_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = folder(LONG_S)
+def test_confirm_renews_a_lease_that_is_not_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = in_memory(LONG_S)
     held, written = dead(run), list[bytes]()
     for fresh_s in (60.0, 0.0):
         monkeypatch.setattr(lease, "FRESH_S", fresh_s)
@@ -179,7 +175,7 @@ class Careless:
 def test_a_store_without_conditional_writes_is_refused() -> None:
     client: Any = Careless()
     with pytest.raises(RunError, match="ignores the conditions"):
-        Lease.acquire(replace(folder(LONG_S), client=client), take_over=False)
+        Lease.acquire(replace(in_memory(LONG_S), client=client), take_over=False)
 
 
 class Unsteady:
@@ -199,9 +195,9 @@ class Unsteady:
         return getattr(self._store, name)
 
 
-def test_a_renewal_whose_answer_is_lost_is_ones_own() -> None:
+def test_a_renewal_without_an_answer_keeps_the_lease() -> None:
     client: Any = Unsteady()
-    run = replace(folder(LONG_S), client=client)
+    run = replace(in_memory(LONG_S), client=client)
     held = dead(run)
     client.lost = 1
     with pytest.raises(RefusedError):

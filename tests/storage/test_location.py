@@ -1,4 +1,4 @@
-"""A place for runs keeps files whole, on a disk and in an object store alike."""
+"""Locations on a disk and in an object store behave alike."""
 
 import shlex
 from pathlib import Path
@@ -21,14 +21,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return locate(f"s3://{store.new_bucket()}")
 
 
-def test_what_was_written_is_read_and_replaced(place: Location) -> None:
+def test_files_are_written_read_and_replaced(place: Location) -> None:
     for content in (b"", b"one", b"two" * 2_000_000):
         (place / "file").write(content)
         assert (place / "file").read() == content
     assert place.files() == {"file": 6_000_000}
 
 
-def test_what_is_not_there_is_said_to_be_missing(place: Location) -> None:
+def test_missing_files_are_reported(place: Location) -> None:
     with pytest.raises(FileNotFoundError):
         (place / "none").read()
     assert not (place / "none").is_file()
@@ -37,7 +37,7 @@ def test_what_is_not_there_is_said_to_be_missing(place: Location) -> None:
     (place / "none").remove(["neither"])
 
 
-def test_files_and_folders_are_listed_by_their_names(place: Location) -> None:
+def test_files_and_folders_are_listed(place: Location) -> None:
     (place / "b" / "c").make_folder()
     for name in ("b/two", "b/one", "b/c/three"):
         (place / name).write(b"x")
@@ -59,7 +59,7 @@ def test_files_are_removed_and_moved(place: Location) -> None:
     assert (place / "aside" / "zero").read() == b"0"
 
 
-def test_a_location_written_out_leads_to_it_again(place: Location) -> None:
+def test_the_text_of_a_location_locates_it(place: Location) -> None:
     (place / "runs" / "digits").make_folder()
     (place / "runs" / "digits" / "file").write(b"x")
     again = locate(str(place / "runs" / "digits"))
@@ -85,16 +85,14 @@ def test_a_location_written_out_leads_to_it_again(place: Location) -> None:
         (Path("s3://bucket/runs"), r"s3:/bucket/runs: pathlib collapsed the '//' in this URI"),
     ],
 )
-def test_what_is_no_place_for_runs_is_refused_and_no_secret_is_repeated(
-    where: str | Path, sentence: str
-) -> None:
+def test_invalid_uris_are_refused_without_repeating_secrets(where: str | Path, sentence: str) -> None:
     with pytest.raises(RunError, match=sentence) as refusal:
         locate(where)
     assert "HID" not in str(refusal.value)
     assert refusal.value.__cause__ is None
 
 
-def test_folders_are_paths_and_file_uris(tmp_path: Path) -> None:
+def test_paths_and_file_uris_are_folders(tmp_path: Path) -> None:
     assert locate("runs/digits") == locate(Path("runs/digits")) == Disk(Path("runs/digits"))
     assert locate((tmp_path / "my runs").as_uri()) == Disk(tmp_path / "my runs")
 
@@ -106,7 +104,7 @@ def test_the_text_of_a_store_holds_its_options() -> None:
     assert isinstance(location, Store)
 
 
-def test_a_bucket_that_is_not_there_is_refused(store: ObjectStore) -> None:
+def test_missing_buckets_are_named(store: ObjectStore) -> None:
     runs = locate("s3://no-such-bucket/runs")
     with pytest.raises(RunError, match=r"there is no bucket s3://no-such-bucket; make it"):
         runs.require_writable()
@@ -126,7 +124,7 @@ def test_a_bucket_that_is_not_there_is_refused(store: ObjectStore) -> None:
         ("500 InternalError", "the store of s3://bucket is overloaded or out of order; try again later"),
     ],
 )
-def test_a_store_that_refuses_is_understood(store: ObjectStore, error: str, meaning: str) -> None:
+def test_refusals_of_stores_are_explained(store: ObjectStore, error: str, meaning: str) -> None:
     runs = locate("s3://bucket/runs")
     with store.told(f"refuse {error}", "accept"):
         for attempt in (runs.require_writable, (runs / "file").read, lambda: (runs / "file").write(b"x")):
@@ -135,7 +133,7 @@ def test_a_store_that_refuses_is_understood(store: ObjectStore, error: str, mean
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_store_that_does_not_answer_is_given_up_soon(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_that_do_not_answer_are_reported(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     runs = locate(f"{scheme}://bucket/runs?endpoint=http://127.0.0.1:1")
@@ -165,14 +163,14 @@ def test_credentials_of_an_aws_profile_are_used(
     assert place.files() == {"file": 1}
 
 
-def test_a_client_that_cannot_be_made_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_client_settings_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere.pem")
     with pytest.raises(RunError, match=r"s3://bucket: no client for it: "):
         locate("s3://bucket/runs")
 
 
 @pytest.mark.parametrize("key", ["runs/digits", "a%3Fb/digits", "a b/100%25"])
-def test_what_a_location_is_called_leads_back_to_it(key: str) -> None:
+def test_uris_survive_a_round_trip(key: str) -> None:
     named = locate(f"s3://bucket/{key}?region=eu-west-1")
     assert locate(str(named)) == named
     assert str(named).partition("?")[0].replace("%20", " ") == f"s3://bucket/{key}"
@@ -181,7 +179,7 @@ def test_what_a_location_is_called_leads_back_to_it(key: str) -> None:
 @pytest.mark.parametrize(
     "place", ["s3://bucket/it's/digits?region=eu&endpoint=http://host", "my runs/a&b", "runs/digits"]
 )
-def test_a_location_can_be_typed_into_a_shell(place: str) -> None:
+def test_quoted_locations_are_one_shell_word(place: str) -> None:
     assert shlex.split(f"caviar show {locate(place).quoted}", comments=True) == [
         "caviar",
         "show",

@@ -1,4 +1,4 @@
-"""A study whose run directory is in an object store comes to what it comes to on a disk, whatever happens."""
+"""Studies whose run directories are in an object store give the frames that they give on a disk."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ from caviar.cli.main import main
 from caviar.driver import loop
 from caviar.driver.backend import Backend
 from caviar.errors import DamagedError, InUseError, RunError
-from caviar.records import ledger
-from caviar.records.frames import load
+from caviar.records import ledger as ledger_module
+from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import NoProgress
@@ -33,10 +33,10 @@ from caviar.storage.uri import locate
 from caviar.study import Study
 from tests.object_store import ROOT, ObjectStore
 from tests.objectives import Slow, bowl_study
-from tests.records.test_ledger import assert_recorded_less_often, reopened, result
+from tests.records.ledgers import assert_recorded_less_often, new_ledger, reopen, result
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
-THIEF = b"x 1\nprocess 7 on elsewhere\n"
+OTHER_LEASE = b"x 1\nprocess 7 on elsewhere\n"
 STUDY = bowl_study(rounds=(12, 8), epochs=9, halving=Halving(cohort=3))
 
 
@@ -52,42 +52,38 @@ def with_leases_of(seconds: float, runs: str) -> Location:
 
 
 def key(where: str, name: str = "") -> str:
-    """The name of an object, for the store's own client."""
+    """Return the name of an object for the store's own client."""
     return where.removeprefix("s3://") + name
 
 
-def new_ledger(runs: str | Location, name: str = "bowl", numbered: bool = False) -> Ledger:
-    return Ledger.create(locate(runs), name, StudyFile.describe(STUDY, None, None), numbered)
-
-
-def test_a_study_leaves_the_same_frames_as_on_a_disk(store: ObjectStore, runs: str, tmp_path: Path) -> None:
+def test_frames_equal_those_on_a_disk(store: ObjectStore, runs: str, whole: Run) -> None:
     run = run_inline(STUDY, runs)
     assert str(run.location) == f"{runs}/bowl"
-    assert_same_frames(run_inline(STUDY, tmp_path), run)
+    assert_same_frames(whole, run)
     assert key(runs, "/bowl/.lock") not in store.listed(key(runs)), "it is given back"
-    with pytest.raises(RunError, match=rf"is no folder here: copy it by `caviar fetch {runs}/bowl`"):
+    with pytest.raises(RunError, match=rf"is not a local folder; copy it with `caviar fetch {runs}/bowl`"):
         run.path  # noqa: B018
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_so_does_a_study_on_ray(runs: str, tmp_path: Path) -> None:
+def test_frames_from_ray_equal_those_on_a_disk(runs: str, whole: Run) -> None:
     run = run_study(
         STUDY, runs=runs, progress=False, backend=lambda data: RayBackend(STUDY.objective, data, workers=2)
     )
-    assert_same_frames(run_inline(STUDY, tmp_path), run)
+    assert_same_frames(whole, run)
 
 
-def test_any_parquet_reader_reads_the_frames(store: ObjectStore, runs: str) -> None:
+def test_any_parquet_reader_reads_frames_in_a_store(store: ObjectStore, runs: str) -> None:
     run = run_inline(STUDY, runs)
     trials = pd.read_parquet(key(runs, "/bowl/trials"), filesystem=store.files)
     assert trials.sort_values("trial")["value"].tolist() == run.trials["value"].tolist()
 
 
-def test_the_network_is_handed_over(runs: str) -> None:
+def test_networks_are_saved_to_a_store(runs: str) -> None:
     study = Study(
         name="iris",
-        objective=cv.Classifier(data="sklearn:iris"),
+        objective=cv.Classifier(data="sklearn:iris", engine="reference"),
         space=cv.Space(learning_rate=cv.log(1e-3, 1.0)),
         rounds=[cv.Round(6, 2), cv.Confirmation(2, 2)],
     )
@@ -100,7 +96,7 @@ def test_the_network_is_handed_over(runs: str) -> None:
     assert len(right) == best.test_rows
 
 
-def test_the_command_line_shows_and_resumes_it_and_repeats_no_secret(
+def test_the_command_line_repeats_no_secret(
     store: ObjectStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = store.new_bucket()
@@ -125,18 +121,21 @@ def test_the_command_line_shows_and_resumes_it_and_repeats_no_secret(
     assert main(["fetch", run, str(tmp_path / "x")]) == 1
     written = capsys.readouterr()
     everything = written.out + written.err + str([store.get(path) for path in store.listed(bucket)])
-    assert "hid" not in everything
+    assert "hidden" not in everything
 
 
-def test_names_that_are_taken_are_numbered_or_refused(runs: str) -> None:
-    assert [run_inline(STUDY, runs).location.name for _ in range(3)] == ["bowl", "bowl-2", "bowl-3"]
+def test_taken_names_are_numbered_or_refused(runs: str) -> None:
+    ledgers = [new_ledger(runs, numbered=True) for _ in range(3)]
+    assert [ledger.location.name for ledger in ledgers] == ["bowl", "bowl-2", "bowl-3"]
+    for ledger in ledgers:
+        ledger.close()
     with pytest.raises(
         RunError, match=rf"exists already: .*, or go on with it by `caviar resume {runs}/bowl`"
     ):
         new_ledger(runs)
 
 
-def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str) -> None:
+def test_drivers_that_start_together_get_runs_of_their_own(runs: str) -> None:
     begun: list[Ledger] = []
     threads = [
         threading.Thread(target=lambda: begun.append(new_ledger(runs, numbered=True))) for _ in range(4)
@@ -145,32 +144,30 @@ def test_drivers_that_begin_at_once_do_not_share_a_run(runs: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({str(book.location) for book in begun}) == 4
-    for number, book in enumerate(begun):
-        book.append([result(number)])
-        book.close()
+    assert len({str(ledger.location) for ledger in begun}) == 4
+    for number, ledger in enumerate(begun):
+        ledger.append([result(number)])
+        ledger.close()
 
 
-def test_a_second_driver_is_refused_while_the_first_is_at_work(
-    runs: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    book = new_ledger(with_leases_of(6.0, runs))
+def test_a_second_driver_is_refused(runs: str, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = new_ledger(with_leases_of(6.0, runs))
     with pytest.raises(InUseError, match=rf"in use by another caviar \(process {os.getpid()} on "):
-        reopened(book.location)
-    book.append([result(0)])
-    book.close()
+        reopen(ledger.location)
+    ledger.append([result(0)])
+    ledger.close()
     caplog.clear()
-    reopened(locate(f"{runs}/bowl")).close()
-    assert not caplog.records, "what was given back is not waited for"
+    reopen(locate(f"{runs}/bowl")).close()
+    assert not caplog.records, "a released lease is not waited for"
 
 
-def test_a_driver_that_was_taken_over_writes_nothing_more(
+def test_a_driver_that_lost_its_lease_writes_nothing(
     store: ObjectStore, runs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "FRESH_S", 0.0)
     first = new_ledger(runs)
     first.append([result(0)])
-    store.put(key(runs, "/bowl/.lock"), THIEF)
+    store.put(key(runs, "/bowl/.lock"), OTHER_LEASE)
     written = store.listed(key(runs))
     attempts: list[Callable[[], None]] = [
         lambda: first.append([result(1)]),
@@ -186,21 +183,21 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(
     assert store.listed(key(runs)) == written
 
 
-def test_a_driver_at_work_stops_when_it_is_taken_over(store: ObjectStore, runs: str) -> None:
-    def steal() -> bool:
+def test_a_driver_stops_when_it_loses_its_lease(store: ObjectStore, runs: str) -> None:
+    def overwrite_lease() -> bool:
         if store.listed(key(runs, "/bowl/trials")):
-            store.put(key(runs, "/bowl/.lock"), THIEF)
+            store.put(key(runs, "/bowl/.lock"), OTHER_LEASE)
         return False
 
     study = bowl_study(rounds=(200,), objective=Slow(pause_s=0.01))
-    book = Ledger.create(
+    ledger = Ledger.create(
         with_leases_of(1.0, runs), "bowl", StudyFile.describe(study, None, None), numbered=False
     )
     backend = inline(study)(None)
-    watcher = loop.Loop(study, None, book, backend, NoProgress(), steal)
+    watcher = loop.Loop(study, None, ledger, backend, NoProgress(), overwrite_lease)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
         watcher.run()
-    book.close()
+    ledger.close()
 
 
 EXPERIMENT = """
@@ -216,9 +213,7 @@ run_inline(bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.2)), runs)
 
 
 @pytest.mark.slow
-def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
-    store: ObjectStore, runs: str, tmp_path: Path
-) -> None:
+def test_a_killed_driver_is_resumed_after_its_lease(store: ObjectStore, runs: str, tmp_path: Path) -> None:
     study = bowl_study(rounds=(120, 40), objective=Slow(pause_s=0.0))
     driver = subprocess.Popen(
         [sys.executable, "-c", EXPERIMENT, runs], env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -238,10 +233,16 @@ def test_a_driver_that_was_killed_is_resumed_once_its_lease_is_over(
     assert_same_frames(run_inline(study, tmp_path), resumed)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of STUDY on a disk."""
+    return run_inline(STUDY, tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("table", ["trials", "curves"])
 @pytest.mark.parametrize("harm", ["truncated", "flipped"])
-def test_a_damaged_object_is_named_and_its_trials_are_trained_again_on_request(
-    store: ObjectStore, runs: str, table: str, harm: str, tmp_path: Path
+def test_repair_trains_the_trials_of_damaged_objects_again(
+    store: ObjectStore, runs: str, table: str, harm: str, whole: Run
 ) -> None:
     run_inline(STUDY, runs)
     path = store.listed(key(runs, f"/bowl/{table}"))[0]
@@ -253,14 +254,13 @@ def test_a_damaged_object_is_named_and_its_trials_are_trained_again_on_request(
     repaired = resume_inline(STUDY, f"{runs}/bowl", repair=True)
     name = path.rpartition("/")[2]
     assert key(runs, f"/bowl/damaged/{table}/{name}") in store.listed(key(runs))
-    whole = run_inline(STUDY, tmp_path)
     pd.testing.assert_frame_equal(repaired.trials[["trial", "value"]], whole.trials[["trial", "value"]])
     pd.testing.assert_frame_equal(repaired.curves, whole.curves)
 
 
-def test_frames_are_read_while_a_driver_writes_and_merges(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MERGE_AT", 3)
-    book = new_ledger(runs)
+def test_frames_are_read_while_a_driver_merges(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MERGE_AT", 3)
+    ledger = new_ledger(runs)
     seen, over = [0], threading.Event()
 
     def read() -> None:
@@ -272,21 +272,19 @@ def test_frames_are_read_while_a_driver_writes_and_merges(runs: str, monkeypatch
 
     reader = threading.Thread(target=read)
     reader.start()
-    for number in range(24):
-        book.append([result(number)])
+    for number in range(12):
+        ledger.append([result(number)])
     over.set()
     reader.join()
-    book.close()
+    ledger.close()
     assert seen == sorted(seen)
-    assert len(set(seen)) > 2, "it was read while it grew"
-    assert len(load(f"{runs}/bowl").trials) == 24
+    assert len(set(seen)) > 2, "the run was never read while it grew"
+    assert len(load(f"{runs}/bowl").trials) == 12
 
 
-def test_a_store_that_goes_away_stops_the_study_and_what_was_recorded_is_safe(
-    store: ObjectStore, runs: str, tmp_path: Path
-) -> None:
+def test_losing_the_store_loses_no_recorded_trials(store: ObjectStore, runs: str, tmp_path: Path) -> None:
     study = bowl_study(rounds=(60, 40), objective=Slow(pause_s=0.0))
-    slowly = replace(study, objective=Slow(pause_s=0.1))
+    slowly = replace(study, objective=Slow(pause_s=0.03))
     gone = threading.Event()
 
     def go_away() -> None:
@@ -315,7 +313,7 @@ def test_a_store_that_goes_away_stops_the_study_and_what_was_recorded_is_safe(
 
 
 @pytest.mark.slow
-def test_a_slow_store_is_written_to_less_often(
+def test_a_slow_store_is_written_less_often(
     store: ObjectStore, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = bowl_study(rounds=(300,), objective=Slow(pause_s=0.05))
@@ -333,7 +331,7 @@ def test_a_slow_store_is_written_to_less_often(
     ],
 )
 @pytest.mark.usefixtures("store")
-def test_a_place_that_cannot_be_is_refused_before_any_work(runs: str, sentence: str) -> None:
+def test_invalid_places_are_refused_before_workers_start(runs: str, sentence: str) -> None:
     def no_workers(dataset: object) -> Backend:
         raise AssertionError("it is too late to refuse")
 

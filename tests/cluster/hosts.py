@@ -1,7 +1,7 @@
-"""Several hosts on one machine: network namespaces with addresses and names of their own, joined by a bridge.
+"""Several hosts on one machine: network namespaces with addresses and host names of their own, joined by a bridge.
 
-What runs on one of them reaches the others only over the network, which can be cut. The disk is that of the machine,
-to the hosts a shared one, but for what Ray keeps: to its nodes it is the disk of one host.
+A process on one host reaches the others only over the network, which can be cut. All hosts share the machine's disk,
+except that each has its own folder of Ray sessions.
 """
 
 import os
@@ -20,27 +20,27 @@ PORT = 6379
 
 
 def missing() -> str | None:
-    """Why there can be no hosts here."""
+    """Return why this machine cannot have hosts; None if it can."""
     if sys.platform != "linux" or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "network namespaces need Linux and root"
     if shutil.which("ip") is None or shutil.which("unshare") is None:
         return "network namespaces need iproute2 and util-linux"
     tried = subprocess.run(["unshare", "--net", "--uts", "--mount", "true"], capture_output=True, check=False)
-    return None if tried.returncode == 0 else "this kernel lets nobody make network namespaces"
+    return None if tried.returncode == 0 else "this kernel forbids network namespaces"
 
 
 class Hosts:
-    """Makes and removes hosts; a context manager. Host number n has the address `address(n)` and the name `hn`.
+    """Hosts that exist while inside this context manager. Host number n has the address `address(n)` and the name `hn`.
 
     Args:
-        count: how many, from number 1.
-        folder: for what Ray keeps; its path must be short, for sockets lie in it.
+        count: number of hosts; they are numbered from 1.
+        folder: folder of their Ray sessions. Its path must be short, because sockets are in it.
     """
 
     def __init__(self, count: int, folder: Path) -> None:
         self._tag, self._folder, self._count = secrets.token_hex(3), folder, count
         self._net = f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(250)}"
-        self._open = ExitStack()
+        self._stack = ExitStack()
         self.environment = {
             "PATH": f"{SCRIPTS}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(folder),
@@ -68,27 +68,27 @@ class Hosts:
                 _ip("-n", space, "addr", "add", f"{self.address(number)}/24", "dev", "eth0")
                 _ip("-n", space, "link", "set", "eth0", "up")
                 _ip("-n", space, "link", "set", "lo", "up")
-            self._open = made.pop_all()
+            self._stack = made.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self._stack.close()
 
     def address(self, number: int) -> str:
-        """Of a host."""
+        """Return the address of a host."""
         return f"{self._net}.{number}"
 
     def space(self, number: int) -> str:
-        """The network namespace of a host."""
+        """Return the network namespace of a host."""
         return f"cvh{self._tag}-{number}"
 
     @property
     def head(self) -> str:
-        """Where the cluster is joined whose head is host 1."""
+        """The address of the cluster whose head is host 1."""
         return f"{self.address(1)}:{PORT}"
 
     def start_ray(self, number: int, cpus: int, *options: str) -> None:
-        """Start Ray on a host: the head on number 1, nodes of its cluster on the others."""
+        """Start Ray on a host: the head on host 1, a node of its cluster on any other."""
         role = ["--head", "--port", str(PORT)] if number == 1 else ["--address", self.head]
         if number == 1:
             role += ["--temp-dir", str(self._folder / "ray")]
@@ -109,8 +109,8 @@ class Hosts:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        said, _ = started.communicate(timeout=300)
-        assert started.returncode == 0, said
+        output, _ = started.communicate(timeout=300)
+        assert started.returncode == 0, output
 
     def popen(
         self,
@@ -119,7 +119,7 @@ class Hosts:
         env: Mapping[str, str] | None = None,
         **options: object,
     ) -> "subprocess.Popen[str]":
-        """Start a command on a host, under the host's name."""
+        """Start a command on a host, with the host's own name and Ray folder."""
         shown, own = self._folder / "ray", self._folder / f"ray{number}"
         shown.mkdir(exist_ok=True)
         own.mkdir(exist_ok=True)
@@ -134,16 +134,16 @@ class Hosts:
         return process
 
     def cut(self, number: int) -> None:
-        """Pull the plug of a host's network."""
+        """Cut a host off from the network."""
         _ip("link", "set", self._cable(number), "down")
 
     def mend(self, number: int) -> None:
-        """Put it back."""
+        """Connect a host to the network again."""
         _ip("link", "set", self._cable(number), "up")
 
     def kill(self, number: int) -> None:
-        """Kill all that runs on a host, at once, as a power failure does."""
-        while pids := _ip("netns", "pids", self.space(number)).split():  # again: some are just being forked
+        """Kill every process on a host at once, as a power failure does."""
+        while pids := _ip("netns", "pids", self.space(number)).split():  # again: some may just be forking
             subprocess.run(["kill", "-KILL", *pids], check=False, capture_output=True)
             time.sleep(0.05)
 

@@ -1,15 +1,14 @@
-"""A Ray cluster in a process of its own, whose nodes come, go and are killed; for drivers that join it.
+"""A Ray cluster in a process of its own, whose nodes join, leave and are killed, for drivers that join it.
 
-Run as a program, it obeys lines on its standard input: `add CPUS`, `remove` (the latest node; its raylet is killed, and
-the workers with it), `kill gcs_server`, `kill raylet` (the head's). It answers each with a line.
+As a program, this file reads commands from its standard input: `add CPUS`, `remove` (kill the raylet of the latest
+node, and its workers with it), `kill gcs_server` and `kill raylet` (those of the head). It answers each with a line.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,22 +24,27 @@ ENVIRONMENT = {
 
 
 class Joined:
-    """The cluster, as tests see it."""
+    """A cluster in another process.
 
-    def __init__(self, process: "subprocess.Popen[str]", open: ExitStack) -> None:
-        self._process, self._open = process, open
+    Args:
+        process: the process, which prints the cluster's address first.
+        stack: where drivers are registered, to be killed before the cluster ends.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", stack: ExitStack) -> None:
+        self._process, self._stack = process, stack
         self.address = self._answer()
 
     def tell(self, *words: object) -> None:
-        """Have it do something; returns when it is done."""
+        """Send a command and wait until it is done."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(map(str, words)) + "\n")
         self._process.stdin.flush()
         self._answer()
 
-    def driver(self, *command: str | Path, said: Path) -> "subprocess.Popen[str]":
-        """A caviar that joins it, and ends with it at the latest; what it says goes to a file."""
-        with said.open("w") as file:
+    def driver(self, *command: str | Path, log: Path) -> "subprocess.Popen[str]":
+        """Start `caviar ...` on the cluster, with its messages in a file."""
+        with log.open("w") as file:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "caviar", *command, "--address", self.address],
                 env=ENVIRONMENT,
@@ -48,8 +52,8 @@ class Joined:
                 stderr=file,
                 text=True,
             )
-        self._open.callback(driver.wait)
-        self._open.callback(driver.kill)
+        self._stack.callback(driver.wait)
+        self._stack.callback(driver.kill)
         return driver
 
     def _answer(self) -> str:
@@ -62,7 +66,7 @@ class Joined:
 
 @contextmanager
 def joined_cluster(head_cpus: int) -> Iterator[Joined]:
-    """A cluster as long as one is inside."""
+    """Run a cluster while inside."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.cluster.joined", str(head_cpus)],
         env=ENVIRONMENT,
@@ -72,39 +76,19 @@ def joined_cluster(head_cpus: int) -> Iterator[Joined]:
         text=True,
     )
     try:
-        with ExitStack() as drivers:
-            yield Joined(process, drivers)
+        with ExitStack() as stack:
+            yield Joined(process, stack)
     finally:
         process.communicate(timeout=300)
 
 
-def recorded(run: Path) -> int:
-    """How many trials a run has recorded so far."""
-    from caviar.errors import CaviarError
-    from caviar.records.frames import load
-
-    try:
-        return len(load(run).trials)
-    except CaviarError:
-        return 0
-
-
-def wait_until(true: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
-    """Until it has come to pass, as long as the driver lives."""
-    deadline = time.monotonic() + 300
-    while not true():
-        assert driver.poll() is None, "the driver has ended"
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
-
-
 def main(arguments: Sequence[str]) -> None:
-    """Start the cluster, and obey."""
+    """Start the cluster and carry out commands."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": int(arguments[0]), "include_dashboard": False}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
-    vital = {kind: ps[0].process.pid for kind, ps in cluster.head_node.all_processes.items()}
+    head_pids = {kind: ps[0].process.pid for kind, ps in cluster.head_node.all_processes.items()}
     nodes = []
     sys.stdout.write(f"> {cluster.address}\n")
     sys.stdout.flush()
@@ -115,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
             case ["remove"]:
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
             case ["kill", kind]:
-                os.kill(vital[kind], signal.SIGKILL)
+                os.kill(head_pids[kind], signal.SIGKILL)
         sys.stdout.write("> done\n")
         sys.stdout.flush()
     cluster.shutdown()

@@ -1,4 +1,4 @@
-"""What Ray says of machines that are taken away, die or run out of memory: each has its own cause."""
+"""Causes of lost workers on a real cluster: machines that are preempted, die or run out of memory."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def drain(node):
     subprocess.run(command, check=True, capture_output=True)
 
 
-said = {}
+found = {}
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 ray.init(address=cluster.address, log_to_driver=False)
 trial = Trial(number=0, round=1, params={}, epochs=1, seed=0)
@@ -62,16 +62,16 @@ try:
         time.sleep(1)
         if how.startswith("drained"):
             drain(backend._actors[worker].info.node)
-        if how == "terminated":  # here, for Ray itself kills what has not ended within a second
+        if how == "terminated":  # Ray's own remove_node kills it after a second
             raylet = machine.all_processes["raylet"][0].process
             raylet.terminate()
             raylet.wait(60)
         cluster.remove_node(machine, allow_graceful=False)
         lost = wait_for(backend, WorkerLost)
-        said[how] = [lost.cause, lost.detail, sorted(lost.suspects)]
+        found[how] = [lost.cause, lost.detail, sorted(lost.suspects)]
         backend.close()
-    with open("said.json", "w") as file:
-        json.dump(said, file)
+    with open("found.json", "w") as file:
+        json.dump(found, file)
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -118,10 +118,10 @@ def run_script(script: str, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_machine_that_is_taken_away_with_notice_is_told_from_one_that_dies(tmp_path: Path) -> None:
+def test_a_preempted_machine_has_another_cause_than_a_dead_one(tmp_path: Path) -> None:
     run_script(LOST, tmp_path)
-    said: dict[str, Any] = json.loads((tmp_path / "said.json").read_text())
-    assert {how: (cause, suspects) for how, (cause, _, suspects) in said.items()} == {
+    found: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
+    assert {how: (cause, suspects) for how, (cause, _, suspects) in found.items()} == {
         "killed": ("node", [7]),
         "drained, then killed": ("preempted", [7]),
         "terminated": ("preempted", [7]),
@@ -130,8 +130,8 @@ def test_a_machine_that_is_taken_away_with_notice_is_told_from_one_that_dies(tmp
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_trial_that_rays_memory_monitor_stops_is_out_of_memory_by_name(tmp_path: Path) -> None:
+def test_a_trial_killed_by_rays_memory_monitor_says_so(tmp_path: Path) -> None:
     run_script(HOG, tmp_path)
     trials = cv.load(tmp_path / "runs" / "hog").trials.set_index("trial")
     assert str(trials.loc[3, "failure"]).startswith("out of memory 2 times: Ray's memory monitor killed it (")
-    assert set(trials.drop(index=3)["outcome"]) == {"completed"}, "Ray kills bystanders, too"
+    assert set(trials.drop(index=3)["outcome"]) == {"completed"}, "Ray kills bystanders too"

@@ -12,7 +12,8 @@ import pytest
 from caviar.backends.ray.session import ANSWER_TIMEOUT_S
 from caviar.records.frames import load
 from tests.cluster.hosts import Hosts, missing
-from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster, recorded, wait_until
+from tests.cluster.joined import ENVIRONMENT, Joined, joined_cluster
+from tests.cluster.waiting import wait_until_recorded
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, run_inline
 
@@ -59,8 +60,8 @@ def test_a_fault_tolerant_head_may_return(tmp_path: Path) -> None:
     try:
         with ExitStack() as drivers:
             cluster = Joined(process, drivers)
-            driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", said=log)
-            wait_until(lambda: recorded(run) >= 5, driver)
+            driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", log=log)
+            wait_until_recorded(5, run, driver)
             cluster.tell(2 * ANSWER_TIMEOUT_S)
             hurry.touch()
             assert driver.wait(timeout=300) == 0, log.read_text()
@@ -75,7 +76,7 @@ def test_a_cluster_with_other_versions_is_refused(tmp_path: Path) -> None:
         theirs = json.dumps({"ray_version": "2.7.0", "python_version": "3.8.1"})
         subprocess.run([sys.executable, "-c", PRETEND, cluster.address, theirs], env=ENVIRONMENT, check=True)
         log = tmp_path / "driver.log"
-        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", said=log)
+        driver = cluster.driver("run", tmp_path / "bowl.py", "--runs", tmp_path / "runs", log=log)
         driver.wait(timeout=300)
     said = log.read_text()
     python = ".".join(map(str, sys.version_info[:3]))

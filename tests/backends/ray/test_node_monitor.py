@@ -4,12 +4,17 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from threading import Thread
 
 import pytest
 
+from caviar.backends.ray.backend import RayBackend, Timing
 from caviar.backends.ray.node_monitor import Address, NodeMonitor
+from caviar.driver.backend import BackendEvent
+from caviar.driver.messages import WorkerLost
+from caviar.trial import Cause
+from tests.objectives import Bowl
 
 
 @pytest.fixture
@@ -83,6 +88,22 @@ def test_a_machine_that_left_is_not_unresponsive(monitor: NodeMonitor, silent: A
         assert becomes_true(lambda: monitor.unresponsive() == {"machine"})
         monitor.watch({})
         assert monitor.unresponsive() == frozenset()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_of_an_unresponsive_machine_are_lost(monitor: NodeMonitor, silent: Address) -> None:
+    backend = RayBackend(Bowl(), None, workers=2, timing=Timing(node_check_s=1e9))
+    events: list[BackendEvent] = []
+    with monitor, closing(backend):
+        while len(events) < 2:
+            events += backend.poll(0.5)
+        monitor.watch({backend._ray.get_runtime_context().get_node_id(): silent})
+        backend._watch = monitor
+        assert becomes_true(lambda: len(monitor.unresponsive()) == 1)
+        lost = [event for event in backend.poll(0.0) if isinstance(event, WorkerLost)]
+    assert {event.worker for event in lost} == {"cpu-0", "cpu-1"}
+    assert {event.cause for event in lost} == {Cause.NODE}
 
 
 def test_one_missed_check_is_forgiven(monitor: NodeMonitor, silent: Address) -> None:

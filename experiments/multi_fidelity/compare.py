@@ -1,10 +1,10 @@
-"""What do halving and narrowing buy on real trainings? The confirmed dev score against the workers' seconds.
+"""Compare halving and narrowing on real trainings: the confirmed dev error against worker seconds.
 
-python experiments/multi_fidelity/compare.py        about half an hour on one core
+    python experiments/multi_fidelity/compare.py        about half an hour on one core
 
-Every method searches the same spaces on the same data, with three budgets and several seeds; the methods take turns,
-so that a busy machine slows all alike. One worker, in this process, trains what several on a cluster would: the frames
-are the same. Runs that `runs/multi_fidelity/searches.csv` holds already are not run again.
+Every method searches the same spaces on the same data, with three budgets and several seeds. The methods take turns, so
+that other load on the machine slows all of them alike. The only worker is in this process; the frames would be the same
+with workers of a cluster. Searches that are already in `runs/multi_fidelity/searches.csv` are skipped.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from caviar.backends.inline import InlineBackend
 from caviar.runner import run_study
 
 BUDGETS = (30, 90, 270)
-"""Trainings to the end, about: a method that stops trials early draws more of them."""
+"""Budgets, in complete trainings. A method that stops trials early draws more trials."""
 EPOCHS = 20
 FIELDS = ("data", "method", "budget", "seed", "trials", "epochs", "worker_s", "value", "low", "high", "test")
 OUT = Path("runs/multi_fidelity")
@@ -31,7 +31,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def clusters() -> Arrays:
-    """Eight classes in 40 features, of which twelve tell something; each class in three places."""
+    """Return eight classes with three clusters each, in 40 features of which twelve are informative."""
     x, y = make_classification(
         n_samples=3_000,
         n_features=40,
@@ -46,7 +46,7 @@ def clusters() -> Arrays:
 
 
 def spirals() -> Arrays:
-    """Three arms wound around each other in two of six features: easy to fit late, and not at all early."""
+    """Return three interleaved spirals in two of six features, which networks fit late in training only."""
     random = np.random.default_rng(0)
     arm = random.integers(3, size=2_400)
     along = np.sqrt(random.random(2_400)) * 3 * np.pi
@@ -69,11 +69,11 @@ METHODS: dict[str, tuple[cv.Halving | None, bool]] = {
     "narrowing and halving": (HALVING, True),
     "narrowing and a one-epoch screen": (SCREEN, True),
 }
-"""How each ends trials early, and whether it narrows."""
+"""For each method its halving, and True if it narrows."""
 
 
 def study(data: str, method: str, budget: int, seed: int) -> cv.Study:
-    """A search that costs about as much as so many trainings to the end."""
+    """Return a study that costs about as much as `budget` complete trainings."""
     halving, narrows = METHODS[method]
     trials = budget if halving is None else round(budget / (0.8 * halving.cost(EPOCHS) + 0.2))
     return cv.Study(
@@ -97,7 +97,7 @@ def study(data: str, method: str, budget: int, seed: int) -> cv.Study:
 
 
 def search(data: str, method: str, budget: int, seed: int) -> dict[str, object]:
-    """One search, as a row."""
+    """Run one search and return its row."""
     asked = study(data, method, budget, seed)
     with tempfile.TemporaryDirectory() as folder:
         run = run_study(
@@ -122,7 +122,7 @@ def search(data: str, method: str, budget: int, seed: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run what is missing, then write the table and the figure."""
+    """Run the missing searches, then write the table and the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

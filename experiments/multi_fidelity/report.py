@@ -1,4 +1,4 @@
-"""The table and the figure of `compare.py`, from its searches."""
+"""The table and the figure of `compare.py`."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def write(searches: Path) -> None:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean error (1 - confirmed dev accuracy) and worker seconds over seeds, by data, method and budget.
+    """Return the mean error (1 - confirmed dev accuracy) and worker seconds over seeds, by data, method and budget.
 
     `half` is half the width of the mean's 95 % interval.
     """

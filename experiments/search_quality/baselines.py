@@ -1,4 +1,4 @@
-"""What people would otherwise use: random search, Optuna's TPE, a grid. All keep the best that they observed."""
+"""Other searches: random search, Optuna's TPE and a grid. Each keeps the best observed value."""
 
 import itertools
 import math
@@ -14,11 +14,11 @@ from caviar.space import Choice
 from caviar.trial import Value
 
 Evaluation = tuple[int, float]
-"""The configuration, and what one training of it showed."""
+"""A configuration and the value of one of its trainings."""
 
 
 def random_search(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
-    """Every configuration as likely as any other."""
+    """Evaluate configurations drawn uniformly from the table."""
     noise = np.random.default_rng(seed)
     configurations, trainings = table.scores.shape
     rows, seeds = (
@@ -29,7 +29,7 @@ def random_search(table: Table, evaluations: int, seed: int) -> Iterator[Evaluat
 
 
 def tpe(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
-    """Optuna's default sampler, one trial after the other: the best case for it."""
+    """Run Optuna's TPE sampler one trial after the other, which is the best case for it."""
     space, noise = table.space, np.random.default_rng(seed)
     distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
     study = optuna.create_study(sampler=TPESampler(seed=seed))
@@ -45,7 +45,7 @@ def tpe(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
 
 
 def grid(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
-    """The largest full grid that the budget pays for: every option, and as many levels of each interval."""
+    """Evaluate the largest full grid within the budget: all options, and equally many levels of each interval."""
     noise = np.random.default_rng(seed)
     levels = {n: len(p.domain.options) if isinstance(p.domain, Choice) else 1 for n, p in table.space.items()}
     intervals = [name for name, p in table.space.items() if not isinstance(p.domain, Choice)]
@@ -60,7 +60,7 @@ def grid(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
 
 
 def observed(table: Table, params: Mapping[str, Value], noise: np.random.Generator) -> Evaluation:
-    """Train once: one of the table's trainings, at random."""
+    """Return one of the trainings of a configuration at random."""
     row = table.row(params)
     return row, float(table.scores[row, noise.integers(table.scores.shape[1])])
 

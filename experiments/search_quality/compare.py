@@ -1,9 +1,9 @@
-"""How good is caviar's default search? Against random search, Optuna's TPE and a grid, on tables of real trainings.
+"""Compare caviar's default search with random search, Optuna's TPE and a grid, on tables of real trainings.
 
-python experiments/search_quality/compare.py        about an hour on one core, nearly all of it TPE's draws
-python experiments/search_quality/compare.py --precise    three minutes
+    python experiments/search_quality/compare.py              about an hour on one core, mostly for TPE's draws
+    python experiments/search_quality/compare.py --precise    three minutes
 
-Searches that `runs/search_quality/searches.csv` holds already are not run again.
+Searches that are already in `runs/search_quality/searches.csv` are skipped.
 """
 
 import argparse
@@ -25,31 +25,31 @@ SEARCHES = Path("runs/search_quality/searches.csv")
 
 
 def caviar(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
-    """A search for each budget: what caviar does depends on how much it may spend."""
+    """Run one search for each budget, because the rounds depend on it."""
     for budget in BUDGETS:
         found = default.coarse_to_fine(table, budget, seed)
         yield budget, found.row, found.deciding_s
 
 
 def confirmed(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
-    """Random search whose best few are confirmed as caviar's are, within the budget: what narrowing adds to that."""
+    """Run random search with caviar's confirmation, to tell what narrowing adds to confirmation."""
     for budget in BUDGETS:
         found = default.coarse_to_fine(table, budget, seed, rounds=1)
         yield budget, found.row, found.deciding_s
 
 
 def random(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
-    """One long search, looked at on its way."""
+    """Run one long search and report its best value at each budget."""
     yield from _best_so_far(baselines.random_search(table, RANDOM_BUDGETS[-1], seed), RANDOM_BUDGETS)
 
 
 def tpe(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
-    """One long search, looked at on its way."""
+    """Run one long search and report its best value at each budget."""
     yield from _best_so_far(baselines.tpe(table, BUDGETS[-1], seed), BUDGETS)
 
 
 def grid(table: Table, seed: int) -> Iterator[tuple[int, int, float]]:
-    """The largest grid that each budget pays for."""
+    """Evaluate the largest grid within each budget."""
     for budget in BUDGETS:
         evaluations = list(baselines.grid(table, budget, seed))
         yield budget, min(evaluations, key=lambda evaluation: evaluation[1])[0], 0.0
@@ -61,7 +61,7 @@ METHODS = {"caviar": caviar, "confirmed": confirmed, "random": random, "grid": g
 def _best_so_far(
     evaluations: Iterator[baselines.Evaluation], budgets: tuple[int, ...]
 ) -> Iterator[tuple[int, int, float]]:
-    """At each budget, the configuration that has shown the best value."""
+    """Yield the configuration with the best observed value at each budget, and the seconds so far."""
     best, chosen, began = float("inf"), -1, time.process_time()
     for count, (row, value) in enumerate(evaluations, start=1):
         if value < best:
@@ -71,13 +71,15 @@ def _best_so_far(
 
 
 def main() -> None:
-    """Run what is missing, then write the table and the figure."""
+    """Run the missing searches, then write the table and the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
-        "--precise", action="store_true", help="the default alone, at 100, by a hundred other seeds"
+        "--precise",
+        action="store_true",
+        help="only the default search, at 100 evaluations, with 100 other seeds",
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     arguments = parser.parse_args()
@@ -94,7 +96,7 @@ def main() -> None:
 
 
 def _precise() -> list[dict[str, object]]:
-    """The default at 100 evaluations, as rows."""
+    """Return the results of the default search at 100 evaluations, one row for each search."""
     rows: list[dict[str, object]] = []
     for name in tables.names():
         table = tables.load(name)

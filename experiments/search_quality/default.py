@@ -1,4 +1,4 @@
-"""caviar's own search on a table: the same stages that a real study goes through, without training anything."""
+"""caviar's search on a table: the same stages as in a real study, without any training."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from caviar.trial import Outcome, Trial, Value
 
 @dataclass(frozen=True)
 class Lookup(Objective):
-    """A trial's loss is looked up."""
+    """An objective whose losses come from a table."""
 
     table: str
 
@@ -45,7 +45,7 @@ class Lookup(Objective):
         return None
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
-        raise NotImplementedError("nothing is trained: the trainings are in the table")
+        raise NotImplementedError("the trainings are in the table")
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         return {"cpu": 1.0, "cuda": 1.0}
@@ -56,19 +56,21 @@ class Lookup(Objective):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
     row: int
-    """The configuration that it hands over."""
+    """Number of the configuration that it hands over."""
     value: float
-    """What it says of it: the mean of the winner's fresh trainings."""
+    """Its stated score: the mean of the winner's fresh trainings."""
     interval: tuple[float, float] | None
+    """95 % confidence interval of that mean."""
     evaluations: int
+    """Number of trainings, including those of the confirmation."""
     deciding_s: float
-    """Processor time that drawing, narrowing and confirming took: everything but training."""
+    """Processor seconds for drawing, narrowing and confirming, without training."""
 
     def holds(self, table: Table) -> bool | None:
-        """Whether the mean of all trainings of the configuration lies in the interval; None where there is none."""
+        """Return True if the mean of all trainings of the configuration is in the interval; None without one."""
         if self.interval is None:
             return None
         low, high = self.interval
@@ -78,7 +80,15 @@ class Found:
 def coarse_to_fine(
     table: Table, evaluations: int, seed: int, rounds: int | None = None, **changes: Any
 ) -> Found:
-    """`cv.coarse_to_fine(trials=evaluations)` and nothing else that is chosen (unless `rounds` or `changes` say so)."""
+    """Run the search of `cv.coarse_to_fine(trials=evaluations)` on a table.
+
+    Args:
+        table: the trainings.
+        evaluations: the budget.
+        seed: determines the draws and the noise.
+        rounds: number of rounds; by default as many as caviar chooses.
+        changes: other fields of the study.
+    """
     study = cv.Study(
         name=table.name,
         objective=Lookup(table.name),
@@ -111,7 +121,7 @@ def coarse_to_fine(
 
 
 def _trained(table: Table, trials: Sequence[Trial], noise: np.random.Generator) -> pd.DataFrame:
-    """The rows that training would leave."""
+    """Return the rows that trained trials would have."""
     space = table.space
     rows = [
         {

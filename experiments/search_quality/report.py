@@ -1,4 +1,4 @@
-"""The table and the figure of `compare.py`, from its searches."""
+"""The tables and the figure of `compare.py`."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ LINES = {"caviar": "-", "tpe": "--", "confirmed": (0, (3, 1, 1, 1)), "random": "
 def write(searches: Path) -> None:
     """Write `regret.csv`, `regret.md` and `regret.png` next to this file.
 
-    Methods of which there are no new searches keep the rows that `regret.csv` holds of them.
+    Methods without new searches keep their rows of `regret.csv`.
     """
     groups = pd.read_csv(searches).groupby(["method", "table", "evaluations"], sort=True)
     fresh = groups.agg(
@@ -47,7 +47,7 @@ def write(searches: Path) -> None:
 
 
 def write_precise(rows: list[dict[str, object]]) -> None:
-    """Write `precise.md`: the mean over tables and seeds, and how often what is said of the winner holds."""
+    """Write `precise.md`: the mean regret, and how often the winner's interval holds its true mean."""
     frame = pd.DataFrame(rows)
     developed = frame["table"].isin(tables.DEVELOPED_ON)
     parts = {"all twelve": frame, "developed on": frame[developed], "judging": frame[~developed]}
@@ -61,9 +61,9 @@ def write_precise(rows: list[dict[str, object]]) -> None:
 
 
 def mean_regret(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over tables and seeds with the half width of its 95 % interval, by method and evaluations.
+    """Return the mean over tables and seeds, and half the width of its 95 % interval, by method and evaluations.
 
-    The interval is that of the seeds: other draws, the same tables. So the tables' variances add up.
+    The interval is over seeds, with the same tables, so the variances of the tables add up.
     """
     groups = frame.assign(variance=frame["sem"] ** 2).groupby(["method", "evaluations"])
     spread = groups["variance"].sum().pow(0.5) / groups.size()

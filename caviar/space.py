@@ -187,34 +187,55 @@ class Parameter:
 
 
 def linear(low: float, high: float) -> Interval:
-    """Return a range of real numbers, drawn uniformly: `dropout=cv.linear(0.0, 0.5)`.
+    """Return a range of real numbers, drawn uniformly.
+
+    Args:
+        low: the smallest number.
+        high: the largest number.
 
     Raises:
         SpaceError: the bounds are not finite numbers in ascending order.
+
+    Example:
+        >>> space = Space(dropout=linear(0.0, 0.5))
     """
     return Interval(low, high, "linear")
 
 
 def log(low: float, high: float) -> Interval:
-    """Return a range of positive numbers, each decade equally likely: `learning_rate=cv.log(1e-4, 1.0)`.
+    """Return a range of positive numbers, each decade equally likely.
+
+    Args:
+        low: the smallest number, above 0.
+        high: the largest number.
 
     Raises:
         SpaceError: the bounds are not positive finite numbers in ascending order.
+
+    Example:
+        >>> space = Space(learning_rate=log(1e-4, 1.0))
     """
     return Interval(low, high, "log")
 
 
 def reverse_log(low: float, high: float) -> Interval:
-    """Return a range below 1, each decade of 1 - x equally likely: `momentum=cv.reverse_log(0.9, 0.999)`.
+    """Return a range of numbers below 1, each decade of 1 - x equally likely.
+
+    Args:
+        low: the smallest number, at least 0.
+        high: the largest number, below 1.
 
     Raises:
         SpaceError: the bounds are not numbers in ascending order with 0 <= x < 1.
+
+    Example:
+        >>> space = Space(momentum=reverse_log(0.9, 0.999))
     """
     return Interval(low, high, "reverse_log")
 
 
 def integer(low: int, high: int, scale: ScaleName = "linear") -> Interval:
-    """Return a range of whole numbers, both bounds included: `units=cv.integer(16, 256, scale="log")`.
+    """Return a range of whole numbers.
 
     Args:
         low: the smallest number.
@@ -223,15 +244,24 @@ def integer(low: int, high: int, scale: ScaleName = "linear") -> Interval:
 
     Raises:
         SpaceError: the bounds are not whole numbers in ascending order, or do not fit the scale.
+
+    Example:
+        >>> space = Space(layers=integer(1, 4), units=integer(16, 256, scale="log"))
     """
     return Interval(low, high, scale, integer=True)
 
 
 def choice(*options: Value) -> Choice:
-    """Return a choice of one of several options: `batch_size=cv.choice(32, 64, 128)`.
+    """Return a choice of one of several options.
+
+    Args:
+        options: None, booleans, numbers or strings.
 
     Raises:
         SpaceError: there is no option, a duplicate option, or one that is not a plain value.
+
+    Example:
+        >>> space = Space(batch_size=choice(32, 64, 128), optimizer=choice("sgd", "adam"))
     """
     return Choice(options)
 
@@ -247,8 +277,12 @@ def when(domain: Domain, **conditions: Value | Collection[Value]) -> Parameter:
         SpaceError: there is no condition, or one without values.
 
     Example:
-        >>> beta2 = when(reverse_log(0.9, 0.9999), optimizer="adam")
-        >>> units_3 = when(integer(16, 256, scale="log"), layers=range(3, 6))
+        >>> space = Space(
+        ...     optimizer=choice("sgd", "adam"),
+        ...     beta2=when(reverse_log(0.9, 0.9999), optimizer="adam"),
+        ...     layers=integer(1, 5),
+        ...     units_3=when(integer(16, 256, scale="log"), layers=range(3, 6)),
+        ... )
     """
     require_type("when: the first argument", domain, Domain, "a scale such as log(1e-4, 1)", SpaceError)
     if not conditions:

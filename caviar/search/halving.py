@@ -1,9 +1,13 @@
-"""Successive halving within a round (Jamieson & Talwalkar 2016): which trials stop early and which continue.
+"""Successive halving within a round: which trials stop early and which continue.
+
+The algorithm is that of Jamieson & Talwalkar 2016 ("Non-stochastic best arm identification and hyperparameter
+optimization"), run for several groups of trials at once.
 
 The trials of a round are divided by number into cohorts. When all trials of a cohort have reached a rung, the best
 share continues to the next rung and the others stop. Cohorts are independent, so workers do not wait while one of them
 is undecided. Promotion depends only on the scores in the cohort, never on the order in which they arrive (law 1).
-Asynchronous halving (Li et al. 2020) promotes by what has arrived so far, which is faster but not reproducible.
+Asynchronous halving (Li et al. 2020, "A system for massively parallel hyperparameter tuning") promotes by what has
+arrived so far, which is faster but not reproducible.
 
 A trial may end before its next rung: it failed, diverged, or was recorded before an interruption. It keeps the scores
 of the rungs that it reached and is still ranked there, so a resumed study decides as the first run did. At the rungs

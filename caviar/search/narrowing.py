@@ -1,9 +1,10 @@
 """Narrowing: the region of the next round from the trials so far, with a reason for each parameter.
 
-The best few of all trials so far are the *elite*, and the next round draws near them, as the elitist races of irace do
-(Lopez-Ibanez et al. 2016; Perrone et al. 2019 learn a box from the best). Each number comes from a window around the
-value of an elite trial, each choice is mostly as an elite trial has it. Most draws take each parameter from another
-elite trial (uniform crossover). From round to round the windows get narrower: coarse to fine.
+The best few of all trials so far are the *elite*, and the next round draws near them. irace draws near its elite in a
+similar way (López-Ibáñez et al. 2016, "The irace package"), and Perrone et al. 2019 restrict the space to the best of
+earlier tasks ("Learning search spaces for Bayesian optimization"). Each number comes from a window around the value of
+an elite trial, and each choice is mostly as an elite trial has it. Most draws take each parameter from another elite
+trial (uniform crossover). From round to round the windows get narrower: coarse to fine.
 
 Nothing is ruled out for good. A few trials still come from the whole space, every option of a choice remains possible,
 and a window around a value at the end of the last range reaches beyond it. A conditional parameter is judged by the
@@ -250,11 +251,15 @@ def _choice_reason(domain: Choice, counts: Sequence[int]) -> str:
     (option, count), *others = [each for each in by_count if each[1]]
     if not others:
         return f"the best {count} all have {option}"
-    clauses = [f"{count} of the best {sum(counts)} have {option}"]
-    clauses += [f"{count} have {option}" for option, count in others[: MAX_OPTIONS - 1]]
+    clauses = [f"{count} of the best {sum(counts)} {_have(count)} {option}"]
+    clauses += [f"{count} {_have(count)} {option}" for option, count in others[: MAX_OPTIONS - 1]]
     if rest := sum(count for _, count in others[MAX_OPTIONS - 1 :]):
-        clauses.append(f"{rest} have others")
+        clauses.append(f"{rest} {_have(rest)} others")
     return ", ".join(clauses)
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _range(name: str, region: Region) -> Interval:

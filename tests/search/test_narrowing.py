@@ -157,6 +157,14 @@ def test_no_option_is_ever_ruled_out() -> None:
     assert decision.after == "a 87%, b 7%, c 7%"
 
 
+def test_reason_names_the_most_frequent_options() -> None:
+    space = Space(method=choice("a", "b", "c", "d"))
+    trials = searched(space, [{"method": method} for method in "aabbaacd"], [*range(8)])
+    rule = Narrowing(min_elite=8)
+    _, (decision,) = narrow(trials, Region(declared=space), rule, round_number=2, maximize=False)
+    assert decision.reason == "4 of the best 8 have a, 2 have b, 1 has c, 1 has others"
+
+
 def test_options_are_drawn_with_their_stated_shares() -> None:
     space = Space(method=choice("a", "b", "c"))
     elite = ({"method": "a"}, {"method": "a"}, {"method": "b"}, {"method": "b"})

@@ -81,7 +81,6 @@ def careful_bowl(params: Params, trial: cv.TrialContext) -> float | None:
     assert os.path.isdir(os.getcwd())
     assert os.getcwd() != "/"
     assert np.geterr()["divide"] == "warn"
-    assert sys.getrecursionlimit() < 100_000
     warnings.warn("it is only a warning", stacklevel=1)
     print("not a word of this is lost", flush=True)  # noqa: T201
     os.fstat(1)
@@ -167,7 +166,6 @@ def _changes_its_surroundings(params: Params, trial: cv.TrialContext) -> float:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     np.seterr(all="raise")
-    sys.setrecursionlimit(1_000_000)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(7)
         torch.set_default_dtype(torch.float64)

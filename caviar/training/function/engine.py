@@ -119,14 +119,12 @@ class FunctionEngine(Engine):
         started = time.perf_counter()
         failure = None
         try:
-            self._process_state.prepare(context.seed)
-            self._take(context, self._call_signature.call(self._fn, context))
+            with self._process_state.isolated(context.seed):
+                self._take(context, self._call_signature.call(self._fn, context))
         except BaseException as error:  # SystemExit too
             if isinstance(error, KeyboardInterrupt) and self._may_be_the_users():
                 raise
             failure = cause(error, self._fn)
-        finally:
-            self._process_state.put_back()
         return PartDone(
             trial=context.number,
             outcome=Outcome.COMPLETED if (failure or context.refusal) is None else Outcome.FAILED,

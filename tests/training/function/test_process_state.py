@@ -81,10 +81,8 @@ def test_signal_handlers_and_timers_that_were_there_before_stay() -> None:
     timer = signal.getitimer(signal.ITIMER_REAL)
     signal.setitimer(signal.ITIMER_REAL, 100.0)
     try:
-        state = ProcessState()
-        state.prepare(seed=1)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        state.put_back()
+        with ProcessState().isolated(seed=1):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         assert signal.getsignal(signal.SIGUSR1) is ours
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 90
     finally:

@@ -191,7 +191,8 @@ def test_job_survives_ctrl_c_and_its_run_a_kill(project: Project) -> None:
 
     second = project.start("logs", "-f", job)
     assert not load(project.run).finished
-    os.kill(int((project.run / ".lock").read_text()), signal.SIGKILL)
+    driver = (project.run / ".lock").read_text().split()[1]  # "process 123 on host"
+    os.kill(int(driver), signal.SIGKILL)
     code, whole_output, messages = wait(second)
     assert (code, "was killed" in messages) == (137, True), messages
     assert whole_output.startswith(output), "logs -f starts with the first line"

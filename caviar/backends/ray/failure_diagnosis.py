@@ -45,12 +45,8 @@ def diagnose(error: Exception, exceptions: Any, pid: int) -> tuple[Cause, str]:
         return Cause.NODE, f"others used more memory, but {reason}"
     if getattr(error, "preempted", False) or TERMINATED in message:
         return Cause.PREEMPTED, "its machine was preempted"
-    unreachable = (
-        exceptions.ActorUnavailableError,
-        exceptions.NodeDiedError,
-        exceptions.ObjectLostError,
-        exceptions.GetTimeoutError,
-    )
+    unreachable = exceptions.ActorUnavailableError | exceptions.NodeDiedError
+    unreachable |= exceptions.ObjectLostError | exceptions.GetTimeoutError
     if isinstance(error, unreachable):
         return Cause.NODE, "it cannot be reached"
     if NODE_DIED in message:

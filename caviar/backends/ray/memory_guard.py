@@ -26,26 +26,21 @@ from pathlib import Path
 
 KEY_VARIABLE = "CAVIAR_WORKER"
 """Environment variable with the key of the worker that a process belongs to."""
-LIMITED_INTERVAL_S = 0.1
-"""Seconds between checks of a worker with a memory limit."""
-UNLIMITED_INTERVAL_S = 0.5
-"""Seconds between checks of a worker without one."""
-ORPHAN_TIMEOUT_S = 5.0
-"""Seconds that a worker may outlive its raylet. It should end within one, but waits while children hold its streams."""
 GIB = 2**30
 Process = tuple[int, str]
 """Process ID and start time, because the system reuses IDs."""
 
 
 def start_guard(
-    limit_bytes: int, *, interval_s: float | None = None, orphan_timeout_s: float = ORPHAN_TIMEOUT_S
+    limit_bytes: int, *, interval_s: float | None = None, orphan_timeout_s: float = 5.0
 ) -> str | None:
     """Start a guard of this process.
 
     Args:
         limit_bytes: memory limit of this process and its descendants together, in bytes; 0 for no limit.
         interval_s: seconds between checks; by default 0.1 with a memory limit and 0.5 without.
-        orphan_timeout_s: seconds that this process may outlive its parent.
+        orphan_timeout_s: seconds that this process may outlive its raylet. A worker ends within a second, unless it
+            waits for children that hold its streams.
 
     Returns:
         Path of the note that the guard writes if it kills this process for its memory; None if there is no guard.
@@ -55,7 +50,7 @@ def start_guard(
     with suppress(PermissionError):  # it leads a session, and so a process group, already
         os.setpgid(0, 0)
     if interval_s is None:
-        interval_s = LIMITED_INTERVAL_S if limit_bytes else UNLIMITED_INTERVAL_S
+        interval_s = 0.1 if limit_bytes else 0.5
     key = secrets.token_hex(16)
     note = str(Path(tempfile.gettempdir(), f"caviar-{key}"))
     numbers = (os.getpid(), os.getppid(), limit_bytes, interval_s, orphan_timeout_s)
@@ -78,33 +73,23 @@ def read_note(note: str | None) -> str | None:
     return reason
 
 
-def guard(
-    pid: int, parent: int, limit_bytes: int, interval_s: float, orphan_timeout_s: float, key: str, note: str
+def watch(
+    pid: int, raylet: int, limit_bytes: int, interval_s: float, orphan_timeout_s: float, key: str, note: str
 ) -> None:
-    """Watch a worker until it ends, then kill every process that belonged to it.
-
-    Args:
-        pid: process ID of the worker.
-        parent: process ID of its raylet.
-        limit_bytes: memory limit in bytes; 0 for none.
-        interval_s: seconds between checks.
-        orphan_timeout_s: seconds that the worker may outlive its raylet.
-        key: value of `KEY_VARIABLE` in the worker's children.
-        note: file to write the reason to if the worker is killed for its memory.
-    """
+    """Watch a worker until it ends, then kill every process that belonged to it (arguments: see `start_guard`)."""
     worker = pid, _start_time(pid)
     family = {worker}
-    adopted_at = time.monotonic()
+    raylet_seen_at = time.monotonic()
     while _is_alive(worker):  # it may have ended before the guard began
-        if _parent(pid) == str(parent):
-            adopted_at = time.monotonic()
+        if _parent(pid) == str(raylet):
+            raylet_seen_at = time.monotonic()
         family = set(_family(pid))
         if limit_bytes and (used := _memory(family, limit_bytes)) > limit_bytes:
             Path(note).write_text(
                 f"its worker used {used / GIB:.2f} GiB, and its limit is {limit_bytes / GIB:.2f} GiB"
             )
             _kill(worker)
-        elif time.monotonic() - adopted_at > orphan_timeout_s:
+        elif time.monotonic() - raylet_seen_at > orphan_timeout_s:
             _kill(worker)
         time.sleep(interval_s)
     with suppress(ProcessLookupError, PermissionError):
@@ -201,8 +186,8 @@ def _read(path: str, default: str = "") -> str:
 
 
 if __name__ == "__main__":
-    pid, parent, limit_bytes = map(int, sys.argv[1:4])
+    pid, raylet, limit_bytes = map(int, sys.argv[1:4])
     interval_s, orphan_timeout_s = map(float, sys.argv[4:6])
     if os.fork() == 0:  # the guard is no child of the worker, because Ray kills a worker's children first
         os.setsid()
-        guard(pid, parent, limit_bytes, interval_s, orphan_timeout_s, *sys.argv[6:])
+        watch(pid, raylet, limit_bytes, interval_s, orphan_timeout_s, *sys.argv[6:])

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caviar.errors import ClusterError
 from caviar.resources import GIB, Resources
@@ -66,11 +66,28 @@ class WorkerRequest:
 
     def plan(self, machines: Sequence[ResourceDict]) -> list[WorkerSpec]:
         """Return the specs of the requested workers that fit on the machines."""
-        if self.resources is None:
-            n_cpu, n_gpu = _whole("CPU", machines), _whole("GPU", machines)
-            return [CPU_WORKER] * _capped(n_cpu, self.workers) + [GPU_WORKER] * _capped(n_gpu, self.gpus)
-        room = _capped(_total_fitting(self.resources.needs(), machines), self._gpu_limit)
-        return [WorkerSpec(self.resources.needs())] * _capped(room, self.workers)
+        plan: list[WorkerSpec] = []
+        for spec, limit in self._limits():
+            fitting = _count_fitting(spec.needs, machines)
+            plan += [spec] * (fitting if limit is None else min(fitting, limit))
+        return plan
+
+    def missing(self, machines: Sequence[ResourceDict]) -> list[ResourceDict]:
+        """Return the resources that must join before all requested workers fit, one entry a worker.
+
+        A request without numbers takes the machines that are there, but at least one worker.
+
+        Example:
+            >>> WorkerRequest(resources=None, workers=3, gpus=1).missing([{"CPU": 2.0}])
+            [{'CPU': 1.0}, {'GPU': 1.0}]
+        """
+        limits = self._limits()
+        if all(limit is None for _, limit in limits) and not self.plan(machines):
+            return [limits[0][0].needs]
+        missing: list[ResourceDict] = []
+        for spec, limit in limits:
+            missing += [spec.needs] * ((limit or 0) - _count_fitting(spec.needs, machines))
+        return missing
 
     def require_room(self, machines: Sequence[ResourceDict]) -> None:
         """Require that the machines have room for all requested workers, which must hold when a study starts.
@@ -83,32 +100,14 @@ class WorkerRequest:
         else:
             self._require_fit(self.resources, machines)
 
-    def missing(self, machines: Sequence[ResourceDict]) -> list[ResourceDict]:
-        """Return the resources that must join before all requested workers fit, one entry a worker.
-
-        A request without numbers takes the machines that are there, but at least one worker.
-
-        Example:
-            >>> WorkerRequest(resources=None, workers=3, gpus=1).missing([{"CPU": 2.0}])
-            [{'CPU': 1.0}, {'GPU': 1.0}]
-        """
-        if self.resources is not None:
-            requested = self._gpu_limit if self.workers is None else self.workers
-            needs = self.resources.needs()
-            missing = (1 if requested is None else requested) - _total_fitting(needs, machines)
-            return [needs] * max(0, missing)
-        cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
-        is_empty = self.workers is None and self.gpus is None and cores + gpus == 0
-        cpu_workers = 1 if is_empty else (self.workers or 0) - cores
-        gpu_workers = (self.gpus or 0) - gpus
-        return [CPU_WORKER.needs] * max(0, cpu_workers) + [GPU_WORKER.needs] * max(0, gpu_workers)
-
-    @property
-    def _gpu_limit(self) -> int | None:
-        """The number of workers that share the requested GPUs; None for no limit."""
-        if self.resources is None or self.gpus is None or self.resources.gpus == 0:
-            return None
-        return int(self.gpus / self.resources.gpus + ROUNDING)
+    def _limits(self) -> list[tuple[WorkerSpec, int | None]]:
+        """Return the kinds of workers, and the largest number of each; None for as many as fit."""
+        if self.resources is None:
+            return [(CPU_WORKER, self.workers), (GPU_WORKER, self.gpus)]
+        limits = [] if self.workers is None else [self.workers]
+        if self.gpus is not None and self.resources.gpus > 0:
+            limits.append(int(self.gpus / self.resources.gpus + ROUNDING))
+        return [(WorkerSpec(self.resources.needs()), min(limits, default=None))]
 
     @property
     def _options(self) -> str:
@@ -118,7 +117,7 @@ class WorkerRequest:
         return f"{' '.join(words)}: " if words else ""
 
     def _require_devices(self, machines: Sequence[ResourceDict]) -> None:
-        cores, gpus = _whole("CPU", machines), _whole("GPU", machines)
+        cores, gpus = (_count_fitting(worker.needs, machines) for worker in (CPU_WORKER, GPU_WORKER))
         if self.workers is not None and self.workers > cores:
             raise ClusterError(
                 f"{self.workers} workers asked for, but the cluster has {cores} cores: use --workers {cores}"
@@ -135,14 +134,13 @@ class WorkerRequest:
 
     def _require_fit(self, resources: Resources, machines: Sequence[ResourceDict]) -> None:
         needs = resources.needs()
-        fitting = _total_fitting(needs, machines)
-        if fitting == 0:
+        if _count_fitting(needs, machines) == 0:
             raise ClusterError(
                 f"each worker needs {_describe(needs)}, and no machine of the cluster has that "
                 f"({_describe_all(machines)}): ask for less in cv.Resources(...) or choose another cluster with "
                 "--address"
             )
-        room = _capped(fitting, self._gpu_limit)
+        room = len(replace(self, workers=None).plan(machines))
         if self.workers is not None and self.workers > room:
             raise ClusterError(
                 f"{self.workers} workers with {_describe(needs)} each asked for, but only {room} fit: "
@@ -201,16 +199,7 @@ def _is_same(needs: ResourceDict, demand: ResourceDict) -> bool:
     )
 
 
-def _capped(count: int, limit: int | None) -> int:
-    return count if limit is None else min(count, limit)
-
-
-def _whole(name: str, machines: Sequence[ResourceDict]) -> int:
-    """Return the number of cores or GPUs of all machines."""
-    return int(sum(machine.get(name, 0.0) for machine in machines))
-
-
-def _total_fitting(needs: ResourceDict, machines: Sequence[ResourceDict]) -> int:
+def _count_fitting(needs: ResourceDict, machines: Sequence[ResourceDict]) -> int:
     """Return how many workers with these needs fit on the machines, each worker on one machine."""
     return sum(
         min(int(machine.get(name, 0.0) / amount + ROUNDING) for name, amount in needs.items())

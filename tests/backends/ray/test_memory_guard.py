@@ -110,7 +110,7 @@ def test_a_worker_that_exceeds_its_limit_is_killed(greedy: str) -> None:
     "share",
     [
         "children = [os.fork() for _ in range(3)]\ntime.sleep(600 if 0 in children else 0.5)",
-        "for _ in range(10):\n"
+        "for _ in range(6):\n"
         "    for number in range(8):\n"
         "        if os.fork() == 0:\n"
         "            time.sleep(0.01 * number); os._exit(0)\n"

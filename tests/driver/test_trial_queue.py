@@ -9,24 +9,24 @@ from caviar.driver.trial_queue import TrialQueue
 from caviar.trial import Trial
 
 
-def task(number: int, cost_s: float = 1.0, attempt: int = 1) -> Task:
+def make_task(number: int, cost_s: float = 1.0, attempt: int = 1) -> Task:
     trial = Trial(number=number, round=1, params={}, epochs=1, seed=number)
     return Task(trial=trial, costs={"cpu": cost_s}, attempt=attempt)
 
 
 def numbers(queue: TrialQueue) -> list[int]:
-    return [a.trial.number for a in queue]
+    return [task.trial.number for task in queue]
 
 
 def test_begun_trials_go_first_and_then_the_longest() -> None:
-    queue = TrialQueue().put([task(0, 1.0), task(1, 5.0), task(2, 1.0)])
-    queue = queue.put([task(3, 2.0), task(4, 0.5, attempt=2)])
+    queue = TrialQueue().put([make_task(0, 1.0), make_task(1, 5.0), make_task(2, 1.0)])
+    queue = queue.put([make_task(3, 2.0), make_task(4, 0.5, attempt=2)])
     assert numbers(queue) == [4, 1, 3, 0, 2]
 
 
 def test_cohorts_go_one_after_the_other() -> None:
     queue = TrialQueue().put(
-        [task(n, cost_s=float(n)) for n in range(6)], cohort_of=lambda number: number // 3
+        [make_task(n, cost_s=float(n)) for n in range(6)], cohort_of=lambda number: number // 3
     )
     assert numbers(queue) == [2, 1, 0, 5, 4, 3]
 
@@ -40,18 +40,18 @@ def test_the_queue_behaves_as_a_sorted_list(steps: list[int | list[float]]) -> N
         if isinstance(step, int):
             queue, expected = queue.without(min(step, len(queue))), expected[step:]
         else:
-            new = [task(drawn + n, cost_s) for n, cost_s in enumerate(step)]
+            new = [make_task(drawn + n, cost_s) for n, cost_s in enumerate(step)]
             drawn += len(new)
             queue = queue.put(new)
-            expected = sorted((*expected, *new), key=lambda a: (-a.cost_s("cpu"), a.trial.number))
+            expected = sorted((*expected, *new), key=lambda task: (-task.cost_s("cpu"), task.trial.number))
         assert list(queue) == expected
         assert len(queue) == len(expected)
-        assert queue.cost_s == pytest.approx(sum(a.cost_s("cpu") for a in expected), abs=1e-6)
+        assert queue.cost_s == pytest.approx(sum(task.cost_s("cpu") for task in expected), abs=1e-6)
         assert list(before) == copy, "a value does not change"
 
 
 def test_taken_tasks_are_released() -> None:
-    queue = TrialQueue().put([task(n) for n in range(1_000)])
+    queue = TrialQueue().put([make_task(n) for n in range(1_000)])
     for _ in range(990):
         queue = queue.without(1)
     assert len(queue._entries) <= 2 * len(queue)

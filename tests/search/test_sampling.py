@@ -367,7 +367,7 @@ def test_function_that_makes_no_sampler_is_refused(tmp_path: Path) -> None:
 
 
 def test_sampler_is_told_only_of_comparable_trials(tmp_path: Path) -> None:
-    """Those that trained for as long as the trials of the round before."""
+    """Only trials that trained for as long as those of the round before are told."""
     made: list[RecordingSampler] = []
 
     def factory(seed: int) -> RecordingSampler:

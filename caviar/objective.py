@@ -35,7 +35,7 @@ class Objective(ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """The names of all metrics that a measurement has, in the order of the columns of the curves."""
+        """The names of all metrics that a measurement has, `metric` among them, in the order of the curves' columns."""
 
     @property
     def has_checkpoints(self) -> bool:
@@ -66,6 +66,8 @@ class Objective(ABC):
     @abstractmethod
     def load(self) -> "Dataset | None":
         """Read and split the data, in the driver; return None if the objective reads its own data.
+
+        Trials are ranked on the dev split. The test split is used once, for the winner.
 
         Raises:
             DataError: the data cannot be found, read or split.
@@ -100,4 +102,4 @@ class Objective(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return a plain form for `study.json`; two different objectives have different ones."""
+        """Return a dict of JSON values for `study.json`; different objectives must return different ones."""

@@ -1,4 +1,4 @@
-"""Functions for whole studies; and hostile ones. Imported by workers, as those of a user's package are."""
+"""Functions for whole studies, and harmful ones. Workers import them, as they import those of a user's package."""
 
 import ctypes
 import os
@@ -20,12 +20,12 @@ from caviar.trial import Outcome
 
 Params = dict[str, Any]
 CHILD = "6007"
-"""So long the children sleep that trials leave behind."""
+"""Seconds that left-behind children sleep; the number tells them from other processes."""
 Body = Callable[[Params, cv.TrialContext], float | None]
 
 
 def noisy_bowl(params: Params, trial: cv.TrialContext) -> None:
-    """A few reports; noise from the trial's seed and from the global generators."""
+    """Report a few noisy losses; the noise comes from the trial's seed and from the global generators."""
     own = trial.restore() or np.random.default_rng(trial.seed)
     for epoch in trial.remaining():
         noise = own.random() + random.random() + float(np.random.rand())  # noqa: NPY002
@@ -55,16 +55,16 @@ def function_study(
 
 @dataclass(frozen=True)
 class Harm:
-    """What a hostile trial does, and what its row must say."""
+    """A harmful function, and what its trial's row must say."""
 
     do: Body
     outcome: Outcome = Outcome.FAILED
     failure: str | None = None
-    """Nothing where the trial completes."""
+    """Part of the failure message; None if the trial completes."""
 
 
 class Unpicklable(Exception):
-    """It cannot be sent anywhere."""
+    """An exception that cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__("cannot be sent")
@@ -72,17 +72,17 @@ class Unpicklable(Exception):
 
 
 class Rebellion(BaseException):
-    """No `Exception`."""
+    """A `BaseException` that is no `Exception`."""
 
 
 def careful_bowl(params: Params, trial: cv.TrialContext) -> float | None:
-    """The bowl, by somebody who minds what the trial before left behind."""
+    """Check that earlier trials left nothing behind in the process, then train as `noisy_bowl`."""
     assert "LEFT_BEHIND" not in os.environ
     assert os.path.isdir(os.getcwd())
     assert os.getcwd() != "/"
     assert np.geterr()["divide"] == "warn"
     warnings.warn("it is only a warning", stacklevel=1)
-    print("not a word of this is lost", flush=True)  # noqa: T201
+    print("this text is not lost", flush=True)  # noqa: T201
     os.fstat(1)
     torch = sys.modules.get("torch")
     assert torch is None or (torch.get_num_threads() < 7 and torch.get_default_dtype() is torch.float32)
@@ -215,21 +215,21 @@ HARMS = {
     21: Harm(_raises_in_a_thread, COMPLETED),
     22: Harm(_leaves_children, COMPLETED),
 }
-"""By the number of the trial that does it."""
+"""Harms by the number of their trial."""
 SLOW_HARMS = frozenset({14, 15, 16})
-"""Each is a matter of several seconds."""
+"""Harms that take several seconds each."""
 HANGING = 3
 """The number of the trial that never ends."""
 
 
 def harmful(params: Params, trial: cv.TrialContext) -> float | None:
-    """The bowl; some trials do harm instead."""
+    """Train as `careful_bowl`, but do harm in some trials."""
     harm = HARMS.get(trial.number)
     return harm.do(params, trial) if harm else careful_bowl(params, trial)
 
 
 def quickly_harmful(params: Params, trial: cv.TrialContext) -> float | None:
-    """The same, without the harms that take longest to get over."""
+    """Do the same, without the slow harms."""
     return careful_bowl(params, trial) if trial.number in SLOW_HARMS else harmful(params, trial)
 
 
@@ -248,24 +248,24 @@ MAIN_HARMS: dict[str, tuple[Callable[[Params], float], str | None]] = {
     "handlers": (_sets_handlers_and_timers, None),
     "interrupt": (_interrupts, "KeyboardInterrupt"),
 }
-"""What only a function that runs in the main thread can do, by name; and what its row must say."""
+"""Harms that only a function in the main thread can do, by name, with a part of their failure message."""
 
 
 def plain_bowl(params: Params) -> float:
-    """Without the trial, so that it runs in the main thread; long enough for a timer to go off."""
+    """Train without a trial context, hence in the main thread, and long enough for a timer to go off."""
     time.sleep(0.02)
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
     return float((params["x"] - 0.3) ** 2 + random.random())
 
 
 def harmful_in_main(params: Params) -> float:
-    """The plain bowl; some trials do harm instead."""
+    """Train as `plain_bowl`, but do harm in some trials."""
     do, _ = MAIN_HARMS.get(params["harm"], (plain_bowl, None))
     return do(params)
 
 
 def hanging(params: Params, trial: cv.TrialContext) -> float | None:
-    """The bowl; one trial never ends."""
+    """Train as `noisy_bowl`, but never end in one trial."""
     return (_hangs if trial.number == HANGING else noisy_bowl)(params, trial)
 
 
@@ -273,7 +273,7 @@ GREEDY = frozenset({1, 5})
 
 
 def greedy(params: Params, trial: cv.TrialContext) -> None:
-    """The bowl; some trials take memory without end."""
+    """Train as `noisy_bowl`, but take memory without end in some trials."""
     blocks = []
     while trial.number in GREEDY:
         blocks.append(bytearray(b"x") * 2**24)
@@ -282,7 +282,7 @@ def greedy(params: Params, trial: cv.TrialContext) -> None:
 
 
 def spawns(params: Params, trial: cv.TrialContext) -> None:
-    """The bowl, slowly, leaving processes behind that do not end."""
+    """Train slowly as `noisy_bowl`, and leave processes behind that do not end."""
     subprocess.Popen(["sleep", "600"])
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     time.sleep(0.5)

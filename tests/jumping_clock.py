@@ -1,4 +1,4 @@
-"""A study in whose processes the wall clock jumps: it is set right again and again, by hours and in both directions."""
+"""A study whose processes have a wall clock that jumps, by hours and in both directions."""
 
 import random
 import time
@@ -19,7 +19,7 @@ def _jumping() -> float:
 
 
 class JumpingEngine(SlowEngine):
-    """In a worker whose clock jumps."""
+    """An engine in a worker whose clock jumps."""
 
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         time.time = _jumping
@@ -28,7 +28,7 @@ class JumpingEngine(SlowEngine):
 
 @dataclass(frozen=True)
 class Jumping(Slow):
-    """The bowl, slowly, by a clock that jumps."""
+    """The bowl with pauses, in workers whose clocks jump."""
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         del dataset, device
@@ -36,6 +36,6 @@ class Jumping(Slow):
 
 
 def study() -> Study:
-    """From now on the clock of this process jumps."""
+    """Let the clock of this process jump from now on; return the study."""
     time.time = _jumping
     return bowl_study(rounds=ROUNDS, objective=Jumping())

@@ -1,4 +1,4 @@
-"""Objectives that cost next to nothing, so that whole studies can be tested; and hostile ones."""
+"""Objectives that cost next to nothing, so that whole studies can be tested, and harmful ones."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ METRICS = ("loss", "speed")
 
 
 class BowlEngine(Engine):
-    """Descends a bowl whose lowest point is at rate = 0.01; noise comes from the trial's seed alone."""
+    """An engine that measures a bowl with its minimum at rate = 0.01; noise comes from the trial's seed alone."""
 
     def __init__(self, harm: str | None, harmed: frozenset[int]) -> None:
         self._harm, self._harmed = harm, harmed
@@ -75,7 +75,7 @@ class BowlEngine(Engine):
 
 @dataclass(frozen=True)
 class Bowl(Objective):
-    """Minimises the bowl; trials whose number is `harmed` do harm instead."""
+    """The bowl; trials with the numbers in `harmed` raise, exit or segfault instead."""
 
     harm: str | None = None
     harmed: frozenset[int] = frozenset()
@@ -124,9 +124,9 @@ def bowl_study(
     Args:
         rounds: whole rounds, or their numbers of trials.
         epochs: epochs of a round that is given by its number of trials.
-        seed: of the study.
-        objective: another than the bowl.
-        halving: of a round that is given by its number of trials.
+        seed: the study's seed.
+        objective: an objective with the bowl's parameters; the bowl by default.
+        halving: halving of a round that is given by its number of trials.
     """
     return Study(
         name="bowl",
@@ -145,7 +145,7 @@ def bowl_study(
 
 
 class SlowEngine(BowlEngine):
-    """Takes its time; as long as nobody hurries it, where that can be done."""
+    """A bowl that pauses before each trial, until the file `hurry` exists."""
 
     def __init__(self, harm: str | None, harmed: frozenset[int], pause_s: float, hurry: str | None) -> None:
         super().__init__(harm, harmed)
@@ -160,15 +160,14 @@ class SlowEngine(BowlEngine):
 
 @dataclass(frozen=True)
 class Slow(Bowl):
-    """The bowl, slowly; without a pause once there is a file `hurry`.
-
-    Where it has a `crew`, a folder that its workers share, no worker is ready before two of them are there: one alone
-    could be done by then.
-    """
+    """The bowl with pauses, so that something can happen while a study runs."""
 
     pause_s: float = 0.03
+    """Seconds before each trial."""
     hurry: str | None = None
+    """Path of a file: once it exists, there are no more pauses."""
     crew: str | None = None
+    """Folder that the workers share: none is ready before two of them are there. One alone could train all trials."""
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         del dataset, device
@@ -178,10 +177,10 @@ class Slow(Bowl):
 
 
 def _wait_for_another(crew: Path) -> None:
-    """Until another process has come here, too."""
+    """Wait until another process has left its mark in the folder, too."""
     crew.mkdir(exist_ok=True)
     (crew / str(os.getpid())).touch()
     deadline = time.monotonic() + 120
     while len(list(crew.iterdir())) < 2:
-        assert time.monotonic() < deadline, "nobody else has come"
+        assert time.monotonic() < deadline, "no other worker has started"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Helpers that run studies in this process and compare their frames."""
+"""Helpers that run studies and compare their frames."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def run_until_failure(study: Study, runs: str | Path, script: Path | None = None
 
 
 def run_on_ray(study: Study, runs: str | Path, workers: int = 2, **options: Any) -> Run:
-    """A whole run on Ray workers."""
+    """Run a study on Ray workers; options go to the backend."""
     from caviar.backends.ray.backend import RayBackend
 
     def make(dataset: Dataset | None) -> Backend:

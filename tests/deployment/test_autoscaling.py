@@ -1,6 +1,7 @@
 """A cluster that starts machines itself provides what a study requests, and removes it afterwards.
 
-Ray's own autoscaler runs; its fake provider starts machines as processes on this machine.
+Ray's own autoscaler runs; its fake provider starts machines as processes on this machine. As in the files for
+clouds, there are several types of machines, of which the first has no capacity.
 """
 
 import json
@@ -20,6 +21,7 @@ import pytest
 from caviar.errors import CaviarError
 from caviar.records.frames import load
 from tests.deployment.files import ROOT
+from tests.deployment.scarce_provider import SCARCE
 from tests.objectives import bowl_study
 from tests.ports import free_port
 from tests.runs import assert_same_frames, run_inline
@@ -46,14 +48,14 @@ study = cv.Study(
 
 
 def configuration(port: int) -> dict[str, Any]:
-    """Return a cluster with a head without cores, and two types of machines that are started on demand."""
+    """Return a cluster with a head without cores, and types of machines that are started on demand."""
 
     def kind(most: int, **resources: int) -> dict[str, Any]:
         return {"resources": resources, "node_config": {}, "max_workers": most}
 
     provider = {
         "type": "external",
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "module": "tests.deployment.scarce_provider.ScarceProvider",
         "gcs_address": f"127.0.0.1:{port}",
         "head_node_id": HEAD,
         "launch_multiple": True,
@@ -68,11 +70,12 @@ def configuration(port: int) -> dict[str, Any]:
         "upscaling_speed": 1.0,
         "cluster_name": "fake",
         "provider": provider,
-        "max_workers": 3,
+        "max_workers": 4,
         "idle_timeout_minutes": 0.05,
         "head_node_type": "ray.head.default",
         "available_node_types": {
             "ray.head.default": kind(0, CPU=0),
+            SCARCE: kind(1, CPU=2, object_store_memory=store),
             "cpu": kind(2, CPU=2, object_store_memory=store),
             "gpu": kind(1, CPU=1, GPU=1, object_store_memory=store),
         },
@@ -137,8 +140,8 @@ class Scaling:
 
     def await_nodes(self, count: int) -> None:
         deadline = time.monotonic() + 120
-        while self.nodes() != count:
-            assert time.monotonic() < deadline, (self.folder / "head.log").read_text()[-2000:]
+        while (nodes := self.nodes()) != count:
+            assert time.monotonic() < deadline, f"{nodes} nodes instead of {count}"
             time.sleep(0.5)
 
     def run(self, script: str, *words: str) -> "subprocess.Popen[str]":
@@ -188,12 +191,12 @@ def slow_script(folder: Path) -> str:
 
 
 def test_requested_machines_start_and_are_removed(cluster: Scaling, tmp_path: Path) -> None:
-    study = cluster.run(slow_script(tmp_path), "--workers", "4")
+    study = cluster.run(slow_script(tmp_path), "--workers", "6")  # two of them on a machine that never starts
     cluster.await_nodes(3)
     (tmp_path / "hurry").touch()
     output, _ = study.communicate(timeout=200)
     assert study.returncode == 0, output
-    assert "autoscaler for room for 4 more workers" in output
+    assert "autoscaler for room for 6 more workers" in output
     run = load(tmp_path / "runs" / "bowl")
     assert run.trials["worker"].nunique() > 1
     assert_same_frames(run, run_inline(bowl_study(), tmp_path / "here"))

@@ -1,9 +1,12 @@
 """The scripts in cluster/ and docker/ are sound and refuse invalid arguments."""
 
+import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from tests.deployment.files import CLUSTER, DOCKER
 from tests.ports import free_port
 
 SCRIPTS = Path(sys.executable).parent
+INSTALL_UV = (CLUSTER / "install_uv.sh").read_text()
+(UV_VERSION,) = re.findall(r"^version=(.*)$", INSTALL_UV, re.MULTILINE)
 SHELL = sorted([*CLUSTER.glob("*.sh"), *DOCKER.glob("*.sh")])
 
 
@@ -83,6 +88,37 @@ def test_local_script_refuses_more_than_the_memory(env: dict[str, str]) -> None:
     result = run(CLUSTER / "local.sh", "start", env=env | ports | {"OBJECT_STORE_MB": "100000000"})
     assert result.returncode == 1
     assert "no memory for 2 nodes" in result.stderr
+
+
+@pytest.fixture
+def download(env: dict[str, str], tmp_path: Path) -> Path:
+    """Return a package with a program named uv, which `curl` copies instead of downloading one."""
+    package = tmp_path / "package.whl"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr(f"uv-{UV_VERSION}.data/scripts/uv", "#!/bin/sh\necho installed\n")
+    curl = tmp_path / "curl"
+    curl.write_text(f'#!/bin/sh\ncp {package} uv.whl && echo "$@" > {tmp_path}/arguments\n')
+    curl.chmod(0o755)
+    env["PATH"] = f"{tmp_path}:{env['PATH']}"
+    return package
+
+
+def test_uv_with_another_checksum_is_refused(env: dict[str, str], download: Path, tmp_path: Path) -> None:
+    result = run(CLUSTER / "install_uv.sh", env=env)
+    assert result.returncode != 0
+    assert "FAILED" in result.stdout
+    assert not (tmp_path / ".local").exists()
+    assert f"uv-{UV_VERSION}-py3-none-" in (tmp_path / "arguments").read_text()
+
+
+def test_uv_is_installed_once(env: dict[str, str], download: Path, tmp_path: Path) -> None:
+    checksum = hashlib.sha256(download.read_bytes()).hexdigest()
+    script = tmp_path / "install_uv.sh"
+    script.write_text(re.sub(r"checksum=\w+", f"checksum={checksum}", INSTALL_UV))
+    for _ in range(2):
+        assert run("bash", script, env=env).returncode == 0
+        assert run(tmp_path / ".local/bin/uv", env=env).stdout == "installed\n"
+        (tmp_path / "curl").unlink(missing_ok=True)
 
 
 def test_slurm_script_passes_options_to_caviar(env: dict[str, str], tmp_path: Path) -> None:

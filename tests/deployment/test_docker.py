@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from caviar.submission.client import find_token_risk
 from tests.deployment.files import DOCKER, ROOT, schema
 
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
@@ -87,16 +88,38 @@ def test_token_is_mounted_as_a_file() -> None:
         assert service["secrets"] == ["ray_token"]
 
 
+def test_rootless_docker_can_read_the_token() -> None:
+    """There, the user who owns the token is user 0 in a container."""
+    assert {service["user"] for service in compose(CAVIAR_UID="0")["services"].values()} == {"0:0"}
+    readme = (DOCKER / "README.md").read_text()
+    assert readme.count("export CAVIAR_UID=$(docker info | grep -q rootless && echo 0 || id -u)") == 2
+    assert '--user "$CAVIAR_UID:0"' in readme
+
+
+def test_job_sends_the_token_over_loopback_only() -> None:
+    job = compose()["services"]["job"]
+    words = job["entrypoint"]
+    address = words[words.index("--address") + 1]
+    assert job["network_mode"] == "service:head"
+    assert "networks" not in job  # it excludes network_mode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "a token")
+        assert find_token_risk(address) is None
+        assert find_token_risk("http://head:8265") is not None
+
+
 def test_containers_are_limited_checked_and_unprivileged() -> None:
     for name, service in compose()["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["user"] == "1000:0", name
+        assert 0 < service["pids_limit"] < 10_000, name
+        assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys(), name
     for name in NODES:
         service = compose()["services"][name]
         assert service["healthcheck"]["test"][0] == "CMD"
         assert service["restart"] == "unless-stopped"
-        assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
         store = next(o for o in service["command"] if o.startswith("--object-store-memory="))
         assert int(store.split("=")[1]) < 2 * 10**9  # less than shm_size
         assert service["shm_size"] == "2gb"

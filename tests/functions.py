@@ -159,7 +159,7 @@ def _closes_everything(params: Params, trial: cv.TrialContext) -> float:
     return 1.0
 
 
-def _changes_its_surroundings(params: Params, trial: cv.TrialContext) -> float:
+def _changes_the_process_state(params: Params, trial: cv.TrialContext) -> float:
     os.chdir("/")
     os.environ["LEFT_BEHIND"] = "1"
     os.environ.pop("PATH")
@@ -201,9 +201,9 @@ HARMS = {
     7: Harm(_raise(Rebellion("no")), failure="Rebellion: no"),
     8: Harm(_return(float("nan")), DIVERGED, "loss is not finite (nan)"),
     9: Harm(_return(float("-inf")), DIVERGED, "loss is not finite (-inf)"),
-    10: Harm(_return("0.5"), failure="its loss is no number but a str"),
-    11: Harm(_returns_a_gigabyte, failure="its loss is no number but a bytes"),
-    12: Harm(_returns_many_names, failure="it measured metric 0, which is not declared"),
+    10: Harm(_return("0.5"), failure="the metric 'loss' must be a number, not a str"),
+    11: Harm(_returns_a_gigabyte, failure="the metric 'loss' must be a number, not a bytes"),
+    12: Harm(_returns_many_names, failure="the metric 'metric 0' is not declared"),
     13: Harm(_exits, failure="its worker died 2 times: its process ended"),
     14: Harm(_segfaults, failure="its worker died 2 times: its process ended"),
     15: Harm(_kills_itself, failure="its worker died 2 times: its process ended"),
@@ -211,7 +211,7 @@ HARMS = {
     17: Harm(_floods, COMPLETED),
     18: Harm(_warns, COMPLETED),
     19: Harm(_closes_everything, COMPLETED),
-    20: Harm(_changes_its_surroundings, COMPLETED),
+    20: Harm(_changes_the_process_state, COMPLETED),
     21: Harm(_raises_in_a_thread, COMPLETED),
     22: Harm(_leaves_children, COMPLETED),
 }
@@ -219,7 +219,7 @@ HARMS = {
 SLOW_HARMS = frozenset({14, 15, 16})
 """Harms that take several seconds each."""
 HANGING = 3
-"""The number of the trial that never ends."""
+"""Number of the trial that never ends."""
 
 
 def harmful(params: Params, trial: cv.TrialContext) -> float | None:

@@ -1,1 +1,1 @@
-"""Any Python function as a trial."""
+"""Objective and engine for any Python function."""

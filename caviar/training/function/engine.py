@@ -1,4 +1,4 @@
-"""The engine of functions: calls one for each trial, and makes measurements and an outcome of what it does."""
+"""Engine that calls a Python function for each trial, and records what it reports, returns or raises."""
 
 import contextlib
 import inspect
@@ -17,65 +17,78 @@ from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import StudyError, one_line
 from caviar.training.function.process_state import ProcessState
 from caviar.training.function.trial_context import TrialContext
-from caviar.trial import Measurement, Outcome, Trial
+from caviar.trial import Outcome, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class CallSignature:
-    """How a function wants to be called."""
+    """The arguments with which a function is called."""
 
-    params: bool
-    """With params as its first argument."""
-    trial: bool
-    """With a context as the argument named `trial`."""
+    has_params: bool
+    """True if the hyperparameters are its first argument."""
+    has_trial: bool
+    """True if it has a parameter named `trial`, for a `TrialContext`."""
 
     @classmethod
     def of(cls, fn: Callable[..., Any]) -> "CallSignature":
-        """Read it off the function's signature; without one it is `fn(params)`.
+        """Return the arguments that fit a function: fn(params), fn(params, trial) or fn(trial).
+
+        Args:
+            fn: any callable. A built-in function without a signature is called as fn(params).
 
         Raises:
-            StudyError: it cannot be called in any of the ways that there are.
+            StudyError: fn is not a plain function, or none of these calls fits its parameters.
+
+        Example:
+            >>> CallSignature.of(lambda params, trial: 0.0)
+            CallSignature(has_params=True, has_trial=True)
         """
         if not callable(fn):
-            raise StudyError(f"Function({fn!r}): give a function, such as def fn(params): ...")
+            raise StudyError(f"Function: fn must be a function, such as def fn(params): ..., not {fn!r}")
         called = fn if inspect.isroutine(fn) else type(fn).__call__
         if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
             raise StudyError(
-                f"Function({_name(fn)}): it must be a plain function, neither async nor a generator; "
-                "report several measurements with trial.report(epoch, ...)"
+                f"Function: {_name(fn)} is async or a generator, and must be a plain function; to record several "
+                "epochs, use def fn(params, trial) and trial.report(epoch, ...)"
             )
         try:
             signature = inspect.signature(fn)
-        except (TypeError, ValueError):  # built in, and says nothing of itself
-            return cls(params=True, trial=False)
-        trial = "trial" in signature.parameters
-        for params in (True, False) if trial else (True,):
+        except (TypeError, ValueError):  # a built-in function may have none
+            return cls(has_params=True, has_trial=False)
+        has_trial = "trial" in signature.parameters
+        for has_params in (True, False) if has_trial else (True,):
             with contextlib.suppress(TypeError):
-                signature.bind(*((None,) if params else ()), **({"trial": None} if trial else {}))
-                return cls(params=params, trial=trial)
+                signature.bind(*((None,) if has_params else ()), **({"trial": None} if has_trial else {}))
+                return cls(has_params, has_trial)
         raise StudyError(
-            f"Function({_name(fn)}): it is called as fn(params), fn(params, trial) or fn(trial), which does not "
-            f"fit its parameters {signature}"
+            f"Function: {_name(fn)} has the parameters {signature}, and is called as fn(params), fn(params, trial) "
+            "or fn(trial); give it one of these signatures, or bind other parameters with functools.partial"
         )
 
-    def call(self, fn: Callable[..., Any], context: TrialContext) -> Any:
-        """Call it."""
-        arguments = (context.params,) if self.params else ()
-        return fn(*arguments, trial=context) if self.trial else fn(*arguments)
+    def call(self, fn: Callable[..., Any], trial: TrialContext) -> Any:
+        """Call the function for a trial, and return what it returns."""
+        arguments = (trial.params,) if self.has_params else ()
+        return fn(*arguments, trial=trial) if self.has_trial else fn(*arguments)
 
 
 class FunctionEngine(Engine):
-    """Calls the function: here, or in a thread where it may report, so that its reports can be seen at once.
+    """Calls a function for each trial.
+
+    A function that takes the trial runs in a thread of its own, so that its reports are yielded while it runs. Any
+    other function runs in the calling thread.
 
     Args:
         fn: the function.
-        metric: what ranks.
-        metrics: what it may measure.
+        metric: the metric that ranks trials.
+        metrics: all metrics that the function may report or return.
+
+    Raises:
+        StudyError: the function's parameters do not fit (see `CallSignature`).
     """
 
     def __init__(self, fn: Callable[..., Any], metric: str, metrics: tuple[str, ...]) -> None:
         self._fn, self._metric, self._metrics = fn, metric, metrics
-        self._call_signature = CallSignature.of(fn)
+        self._signature = CallSignature.of(fn)
         self._process_state = ProcessState()
 
     @property
@@ -84,93 +97,69 @@ class FunctionEngine(Engine):
 
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         for part in parts:
-            yield from self._live(part) if self._call_signature.trial else self._whole(part)
+            yield from self._train_in_thread(part) if self._signature.has_trial else self._train_here(part)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         raise NotImplementedError("a function has no test split")
 
-    def _whole(self, part: Part) -> list[Progress | PartDone]:
-        """The call of a function that reports nothing."""
+    def _train_here(self, part: Part) -> list[Progress | PartDone]:
         events: list[Progress | PartDone] = []
-        context = self._context(part, lambda m: events.append(Progress(part.trial.number, m)))
-        events.append(self._called(context))
+        events.append(self._call(self._context(part, events.append)))
         return events
 
-    def _live(self, part: Part) -> Iterator[Progress | PartDone]:
-        """What a function does, as it does it."""
+    def _train_in_thread(self, part: Part) -> Iterator[Progress | PartDone]:
         events: SimpleQueue[Progress | PartDone] = SimpleQueue()
-        context = self._context(part, lambda m: events.put(Progress(part.trial.number, m)))
-        thread = threading.Thread(target=lambda: events.put(self._called(context)), daemon=True)
+        context = self._context(part, events.put)
+        thread = threading.Thread(target=lambda: events.put(self._call(context)), daemon=True)
         thread.start()
         try:
-            while True:
-                event = events.get()
+            while not isinstance(event := events.get(), PartDone):
                 yield event
-                if isinstance(event, PartDone):
-                    thread.join()
-                    return
+            thread.join()
+            yield event
         finally:
-            context.stop()  # nobody listens any more
+            context._stop.set()  # the caller may have stopped listening
 
-    def _context(self, part: Part, emit: Callable[[Measurement], object]) -> TrialContext:
-        return TrialContext(part, self._metric, self._metrics, emit)
+    def _context(self, part: Part, emit: Callable[[Progress], object]) -> TrialContext:
+        number = part.trial.number
+        return TrialContext(part, self._metric, self._metrics, lambda m: emit(Progress(number, m)))
 
-    def _called(self, context: TrialContext) -> PartDone:
+    def _call(self, context: TrialContext) -> PartDone:
         started = time.perf_counter()
         failure = None
         try:
             with self._process_state.isolated(context.seed):
-                self._take(context, self._call_signature.call(self._fn, context))
-        except BaseException as error:  # SystemExit too
-            if isinstance(error, KeyboardInterrupt) and self._may_be_the_users():
+                context._record_result(self._signature.call(self._fn, context))
+        except BaseException as error:  # also SystemExit
+            if isinstance(error, KeyboardInterrupt) and self._is_user_interrupt():
                 raise
-            failure = cause(error, self._fn)
+            failure = describe_failure(error, self._fn)
+        failure = context._error or failure
         return PartDone(
             trial=context.number,
-            outcome=Outcome.COMPLETED if (failure or context.refusal) is None else Outcome.FAILED,
-            failure=context.refusal or failure,
-            checkpoint=context.saved,
+            outcome=Outcome.COMPLETED if failure is None else Outcome.FAILED,
+            failure=failure,
+            checkpoint=context._checkpoint if context._keep_checkpoint else None,
             train_s=time.perf_counter() - started,
         )
 
-    def _may_be_the_users(self) -> bool:
-        """Whether Ctrl-C can reach the function: only in a main thread, and no worker of Ray listens to it."""
-        return not self._call_signature.trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    def _is_user_interrupt(self) -> bool:
+        """Return whether Ctrl-C may have raised a KeyboardInterrupt; else the function raised it.
 
-    def _take(self, context: TrialContext, returned: Any) -> None:
-        """Make a measurement of what was returned."""
-        reached = context.last is not None and context.last.epoch >= context.until
-        if returned is None and context.until < context.epochs and context.exhausted and not reached:
-            raise _WrongReturn(
-                f"it trained up to epoch {context.until} and did not report it: where a round halves, report the last "
-                "epoch of each part, which is trial.until"
-            )
-        if returned is None and context.last is not None:
-            return
-        if returned is None:
-            raise _WrongReturn(
-                "it returned None: return a number or a dict of metrics"
-                + (", or report with trial.report(epoch, ...)" if self._call_signature.trial else "")
-            )
-        metrics = returned if isinstance(returned, Mapping) else {self._metric: returned}
-        if context.last is None:
-            context.measure(context.until, metrics)
-        elif context.until < context.epochs and context.exhausted and not reached:
-            context.measure(context.until, {**context.last.metrics, **metrics})
-        else:
-            context.measure(context.last.epoch, {**context.last.metrics, **metrics})
+        Ctrl-C reaches only the main thread, and workers on Ray ignore it.
+        """
+        return not self._signature.has_trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
-class _WrongReturn(Exception):
-    """What a function returned makes no measurement."""
+def describe_failure(error: BaseException, fn: Callable[..., Any]) -> str:
+    """Return an exception in one line, with the place in the function's file that raised it.
 
-
-def cause(error: BaseException, fn: Callable[..., Any]) -> str:
-    """An exception in a line, with the place in the user's file where it came out."""
-    if isinstance(error, _WrongReturn):
-        return str(error)
-    own = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
-    frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == own]
+    Args:
+        error: the exception that the function raised.
+        fn: the function.
+    """
+    file = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == file]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return one_line(error) + place
 

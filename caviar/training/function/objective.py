@@ -1,6 +1,5 @@
-"""The objective that can be anything: a Python function."""
+"""Objective that calls any Python function."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -15,54 +14,71 @@ from caviar.resources import Resources
 from caviar.space import Space
 from caviar.training.function.engine import CallSignature, FunctionEngine
 from caviar.trial import Value
+from caviar.validation import number, require_type, set_fields
 
-_A_CORE = Resources(cpus=1)
+_ONE_CORE = Resources(cpus=1)
+_SECONDS_PER_EPOCH = 1e-3
+"""First guess of a function's cost; finished trials correct it."""
 
 
 @dataclass(frozen=True)
 class Function(Objective):
-    """A trial is a call of a Python function, ranked by what it returns or reports.
+    """Objective that calls a Python function for each trial, and ranks trials by what it returns or reports.
 
-    The function is called as `fn(params)`, with a dict of its own, and returns a number, or a dict of metrics.
-    Where it has a parameter named `trial`, that is given a `TrialContext`: `fn(params, trial)`, or `fn(trial)` with
-    `trial.params`. Then it may report each epoch while it runs:
+    The function is called as `fn(params)`, with the hyperparameters in a dict. It returns a number, or a dict of
+    metrics. If it has a parameter named `trial`, it is called as `fn(params, trial)` or `fn(trial)`, with a
+    `TrialContext`, and may report metrics after each epoch. The last measurement of a trial counts. What a
+    function returns after it has reported belongs to its last epoch; None adds nothing.
 
-        def train(params, trial):
-            model = build(params, trial.seed)
-            for epoch in trial.remaining():
-                model.fit_one_epoch()
-                trial.report(epoch, dev_loss=model.dev_loss())
+    An exception, or a result that is no number, makes a trial `failed`, with the cause in its row. A value of the
+    ranking metric that is not finite makes it `diverged`.
 
-    The last measurement counts. A function that has reported returns None; a number or dict that it returns as
-    well belongs to its last epoch. A value that is not finite makes the trial `diverged`, an exception or
-    anything else that it returns `failed`, with the reason in its row.
+    **Sending to workers.** Any function works: a lambda, a closure, a function of a script, a notebook or a package.
+    It is pickled once, with all objects that it refers to. Arrays among these are shared by the workers of a machine,
+    and read-only.
 
-    A function that takes the trial runs in a thread of its own, any other in its worker's main thread.
+    **Threads.** A function that takes the trial runs in a thread of its own, any other function in the main thread of
+    its worker.
 
-    Lambdas, closures, functions of a script, a notebook or a package: each worker is sent the function once,
-    with what it refers to. Arrays among that are shared by all workers of a machine and cannot be written to.
-
-    The same study leaves the same frames where the function's numbers follow from its params and `trial.seed`;
-    Python's, NumPy's and, once it is imported, torch's global generators are seeded with that for each trial, and each
-    part of one where a round halves: import torch outside the function. What a trial changes of its process, such as
-    the working directory, the environment or torch's threads, is put back after it.
+    **Reproducibility.** Two runs of a study agree if the function's metrics depend only on its params and
+    `trial.seed`. The global generators of Python, NumPy and torch are seeded before each call; torch is seeded if it
+    is imported, so import it outside the function. Other changes to the process are undone after each call: working
+    directory, environment variables, NumPy's and torch's settings, signal handlers, standard streams.
 
     Args:
         fn: the function.
-        metric: what ranks trials, and the name of a plain number that is returned.
-        maximize: whether more of it is better.
-        metrics: all metrics that it measures, one column each; just the ranking one by default.
-        resources: what each worker is given; a core by default.
-        time_limit_s: a trial that takes longer is `failed`, and killed if it does not end soon; its worker is then
-            replaced, which takes about a second. Workers in this process (`InlineBackend`) cannot be killed: there a
-            trial that never ends is waited for.
+        metric: the metric that ranks trials; also the name of a number that the function returns.
+        maximize: True if larger values of the metric are better.
+        metrics: all metrics that the function may report or return, each a column of the frames; by default only the
+            ranking metric.
+        resources: the resources of each worker; one core by default.
+        time_limit_s: seconds after which a trial is `failed`. Its worker is killed if the function does not end soon,
+            and replaced, which takes about a second. Workers in the driver's process (`InlineBackend`) cannot be
+            killed and wait for the function.
 
     Raises:
-        StudyError: what cannot be called, named or met.
+        StudyError: fn cannot be called in one of these ways, a metric's name is taken or invalid, or an argument has
+            the wrong type.
 
     Example:
-        >>> Function(lambda params: (params["x"] - 1) ** 2).metric
-        'value'
+        >>> def bowl(params):
+        ...     return (params["x"] - 1) ** 2
+        >>> import caviar as cv
+        >>> study = cv.Study(
+        ...     name="bowl",
+        ...     objective=cv.Function(bowl),
+        ...     space=cv.Space(x=cv.linear(-5, 5)),
+        ...     rounds=cv.coarse_to_fine(trials=100, epochs=1),
+        ... )
+
+        A function that trains for several epochs, on half a GPU:
+
+        >>> def train(params, trial):
+        ...     for epoch in trial.remaining():
+        ...         trial.report(epoch, dev_loss=params["learning_rate"] / epoch)
+        >>> resources = cv.Resources(gpus=0.5)
+        >>> cv.Function(train, metric="dev_loss", resources=resources, time_limit_s=3600).metrics
+        ('dev_loss',)
     """
 
     fn: Callable[..., Any]
@@ -70,23 +86,20 @@ class Function(Objective):
     metric: str = "value"
     maximize: bool = False
     metrics: tuple[str, ...] = ()
-    resources: Resources = _A_CORE
+    resources: Resources = _ONE_CORE
     time_limit_s: float | None = None
 
     def __post_init__(self) -> None:
         CallSignature.of(self.fn)
-        object.__setattr__(self, "metrics", _checked_metrics(self.metric, self.metrics))
-        if not isinstance(self.maximize, bool):
-            raise StudyError(f"Function(maximize={self.maximize!r}): must be True or False")
-        if not isinstance(self.resources, Resources):
-            raise StudyError(f"Function(resources={self.resources!r}): use cv.Resources(cpus=..., gpus=...)")
-        limit = self.time_limit_s
-        if limit is not None and not (_is_number(limit) and math.isfinite(limit) and limit > 0):
-            raise StudyError(f"Function(time_limit_s={limit!r}): must be seconds above 0, or None")
+        set_fields(self, metrics=_check_metrics(self.metric, self.metrics))
+        require_type("Function: maximize", self.maximize, bool, "True or False")
+        require_type("Function: resources", self.resources, Resources, "cv.Resources(...)")
+        if self.time_limit_s is not None and number("Function: time_limit_s", self.time_limit_s, 0) == 0:
+            raise StudyError("Function: time_limit_s must be above 0 seconds, or None for no limit, not 0")
 
     @property
     def has_checkpoints(self) -> bool:
-        return CallSignature.of(self.fn).trial
+        return CallSignature.of(self.fn).has_trial
 
     def adapt(self, space: Space) -> Space:
         return space
@@ -100,7 +113,7 @@ class Function(Objective):
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         del params, dataset
-        return {"cpu": 1e-3 * epochs, "cuda": 1e-3 * epochs}
+        return {"cpu": _SECONDS_PER_EPOCH * epochs, "cuda": _SECONDS_PER_EPOCH * epochs}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -116,24 +129,20 @@ class Function(Objective):
         return f"the function {getattr(self.fn, '__name__', type(self.fn).__name__)}"
 
 
-def _checked_metrics(metric: str, declared: Sequence[str]) -> tuple[str, ...]:
-    """All metrics, each once, the ranking one among them."""
-    if isinstance(declared, str):
-        raise StudyError(f"Function(metrics={declared!r}): give several names, such as ({declared!r},)")
-    if not isinstance(declared, Sequence):
-        raise StudyError(f"Function(metrics={declared!r}): give names, such as ('dev_loss', 'dev_accuracy')")
-    names = tuple(dict.fromkeys(declared if metric in declared else (metric, *declared)))
+def _check_metrics(metric: str, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return all metrics, each once, with the ranking metric among them."""
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise StudyError(
+            f"Function: metrics must be a tuple of names, such as ('dev_loss', 'dev_accuracy'), not {metrics!r}"
+        )
+    names = tuple(dict.fromkeys(metrics if metric in metrics else (metric, *metrics)))
     for name in names:
         if not isinstance(name, str) or not name or is_param(name):
             raise StudyError(
-                f"Function(metrics=...): {name!r} cannot name a metric; use a word like 'dev_loss'"
+                f"Function: {name!r} cannot name a metric; use a word such as 'dev_loss', without the prefix params_"
             )
         if name in RESERVED:
             raise StudyError(
-                f"Function(metrics=...): the frames have a column {name} of their own; use another name"
+                f"Function: the metric {name} has the name of another column of the frames; rename it"
             )
     return names
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,6 +1,6 @@
-"""What a function is given of its trial, so that a long one can report, stop and go on later.
+"""The argument `trial` of a function, with which it reports metrics, stops early and continues later.
 
-The `Checkpoint` of a function in parts is {"object": what it saved, pickled, as bytes, "epoch": the last it reported}.
+A function's `Checkpoint` is {"object": uint8 array of what it saved, pickled, "epoch": last epoch trained, int}.
 """
 
 import math
@@ -12,134 +12,170 @@ from typing import Any, NoReturn
 import cloudpickle
 import numpy as np
 
-from caviar.engine import Checkpoint, Part
+from caviar.engine import Part
 from caviar.trial import Measurement, Value
 
 
 class TrialContext:
-    """The trial that a function runs.
+    """The trial that a function runs, passed to its parameter named `trial`.
 
-    A function that reports its epochs is seen while it runs, can be ended early, and can go on from what it
-    saved when it is given more epochs later:
+    A function that uses it can report metrics while it runs, can be stopped early, and can continue from a checkpoint
+    when its trial is given more epochs (see `caviar.Halving`).
+
+    Attributes:
+        number: number of the trial in the study, from 0.
+        params: hyperparameters of the trial; a copy that the function may change.
+        seed: the trial's seed modulo 2**32, which every library accepts. Take all random numbers from it, and the
+            trial can be repeated. (The column `seed` has the whole seed.)
+        epochs: epochs that the trial trains in all. Learning-rate schedules should end here.
+        until: epoch after which this call should end. It is less than `epochs` if the trial may be paused there.
+        trained: epochs trained by earlier calls, up to the checkpoint that `restore` returns.
 
     Example:
-        >>> def train(params, trial):
-        ...     model = trial.restore() or build(params, trial.seed)
+        A function that minimises (x - 3)^2 by gradient descent, one step an epoch:
+
+        >>> def descend(params, trial):
+        ...     x = trial.restore() or 0.0
         ...     for epoch in trial.remaining():
-        ...         model.fit_one_epoch()
-        ...         trial.report(epoch, dev_loss=model.score())
-        ...         trial.save(model)
+        ...         x -= params["learning_rate"] * 2 * (x - 3)
+        ...         trial.report(epoch, loss=(x - 3) ** 2)
+        ...         trial.save(x)
+        >>> import caviar as cv
+        >>> objective = cv.Function(descend, metric="loss")
     """
 
     def __init__(
         self, part: Part, metric: str, metrics: tuple[str, ...], emit: Callable[[Measurement], object]
     ) -> None:
         self.number: int = part.trial.number
-        """Its place in the study, from 0."""
         self.params: dict[str, Value] = dict(part.trial.params)
-        """Its hyperparameters: a copy of its own."""
         self.seed: int = part.trial.seed % 2**32
-        """Take all randomness from this number, and the trial gives the same numbers whenever it is run.
-        It is the row's `seed` modulo 2**32, which every library takes as a seed."""
         self.epochs: int = part.trial.epochs
-        """How long it trains in all; learning-rate decay follows this."""
         self.until: int = part.trial.epochs if part.until is None else part.until
-        """The epoch after which this part of it ends."""
         self.trained: int = int(part.checkpoint["epoch"]) if part.checkpoint else 0
-        """Epochs trained before, up to the `save` that `restore` gives back."""
-        self.exhausted = False
-        """Whether `remaining` has given all epochs of this part."""
-        self.last: Measurement | None = None
-        self.refusal: str | None = None
-        self._checkpoint, self._keep = part.checkpoint, part.keep_checkpoint
+        self._checkpoint, self._keep_checkpoint = part.checkpoint, part.keep_checkpoint
         self._metric, self._metrics, self._emit = metric, metrics, emit
-        self._at = self.trained
+        self._epoch = self.trained
+        self._is_exhausted = False
+        self._last: Measurement | None = None
+        self._error: str | None = None
         self._stop = threading.Event()
 
     def report(self, epoch: int, **metrics: Any) -> None:
-        """Measure the trial after an epoch.
+        """Record the metrics of an epoch.
 
         Args:
-            epoch: from 1; each later than the one before.
-            **metrics: the ranking metric, and any others that the objective declares in `metrics`.
+            epoch: the epoch, from 1; larger than the one reported before.
+            **metrics: the metric that ranks trials, and any others that `caviar.Function` declares in `metrics`.
 
         Raises:
-            ValueError: epochs that go back, or metrics that are not declared or no numbers: the trial fails.
+            ValueError: the epoch does not increase, the ranking metric is missing, or a metric is not declared or is
+                no number. The trial then fails, even if the function catches the exception.
         """
-        before = self.last.epoch if self.last else self.trained
+        before = self._last.epoch if self._last else self.trained
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch <= before:
-            self._refuse(f"report({epoch!r}): epochs are whole numbers that grow, and the last was {before}")
-        self.measure(int(epoch), metrics)
-
-    def measure(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Take in the metrics of an epoch, checked."""
-        if self._metric not in metrics:
-            known = ", ".join(map(str, metrics)) or "nothing"
-            self._refuse(f"it measured {known}, but not {self._metric}, which ranks the trials")
-        self.last = Measurement(epoch, {name: self._number(name, value) for name, value in metrics.items()})
-        if not math.isfinite(self.last.metrics[self._metric]) or epoch >= self.until:
-            self._stop.set()
-        self._emit(self.last)
+            self._fail(
+                f"report({epoch!r}): epochs must be whole numbers that increase; the last was {before}"
+            )
+        self._record(int(epoch), metrics)
 
     def should_stop(self) -> bool:
-        """Whether to end now: this part's last epoch is reported, the metric is not finite, or a rule says so."""
+        """Return whether the function should end now.
+
+        It should after reporting epoch `until` or a value that is not finite, and when the worker no longer needs the
+        result.
+        """
         return self._stop.is_set()
 
     def remaining(self) -> Iterator[int]:
-        """The epochs to train, from the one after the last saved, until `should_stop`.
+        """Yield the epochs to train, from `trained` + 1 to `until`, and end early once `should_stop` is true.
 
-        Where a round halves, the last of them, `until`, must be reported: it is what the part is judged by.
+        If rounds use halving, report epoch `until`: trials are compared at that epoch.
         """
         for epoch in range(self.trained + 1, self.until + 1):
             if self.should_stop():
                 return
-            self._at = epoch
+            self._epoch = epoch
             yield epoch
-        self.exhausted = True
+        self._is_exhausted = True
 
-    def save(self, checkpoint: object) -> None:
-        """Keep what a later part of this trial needs to go on.
+    def save(self, state: object) -> None:
+        """Save what the function needs to continue this trial later.
 
-        Call it after training an epoch and before heeding `should_stop`. It is pickled at once, and only where
-        there may be a later part.
+        Call it after each epoch, before the next `should_stop`. The object is pickled at once, and only if the trial
+        may be paused.
+
+        Args:
+            state: any object that cloudpickle can pickle, such as a model with its optimizer.
         """
-        if self._keep:
-            pickled = np.frombuffer(cloudpickle.dumps(checkpoint), np.uint8)
-            reported = self.last.epoch if self.last else self.trained
-            self._checkpoint = {"object": pickled, "epoch": np.array(max(self._at, reported))}
+        if self._keep_checkpoint:
+            pickled = np.frombuffer(cloudpickle.dumps(state), np.uint8)
+            reported = self._last.epoch if self._last else self.trained
+            self._checkpoint = {"object": pickled, "epoch": np.array(max(self._epoch, reported))}
 
     def restore(self) -> Any:
-        """What an earlier part of this trial saved; None where there is none, so begin."""
+        """Return what an earlier call for this trial saved, or None if there is nothing to continue from."""
         return pickle.loads(self._checkpoint["object"].tobytes()) if self._checkpoint else None
 
-    def stop(self) -> None:
-        """Let `should_stop` say so."""
-        self._stop.set()
+    # For the engine
 
-    @property
-    def saved(self) -> Checkpoint | None:
-        """The state for the next part, if it is to be kept."""
-        return self._checkpoint if self._keep else None
+    def _record(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Check the metrics of an epoch and pass them on."""
+        if self._metric not in metrics:
+            names = ", ".join(map(str, metrics)) or "no metrics"
+            self._fail(
+                f"the metric {self._metric!r}, which ranks trials, is missing; the function gave {names}"
+            )
+        values = {name: self._check_metric(name, value) for name, value in metrics.items()}
+        self._last = Measurement(epoch, values)
+        if not math.isfinite(values[self._metric]) or epoch >= self.until:
+            self._stop.set()
+        self._emit(self._last)
 
-    def _number(self, name: str, value: Any) -> float:
+    def _record_result(self, result: Any) -> None:
+        """Record what the function returned, as metrics of its last epoch."""
+        is_end_unreported = (
+            self._is_exhausted
+            and self.until < self.epochs
+            and (self._last is None or self._last.epoch < self.until)
+        )
+        if result is None and is_end_unreported:
+            self._fail(
+                f"the function trained up to epoch {self.until} without reporting it; if rounds use halving, report "
+                "epoch trial.until"
+            )
+        if result is None and self._last is None:
+            self._fail("the function returned None; return or report a number or a dict of metrics")
+        if result is None:
+            return
+        metrics = result if isinstance(result, Mapping) else {self._metric: result}
+        if self._last is None:
+            self._record(self.until, metrics)
+        else:
+            epoch = self.until if is_end_unreported else self._last.epoch
+            self._record(epoch, {**self._last.metrics, **metrics})
+
+    def _check_metric(self, name: str, value: Any) -> float:
         if name not in self._metrics:
             declared = ", ".join(repr(metric) for metric in (*self._metrics, name))
-            self._refuse(f"it measured {name}, which is not declared: cv.Function(..., metrics=({declared}))")
+            self._fail(
+                f"the metric {name!r} is not declared; declare it: cv.Function(..., metrics=({declared}))"
+            )
         try:
             if isinstance(value, bool | str | bytes):
                 raise TypeError
             return float(value)
         except (TypeError, ValueError, OverflowError):
-            self._refuse(f"its {name} is no number but {_what(value)}")
+            self._fail(f"the metric {name!r} must be a number, not {_describe(value)}")
 
-    def _refuse(self, sentence: str) -> NoReturn:
-        """Fail the trial, also where the function swallows the exception."""
-        self.refusal = self.refusal or sentence
-        raise ValueError(sentence)
+    def _fail(self, message: str) -> NoReturn:
+        """Fail the trial, even if the function catches the exception."""
+        self._error = self._error or message
+        raise ValueError(message)
 
 
-def _what(value: object) -> str:
-    """A value in a few words."""
+def _describe(value: object) -> str:
+    """Return a short description of a value, which may be large."""
     if value is None or isinstance(value, bool):
         return repr(value)
     kind = type(value).__name__

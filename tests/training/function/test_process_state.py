@@ -1,4 +1,4 @@
-"""What a trial does to its process is undone before the next begins: whatever it was, that gives the same numbers."""
+"""Changes that a trial makes to its process are undone before the next trial."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ CLOSES, LEAVES = (
     next(number for number, harm in functions.HARMS.items() if harm.do is do)
     for do in (functions._closes_everything, functions._leaves_children)
 )
-"""They would close the files of pytest, and leave children with nobody to end them."""
+"""Harms that would close the files of pytest, and leave children that nothing ends."""
 
 
 def results(fn: functions.Body, *numbers: int) -> list[Result]:
@@ -35,11 +35,11 @@ def results(fn: functions.Body, *numbers: int) -> list[Result]:
     return worker.run([Task(trial=trial) for trial in trials])
 
 
-@pytest.mark.usefixtures("recwarn")  # a storm of them
+@pytest.mark.usefixtures("recwarn")  # many warnings
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("number", sorted(functions.HARMS.keys() - DEADLY - {CLOSES, LEAVES}))
-def test_the_next_trial_of_a_worker_notices_nothing(number: int) -> None:
-    import torch  # noqa: F401  so that it is there before the harm is done
+def test_a_harmful_trial_does_not_change_the_next(number: int) -> None:
+    import torch  # noqa: F401  before the harm
 
     harm = functions.HARMS[number]
     (undisturbed,) = results(functions.careful_bowl, 1)
@@ -51,7 +51,7 @@ def test_the_next_trial_of_a_worker_notices_nothing(number: int) -> None:
     assert after.measurements == undisturbed.measurements
 
 
-def test_the_next_trial_notices_nothing_of_one_that_closed_all_streams() -> None:
+def test_streams_that_a_trial_closed_are_restored() -> None:
     code = (
         "from tests.training.function.test_process_state import CLOSES, functions, results\n"
         "harmful, after = results(functions.harmful, CLOSES, 1)\n"
@@ -63,7 +63,7 @@ def test_the_next_trial_notices_nothing_of_one_that_closed_all_streams() -> None
     assert ended.stdout.splitlines() == ["this text is not lost", "completed completed None"]
 
 
-def test_torchs_generator_is_seeded_with_each_trial_once_it_is_imported() -> None:
+def test_each_trial_seeds_torch_if_it_is_imported() -> None:
     import torch
 
     def draws(params: functions.Params, trial: cv.TrialContext) -> float:
@@ -73,7 +73,7 @@ def test_torchs_generator_is_seeded_with_each_trial_once_it_is_imported() -> Non
     assert one.value == again.value != other.value
 
 
-def test_signal_handlers_and_timers_that_were_there_before_stay() -> None:
+def test_earlier_signal_handlers_and_timers_are_kept() -> None:
     def ours(number: int, frame: object) -> None:
         del number, frame
 
@@ -90,7 +90,7 @@ def test_signal_handlers_and_timers_that_were_there_before_stay() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_the_users_streams_are_the_same_objects_afterwards() -> None:
+def test_streams_are_the_same_objects_afterwards() -> None:
     streams = (sys.stdin, sys.stdout, sys.stderr)
     results(functions.harmful, 2, 1)
     assert all(one is other for one, other in zip(streams, (sys.stdin, sys.stdout, sys.stderr), strict=True))

@@ -1,4 +1,4 @@
-"""JSON files of a run directory."""
+"""JSON files of a run directory, checked as they are read."""
 
 import contextlib
 import json
@@ -56,11 +56,11 @@ def _mismatch(content: Any, shape: Any, place: str = "") -> str | None:
     name = place.lstrip(".") or "its content"
     if isinstance(shape, list):
         if not isinstance(content, list):
-            return f"{name} is no list"
+            return f"{name} is not a list"
         parts = [(entry, shape[0], f"{place}[{number}]") for number, entry in enumerate(content)]
     elif isinstance(shape, dict):
         if not isinstance(content, dict):
-            return f"{name} is no object"
+            return f"{name} is not an object"
         parts = [(content.get(key), inner, f"{place}.{key}") for key, inner in shape.items()]
     else:
         return None if isinstance(content, shape) else f"{name} is {content!r}"

@@ -1,4 +1,4 @@
-"""The two JSON files of a run directory, `study.json` and `rounds.json`: how each is written and read."""
+"""Writing and reading of a run directory's `study.json` and `rounds.json`."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ class StudyFile:
         if version["format"] != FORMAT:
             raise RunError(
                 f"{run} was written by caviar {version['versions']['caviar']} (format {version['format']}), "
-                f"and this one reads format {FORMAT}: use that version for it"
+                f"and this one reads format {FORMAT}: use that version to read it"
             )
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
@@ -195,7 +195,7 @@ def _describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of one round: its parameters, those first on which something was decided."""
+    """Return the rows of one round, one a parameter; those with a decision come first."""
     decisions = {decision["parameter"]: decision for decision in entry["decisions"]}
     rows = []
     for name, domain in {**dict.fromkeys(decisions), **entry["space"]}.items():

@@ -92,7 +92,7 @@ class Disk(Location):
             _sync(self.path.parent)
 
     def lock(self, take_over: bool = True) -> Lock:
-        del take_over  # the system frees the lock of a process that ends
+        del take_over  # the system releases the lock of a process that ends
         self.make_folder()
         with _refusals(self.path), contextlib.ExitStack() as on_error:
             file = on_error.enter_context((self.path / LOCK).open("a+"))
@@ -102,8 +102,8 @@ class Disk(Location):
                 if error.errno in _HELD:
                     raise in_use(self, _read_holder(file)) from error
                 raise RunError(
-                    f"{self.path} cannot be locked against a second driver ({error.strerror}): its disk has no "
-                    "locks, as some network disks; choose a folder on another one with --runs"
+                    f"{self.path} cannot be locked against a second driver ({error.strerror}): its disk does not "
+                    "support locks; choose a folder on another disk with --runs"
                 ) from error
             file.truncate(0)
             file.write(this_process())

@@ -135,9 +135,9 @@ class Location(ABC):
             with suppress(InUseError):
                 if place.is_free() and (lock := place._lock_and_fill(fill)):
                     return place, lock
-        hint = "remove it: it is no run directory, for it has no study.json"
+        hint = "remove it: it is not a run directory, because it has no study.json"
         if (place / "study.json").is_file():
-            hint = f"go on with it by `caviar resume {place.quoted}`"
+            hint = f"continue it with `caviar resume {place.quoted}`"
         raise RunError(f"{place} exists already: choose another --name, or {hint}")
 
     def _lock_and_fill(self, fill: Callable[[Self], object]) -> Lock | None:
@@ -156,7 +156,7 @@ class Location(ABC):
 
 @contextmanager
 def hint_on_refusal(hint: str) -> Iterator[None]:
-    """Add a hint to the message where the disk or the store refuses a write, and raise `RunError`."""
+    """Raise `RunError` with a hint added to the message where the disk or the store refuses a write."""
     try:
         yield
     except RefusedError as error:

@@ -30,8 +30,8 @@ class Store(LeasedLocation):
     """The options of the URI, such as `?region=eu-west-1`."""
     client: ObjectStore = field(repr=False, compare=False)
     lease_s: float = field(default=60.0, repr=False, compare=False)
-    """Seconds without a renewal after which the lease of a run directory expires: twice as long as a request with its
-    retries may take, so that what its holder began to write is written before another driver begins."""
+    """Seconds without a renewal after which the lease of a run directory expires. A request with its retries takes half
+    of them at most, so that the last write of a lost holder ends before another driver starts."""
 
     def __str__(self) -> str:
         return f"{self.bucket}/{quote(self.key)}{self.query}"
@@ -124,7 +124,7 @@ def connect(bucket: str, options: Mapping[str, str]) -> ObjectStore:
     Args:
         bucket: its URI. Credentials, region and endpoint are those of the environment or the machine; where boto3 is
             installed, also those of AWS profiles.
-        options: `endpoint` and `region`, which go before those.
+        options: `endpoint` and `region`, which override those.
     """
     scheme, _, name = bucket.partition("://")
     client: Any = {"allow_http": True, "timeout": timedelta(seconds=20)}
@@ -157,16 +157,16 @@ def _explain(message: str, bucket: str) -> str:
 _SET_KEYS: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _NO_BUCKET: Final = "NoSuchBucket|bucket does not exist"
 _MEANINGS: Final = {
-    _NO_BUCKET: "there is no bucket {bucket}; make it, or correct its name or the endpoint",
+    _NO_BUCKET: "there is no bucket {bucket}; create it, or correct its name or the endpoint",
     "/latest/api/token": f"no credentials for {{bucket}}; {_SET_KEYS}, or install boto3, which reads AWS profiles",
     "/computeMetadata/": "no credentials for {bucket}; log in with gcloud, or set GOOGLE_APPLICATION_CREDENTIALS",
-    "invalid path": "it holds an object whose name cannot be that of a file; remove that object",
+    "invalid path": "it holds an object whose name cannot be a file's; remove that object",
     "incorrectly configured region|AuthorizationHeaderMalformed": "{bucket} is in another region; set AWS_REGION",
     "status code: 40[13]|ExpiredToken|InvalidToken|HEAD .* status code: 400": (
-        f"no access to {{bucket}}; {_SET_KEYS} of somebody who may list, read, write and delete there"
+        f"no access to {{bucket}}; {_SET_KEYS} of a user who may list, read, write and delete there"
     ),
     "status code: 501|NotImplemented": "{bucket} has no conditional writes, which caviar needs; use another store",
-    "status code: (5..|429)": "the store of {bucket} is overloaded or out of order; try again later",
-    "HTTP error": "no answer from the store of {bucket}; see to the network, and to AWS_ENDPOINT_URL if it is not AWS",
+    "status code: (5..|429)": "the store of {bucket} is overloaded or failing; try again later",
+    "HTTP error": "no answer from the store of {bucket}; check the network, and AWS_ENDPOINT_URL if it is not AWS",
 }
 """Meanings of clients' messages, by the first pattern that is found in one."""

@@ -73,19 +73,19 @@ def parse_uri(where: str) -> SplitResult:
     try:
         uri = urlsplit(where)
     except ValueError:  # its text may hold a secret
-        raise RunError(f"{scheme}://... is no URI; it must be as s3://bucket/runs") from None
+        raise RunError(f"{scheme}://... is not a valid URI; write it like s3://bucket/runs") from None
     if scheme == "file":
         if uri.netloc not in ("", "localhost"):
             raise RunError("file://... names another machine: write three slashes, as in file:///runs")
         return uri
     if scheme not in ("s3", "gs"):
-        raise RunError(f"{scheme}://... is no place for runs; use a path, file://, s3:// or gs://")
+        raise RunError(f"{scheme}://... is not supported; use a path, file://, s3:// or gs://")
     if "@" in unquote(where):
         raise RunError(
-            f"{scheme}://... must hold no '@': credentials are set in the environment, not in a URI"
+            f"{scheme}://... must not contain '@': set credentials in the environment, not in a URI"
         )
     if not uri.netloc or ":" in uri.netloc or uri.fragment:
-        raise RunError(f"{scheme}://... names no bucket: it must be {scheme}://BUCKET/PREFIX")
+        raise RunError(f"{scheme}://... names no bucket; write it like {scheme}://BUCKET/PREFIX")
     for name, _ in parse_qsl(uri.query, keep_blank_values=True):
         if name not in _OPTIONS:
             place = f"{scheme}://{uri.netloc}{uri.path}"

@@ -8,7 +8,8 @@ import pytest
 import caviar as cv
 from caviar.cli.main import main
 from caviar.errors import DamagedError, RunError
-from caviar.records import fetch, ledger
+from caviar.records import fetch
+from caviar.records import ledger as ledger_module
 from caviar.records.frames import Run, load
 from caviar.records.segments import Segments
 from tests.object_store import ObjectStore
@@ -85,13 +86,13 @@ def test_failed_fetches_leave_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../escaped.txt", "best/../../escaped.txt", "./x", "/x", ".."])
 def test_object_names_that_leave_the_run_are_refused(store: ObjectStore, tmp_path: Path, name: str) -> None:
     bucket = store.new_bucket()
-    run = run_inline(STUDY, f"s3://{bucket}/runs")
+    ledger = new_ledger(f"s3://{bucket}/runs")
+    ledger.append([result(0)])
+    ledger.close()
     store.put_as_named(f"{bucket}/runs/bowl/{name}", b"x")
     here = tmp_path / "one" / "two" / "here"
-    with pytest.raises(
-        RunError, match=rf"s3://{bucket}/runs/bowl.*: .* cannot be that of a file; remove that"
-    ):
-        cv.fetch(str(run.location), here)
+    with pytest.raises(RunError, match=rf"s3://{bucket}/runs/bowl.*: .* cannot be a file's; remove that"):
+        cv.fetch(str(ledger.location), here)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not here.exists()
 
@@ -107,7 +108,7 @@ def test_fetching_to_a_full_disk_names_the_command_for_another(small_disk: Path,
 
 
 def test_runs_are_fetched_while_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MERGE_AT", 4)
+    monkeypatch.setattr(ledger_module, "MERGE_AT", 4)
     grown = new_ledger(tmp_path, "growing")
     numbers = iter(range(1_000))
     listed, copied = Segments.current, fetch._copy_files

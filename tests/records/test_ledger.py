@@ -129,7 +129,7 @@ def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path) -> None:
 
 def test_taken_names_are_numbered_or_refused(tmp_path: Path) -> None:
     assert [run_inline(STUDY, tmp_path).path.name for _ in range(3)] == ["bowl", "bowl-2", "bowl-3"]
-    with pytest.raises(RunError, match="exists already: choose another --name, or go on with it"):
+    with pytest.raises(RunError, match="exists already: choose another --name, or continue it with"):
         new_ledger(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_other_folders_are_not_called_resumable(tmp_path: Path) -> None:
     (tmp_path / "bowl" / "trials").mkdir(parents=True)
     (tmp_path / "file").touch()
     for name in ("bowl", "file"):
-        with pytest.raises(RunError, match="choose another --name, or remove it: it is no run directory"):
+        with pytest.raises(RunError, match="choose another --name, or remove it: it is not a run directory"):
             new_ledger(tmp_path, name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bowl", "file"]
 
@@ -166,7 +166,7 @@ def test_disks_without_locks_are_named(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(
-        RunError, match=r"cannot be locked against a second driver \(.*\): its disk has no locks"
+        RunError, match=r"cannot be locked against a second driver \(.*\): its disk does not support locks"
     ):
         new_ledger(tmp_path)
 

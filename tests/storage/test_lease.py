@@ -15,7 +15,7 @@ from caviar.storage.location import LOCK
 from caviar.storage.object_store import Store
 from tests.object_store import ObjectStore, in_memory
 
-SHORT_S = 0.5
+SHORT_S = 0.3
 LONG_S = 6.0
 """Long enough for a living holder to renew on a busy machine."""
 

@@ -70,17 +70,17 @@ def test_the_text_of_a_location_locates_it(place: Location) -> None:
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("ftp://host/runs", r"ftp://... is no place for runs; use a path, file://, s3:// or gs://"),
-        ("s3:///runs", r"names no bucket: it must be s3://BUCKET/PREFIX"),
+        ("ftp://host/runs", r"ftp://... is not supported; use a path, file://, s3:// or gs://"),
+        ("s3:///runs", r"names no bucket; write it like s3://BUCKET/PREFIX"),
         ("s3://KEY:HIDDEN", r"names no bucket"),
-        ("s3://KEY:HID/DEN@bucket/runs", r"must hold no '@': credentials are set in the environment"),
-        ("s3://KEY:HIDDEN@b/x?foo=1", r"must hold no '@'"),
-        ("s3://b/x?endpoint=u:HIDDEN%40host", r"must hold no '@'"),
+        ("s3://KEY:HID/DEN@bucket/runs", r"must not contain '@': set credentials in the environment"),
+        ("s3://KEY:HIDDEN@b/x?foo=1", r"must not contain '@'"),
+        ("s3://b/x?endpoint=u:HIDDEN%40host", r"must not contain '@'"),
         (
             "s3://b/x?secret_key=HIDDEN",
             r"s3://b/x\?secret_key=\.\.\.: the options .* are endpoint and region",
         ),
-        ("s3://[KEY:HIDDEN@b/x", r"s3://... is no URI"),
+        ("s3://[KEY:HIDDEN@b/x", r"s3://... is not a valid URI"),
         ("file://host/runs", r"names another machine"),
         (Path("s3://bucket/runs"), r"s3:/bucket/runs: pathlib collapsed the '//' in this URI"),
     ],
@@ -106,7 +106,7 @@ def test_the_text_of_a_store_holds_its_options() -> None:
 
 def test_missing_buckets_are_named(store: ObjectStore) -> None:
     runs = locate("s3://no-such-bucket/runs")
-    with pytest.raises(RunError, match=r"there is no bucket s3://no-such-bucket; make it"):
+    with pytest.raises(RunError, match=r"there is no bucket s3://no-such-bucket; create it"):
         runs.require_writable()
     with pytest.raises(RefusedError, match=r"cannot write .*no bucket"):
         (runs / "file").write(b"x")
@@ -120,8 +120,8 @@ def test_missing_buckets_are_named(store: ObjectStore) -> None:
         ("403 SignatureDoesNotMatch", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
         ("400 ExpiredToken", "no access to s3://bucket; set AWS_ACCESS_KEY_ID and"),
         ("301 PermanentRedirect", "s3://bucket is in another region; set AWS_REGION"),
-        ("503 SlowDown", "the store of s3://bucket is overloaded or out of order; try again later"),
-        ("500 InternalError", "the store of s3://bucket is overloaded or out of order; try again later"),
+        ("503 SlowDown", "the store of s3://bucket is overloaded or failing; try again later"),
+        ("500 InternalError", "the store of s3://bucket is overloaded or failing; try again later"),
     ],
 )
 def test_refusals_of_stores_are_explained(store: ObjectStore, error: str, meaning: str) -> None:
@@ -137,7 +137,7 @@ def test_stores_that_do_not_answer_are_reported(scheme: str, monkeypatch: pytest
     monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     runs = locate(f"{scheme}://bucket/runs?endpoint=http://127.0.0.1:1")
-    with pytest.raises(RunError, match=rf"no answer from the store of {scheme}://bucket; see to the network"):
+    with pytest.raises(RunError, match=rf"no answer from the store of {scheme}://bucket; check the network"):
         runs.require_writable()
 
 

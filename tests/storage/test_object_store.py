@@ -38,6 +38,7 @@ from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
 OTHER_LEASE = b"x 1\nprocess 7 on elsewhere\n"
 STUDY = bowl_study(rounds=(12, 8), epochs=9, halving=Halving(cohort=3))
+SMALL_STUDY = bowl_study(rounds=(6,))
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_taken_names_are_numbered_or_refused(runs: str) -> None:
     for ledger in ledgers:
         ledger.close()
     with pytest.raises(
-        RunError, match=rf"exists already: .*, or go on with it by `caviar resume {runs}/bowl`"
+        RunError, match=rf"exists already: .*, or continue it with `caviar resume {runs}/bowl`"
     ):
         new_ledger(runs)
 
@@ -242,18 +243,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize("table", ["trials", "curves"])
 @pytest.mark.parametrize("harm", ["truncated", "flipped"])
 def test_repair_trains_the_trials_of_damaged_objects_again(
-    store: ObjectStore, runs: str, table: str, harm: str, whole: Run
+    store: ObjectStore, runs: str, table: str, harm: str, tmp_path: Path
 ) -> None:
-    run_inline(STUDY, runs)
+    run_inline(SMALL_STUDY, runs)
     path = store.listed(key(runs, f"/bowl/{table}"))[0]
     content = bytearray(store.get(path))
     content[60] ^= 1
     store.put(path, bytes(content) if harm == "flipped" else bytes(content[:-100]))
     with pytest.raises(DamagedError, match=rf"s3://{path} is damaged.*`caviar resume .*/bowl.* --repair`"):
-        resume_inline(STUDY, f"{runs}/bowl")
-    repaired = resume_inline(STUDY, f"{runs}/bowl", repair=True)
+        resume_inline(SMALL_STUDY, f"{runs}/bowl")
+    repaired = resume_inline(SMALL_STUDY, f"{runs}/bowl", repair=True)
     name = path.rpartition("/")[2]
     assert key(runs, f"/bowl/damaged/{table}/{name}") in store.listed(key(runs))
+    whole = run_inline(SMALL_STUDY, tmp_path)
     pd.testing.assert_frame_equal(repaired.trials[["trial", "value"]], whole.trials[["trial", "value"]])
     pd.testing.assert_frame_equal(repaired.curves, whole.curves)
 
@@ -283,8 +285,8 @@ def test_frames_are_read_while_a_driver_merges(runs: str, monkeypatch: pytest.Mo
 
 
 def test_losing_the_store_loses_no_recorded_trials(store: ObjectStore, runs: str, tmp_path: Path) -> None:
-    study = bowl_study(rounds=(60, 40), objective=Slow(pause_s=0.0))
-    slowly = replace(study, objective=Slow(pause_s=0.03))
+    study = bowl_study(rounds=(40, 20), objective=Slow(pause_s=0.0))
+    slowly = replace(study, objective=Slow(pause_s=0.02))
     gone = threading.Event()
 
     def go_away() -> None:
@@ -297,7 +299,7 @@ def test_losing_the_store_loses_no_recorded_trials(store: ObjectStore, runs: str
     thread.start()
     try:
         with pytest.raises(
-            RunError, match=r"cannot .* s3://.*: no answer from the store of s3://bucket-\d+; see to"
+            RunError, match=r"cannot .* s3://.*: no answer from the store of s3://bucket-\d+; check"
         ):
             run_inline(slowly, runs)
         thread.join()
@@ -305,7 +307,7 @@ def test_losing_the_store_loses_no_recorded_trials(store: ObjectStore, runs: str
     finally:
         store.tell("start")  # for the tests that follow
     recorded = load(f"{runs}/bowl").trials
-    resumed = resume_inline(study, with_leases_of(1.0, f"{runs}/bowl"))
+    resumed = resume_inline(study, with_leases_of(0.5, f"{runs}/bowl"))
     kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
     assert 0 < len(recorded) < len(resumed.trials)
     assert kept["train_s"].tolist() == recorded["train_s"].tolist()
@@ -325,9 +327,9 @@ def test_a_slow_store_is_written_less_often(
 @pytest.mark.parametrize(
     ("runs", "sentence"),
     [
-        ("s3://no-such-bucket/runs", "there is no bucket s3://no-such-bucket; make it"),
+        ("s3://no-such-bucket/runs", "there is no bucket s3://no-such-bucket; create it"),
         ("s3://b/runs?endpoint=http://127.0.0.1:1", "no answer from the store of s3://b"),
-        ("nowhere://b/runs", "is no place for runs"),
+        ("nowhere://b/runs", "is not supported"),
     ],
 )
 @pytest.mark.usefixtures("store")

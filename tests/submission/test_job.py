@@ -49,7 +49,7 @@ def test_relative_run_folders_are_refused(runs: str) -> None:
 
 
 def test_store_credentials_are_refused_and_hidden() -> None:
-    with pytest.raises(SubmissionError, match="credentials are set in the environment") as error:
+    with pytest.raises(SubmissionError, match="set credentials in the environment") as error:
         spec(runs="s3://KEY:HIDDEN@bucket/runs")
     assert "HIDDEN" not in str(error.value)
 

@@ -116,7 +116,7 @@ def test_heavy_libraries_stay_behind_their_borders(library: str) -> None:
     assert importers == BORDERS[library]
 
 
-def test_only_a_disk_touches_the_disk_and_only_a_store_the_store() -> None:
+def test_only_storage_touches_disks_and_stores() -> None:
     signs, touching = ("fcntl", "shutil", "os.replace", "fsync", "obstore.store import"), {}
     for path in [*(PACKAGE / "records").glob("*.py"), *(PACKAGE / "storage").glob("*.py")]:
         source = path.read_text()

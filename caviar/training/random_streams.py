@@ -1,10 +1,10 @@
-"""Every random number of a training: keyed by (seed, purpose, epoch), never by place or time.
+"""All random numbers of a training, keyed by (seed, purpose, epoch).
 
-All engines draw from here, so the same trial starts from the same weights, sees the rows in the same order
-and drops the same units, on any worker and in any company.
+All engines draw from here. A trial starts from the same weights, sees the rows in the same order and drops the same
+units on any worker and beside any other trials.
 
-The generator is Philox (Salmon et al., SC'11): the key is (seed, purpose) and the epoch stands in the
-counter's highest word, so streams cannot overlap within 2**192 draws.
+The generator is Philox (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key
+is (seed, purpose), and the epoch is the counter's highest word, so streams do not overlap within 2**192 draws.
 
 Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs.
 """
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 
 class Purpose(IntEnum):
-    """What the numbers are for. The values are part of every result: never change one."""
+    """The purpose of random numbers. The values are part of every result, so they must not change."""
 
     WEIGHTS = 1
     ORDER = 2
@@ -26,24 +26,25 @@ class Purpose(IntEnum):
 
 
 def philox(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Philox:
-    """The bit stream of one purpose in one epoch."""
+    """Return the bit stream of one purpose in one epoch."""
     key = np.array([seed, purpose], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter)
 
 
 def initial_weights(seed: int, sizes: list[int], activation: str) -> list[npt.NDArray[np.float32]]:
-    """Weights before training, layer by layer: normal, mean 0, variance 2/D before ReLU, else 1/D.
+    """Return the weights before training: normal, with mean 0 and variance 2/D before ReLU, else 1/D.
 
-    He et al. 2015 for ReLU, Glorot & Bengio 2010 (as the course has it) for tanh and softmax.
+    The variance follows He et al. 2015 for ReLU, and Glorot & Bengio 2010, simplified to the inputs alone, for tanh and
+    softmax.
 
     Args:
-        seed: the trial's seed.
-        sizes: inputs, widths of the hidden layers, classes.
-        activation: that of the hidden layers.
+        seed: seed of the trial.
+        sizes: number of inputs, widths of the hidden layers, number of classes.
+        activation: activation of the hidden layers.
 
     Returns:
-        W_DH float32 for each layer, the last one before the softmax.
+        W_DH (D, H), float32, of each layer; the last layer is the one before the softmax.
     """
     rng = np.random.Generator(philox(seed, Purpose.WEIGHTS))
     weights = []
@@ -84,26 +85,30 @@ class EpochOrders:
 
 
 class DropoutStream:
-    """Which units stay in one epoch: 16 random bits a unit, mini-batch by mini-batch, layer by layer.
+    """The dropout masks of one epoch: 16 random bits a unit, mini-batch by mini-batch, layer by layer.
 
-    A mini-batch's layer takes whole 64-bit words: ceil(B H / 4) of them, so an engine may draw them one at a
-    time or many in one go.
+    Each layer of a mini-batch takes whole 64-bit words, ceil(B H / 4) of them, so an engine can draw them one at a time
+    or many at once.
+
+    Args:
+        seed: seed of the trial.
+        epoch: epoch, counted from 0.
     """
 
     def __init__(self, seed: int, epoch: int) -> None:
         self._bits = philox(seed, Purpose.DROPOUT, epoch)
 
     def words(self, count: int) -> npt.NDArray[np.uint64]:
-        """The next 64-bit words of the stream."""
+        """Return the next 64-bit words of the stream."""
         return np.asarray(self._bits.random_raw(count), dtype="<u8")
 
     def keep(self, rows: int, units: int, dropout: float) -> npt.NDArray[np.bool_]:
-        """The next mask: keep_BH, False with probability `dropout` (to the nearest 2**-16)."""
+        """Return the next mask keep_BH (B, H), False with probability `dropout` (to the nearest 2**-16)."""
         count = rows * units
         halves = self.words(-(-count // 4)).view("<u2")[:count]
         return np.asarray(halves >= dropout_threshold(dropout)).reshape(rows, units)
 
 
 def dropout_threshold(dropout: float) -> int:
-    """A unit stays where its 16 bits, read as a number, are at least this."""
+    """Return the smallest number, of 16 random bits, at which a unit is kept."""
     return round(dropout * 65536)

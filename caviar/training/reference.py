@@ -1,4 +1,7 @@
-"""The reference engine: plain torch, meant to be read. It is the oracle for every faster engine.
+"""The reference engine: plain torch, written to be read. Faster engines are tested against it.
+
+Batch norm follows Ioffe & Szegedy 2015, Adam Kingma & Ba 2015, RMSProp Tieleman & Hinton 2012, and dropout Srivastava
+et al. 2014, all as torch implements them; the dropout masks come from `random_streams`.
 
 Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs, C classes.
 """
@@ -22,7 +25,7 @@ from caviar.trial import Trial, Value
 
 
 class HiddenLayer(nn.Module):
-    """Linear, batch norm on z (or a bias), activation, dropout."""
+    """A hidden layer: linear, batch norm on z (or a bias), activation, dropout."""
 
     def __init__(self, n_in: int, n_out: int, recipe: Recipe) -> None:
         super().__init__()
@@ -36,7 +39,7 @@ class HiddenLayer(nn.Module):
         self.dropout = recipe.dropout
 
     def forward(self, x_BD: Tensor, dropped: random_streams.DropoutStream | None = None) -> Tensor:
-        """a_BH; units are dropped as the stream says, none without one."""
+        """Return the activations a_BH (B, H); units are dropped by the stream, or kept without one."""
         a_BH: Tensor = self.activation(self.norm(self.linear(x_BD)))
         if dropped is None or self.dropout == 0:
             return a_BH
@@ -45,7 +48,7 @@ class HiddenLayer(nn.Module):
 
 
 class Network(nn.Module):
-    """Hidden layers and a softmax over the classes; `forward` gives its logits."""
+    """Hidden layers and a softmax over the classes."""
 
     def __init__(self, n_in: int, n_classes: int, recipe: Recipe) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class Network(nn.Module):
         self.output = nn.Linear(sizes[-1], n_classes)
 
     def forward(self, x_BD: Tensor, dropped: random_streams.DropoutStream | None = None) -> Tensor:
-        """z_BC; softmax of it gives the probabilities of the classes."""
+        """Return the logits z_BC (B, C), whose softmax gives the probabilities of the classes."""
         for layer in self.hidden:
             x_BD = layer(x_BD, dropped)
         z_BC: Tensor = self.output(x_BD)
@@ -62,16 +65,16 @@ class Network(nn.Module):
 
 
 class ReferenceEngine(Engine):
-    """Trains one network after the other with torch.nn and torch.optim.
+    """An engine that trains one network after the other with torch.nn and torch.optim.
 
     Args:
-        dataset: what to learn from; its test split is not touched.
+        dataset: train and dev split to use; the test split is not touched.
         fixed: hyperparameters that all trials share.
         device: "cpu" or "cuda".
-        dtype: float32; float64 for comparing engines.
+        dtype: float32, or float64 for comparing engines.
 
     Raises:
-        ClusterError: torch cannot use a GPU here.
+        ClusterError: `device` is "cuda" and torch cannot use a GPU.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class ReferenceEngine(Engine):
         self._fixed, self._device, self._dtype = fixed or {}, device, dtype
         self._train, self._dev = self._tensors(dataset.train), self._tensors(dataset.dev)
         self._classes = len(dataset.classes)
-        # torch imports much when it makes its first optimizer: not within a trial
+        # torch imports much when it creates its first optimizer: do that before the first trial
         ReferenceTraining(Recipe(), self._classes, self._train, self._dev, seed=0)
 
     @property
@@ -106,7 +109,7 @@ class ReferenceEngine(Engine):
         return {"accuracy": accuracy, "loss": loss}
 
     def begin(self, part: Part) -> "ReferenceTraining":
-        """A network before training, or where a state left it."""
+        """Return a part's network: new, or restored from its checkpoint."""
         recipe = recipe_from({**self._fixed, **part.trial.params})
         training = ReferenceTraining(recipe, self._classes, self._train, self._dev, part.trial.seed)
         if part.checkpoint is not None:
@@ -114,24 +117,24 @@ class ReferenceEngine(Engine):
         return training
 
     def _tensors(self, split: Split) -> "SplitTensors":
-        """Copies in torch's own memory: Ray's shared arrays are read-only, and alignment is torch's."""
+        """Return copies in torch's own memory, because Ray's shared arrays are read-only and differently aligned."""
         x_ND = torch.tensor(split.x, dtype=self._dtype, device=self._device)
         return x_ND, torch.tensor(split.y, device=self._device)
 
 
 SplitTensors = tuple[Tensor, Tensor]
-"""x_ND and y_N of a split."""
+"""Features x_ND (N, D) and class numbers y_N (N,) of a split."""
 
 
 class ReferenceTraining:
-    """One network in training.
+    """A network in training.
 
     Args:
-        recipe: how it is built and trained.
-        classes: C.
-        train: the rows to learn from.
-        dev: the rows to be scored on.
-        seed: the trial's.
+        recipe: hyperparameters of the network and its training.
+        classes: number of classes, C.
+        train: rows to learn from.
+        dev: rows to score on.
+        seed: seed of the trial.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class ReferenceTraining:
         self.optimizer = _optimizer(self.network, recipe)
 
     def advance(self, learning_rate: float) -> float:
-        """Train one epoch; returns the mean loss of its mini-batches, each row weighing the same."""
+        """Train one epoch; return the mean loss of its mini-batches in nats, weighted by their rows."""
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -174,7 +177,7 @@ class ReferenceTraining:
 
     @torch.no_grad()
     def score(self, rows: SplitTensors | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy on the dev split or other rows, with the running averages for batch norm."""
+        """Return mean loss and accuracy on the dev split or other rows; batch norm uses its running averages."""
         self.network.eval()
         x_ND, y_N = self._dev if rows is None else rows
         z_NC = self.network(x_ND)
@@ -182,15 +185,15 @@ class ReferenceTraining:
         return float(F.cross_entropy(z_NC, y_N)), float(accuracy)
 
     def save(self) -> Checkpoint:
-        """Enough to go on as if it had never stopped."""
+        """Return a checkpoint from which training continues as if it had never stopped."""
         return save_checkpoint(self.network, self.optimizer, self.epoch)
 
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """One thread, for a worker is one core and more would round otherwise; no denormals, which are slow.
+    """Use one thread and flush denormals; restore the process's settings afterwards.
 
-    Both belong to the process, which may be the user's: they are put back.
+    A worker is one core, and other numbers of threads round differently. Denormals are slow.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -203,7 +206,7 @@ def _one_core() -> Iterator[None]:
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """That of the recipe; L2 applies to weights only."""
+    """Return the recipe's optimizer; L2 applies to weights only."""
     weights = [linear.weight for linear in _linears(network)]
     others = [p for p in network.parameters() if not any(p is weight for weight in weights)]
     groups = [{"params": weights, "weight_decay": recipe.l2}, {"params": others, "weight_decay": 0.0}]
@@ -223,7 +226,7 @@ def _linears(network: Network) -> list[nn.Linear]:
 
 
 def _named_tensors(network: Network) -> dict[str, tuple[Tensor, bool]]:
-    """Each tensor under its name in `Checkpoint`, and whether torch keeps it transposed."""
+    """Return each tensor by its name in `Checkpoint`, and True if torch keeps it transposed."""
     named: dict[str, tuple[Tensor, bool]] = {}
     for number, layer in enumerate(network.hidden):
         assert isinstance(layer, HiddenLayer)
@@ -247,7 +250,7 @@ _AVERAGES = {"momentum_buffer": "first", "exp_avg": "first", "square_avg": "seco
 
 
 def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
-    """The network and its optimizer as plain arrays (see `Checkpoint`)."""
+    """Return the network and its optimizer as plain arrays (see `Checkpoint`)."""
     checkpoint: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
     for name, (tensor, transposed) in _named_tensors(network).items():
         checkpoint[name] = _to_array(tensor, transposed)
@@ -260,7 +263,7 @@ def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: i
 
 
 def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
-    """Put saved arrays back; returns the epochs trained."""
+    """Restore a network and its optimizer; return the number of epochs trained."""
     _fill(network, checkpoint)
     slots = _slots_of(optimizer)
     for name, (tensor, transposed) in _named_tensors(network).items():
@@ -277,7 +280,7 @@ def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoi
 
 
 def trained_network(recipe: Recipe, checkpoint: Checkpoint) -> Network:
-    """The network that a state holds, in evaluation mode, on the CPU."""
+    """Return the network of a checkpoint, in evaluation mode, on the CPU."""
     first = "hidden.0.weight" if recipe.hidden else "output.weight"
     network = Network(checkpoint[first].shape[0], len(checkpoint["output.bias"]), recipe)
     _fill(network, checkpoint)

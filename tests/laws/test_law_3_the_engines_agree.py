@@ -65,7 +65,7 @@ def test_reference_and_native_give_the_same_curves_in_double_precision(wine: Dat
 
 
 @pytest.mark.parametrize("make", [NativeEngine, ReferenceEngine])
-def test_a_trial_among_others_has_the_very_numbers_that_it_has_alone(
+def test_a_trial_among_others_gives_the_same_numbers(
     wine: Dataset, make: type[NativeEngine] | type[ReferenceEngine]
 ) -> None:
     together = curves(make(wine), trials(RECIPES))

@@ -17,7 +17,7 @@ DATA = blobs()
 @pytest.mark.parametrize(
     ("name", "kind"), [("auto", NativeEngine), ("native", NativeEngine), ("reference", ReferenceEngine)]
 )
-def test_cpu_workers_train_with_the_native_engine_unless_another_is_named(name: str, kind: type) -> None:
+def test_cpu_workers_use_the_native_engine_by_default(name: str, kind: type) -> None:
     objective = Classifier(data=(DATA.train.x, DATA.train.y), engine=name)
     assert type(objective.make_engine(DATA, "cpu")) is kind
 
@@ -27,7 +27,7 @@ def test_an_unknown_engine_is_refused() -> None:
         Classifier(data=(DATA.train.x, DATA.train.y), engine="warp")
 
 
-def test_the_native_engine_is_predicted_to_be_faster_and_larger_networks_slower() -> None:
+def test_predictions_rank_engines_and_network_sizes() -> None:
     native, reference = (
         Classifier(data=(DATA.train.x, DATA.train.y), engine=name) for name in ("native", "reference")
     )

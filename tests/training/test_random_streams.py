@@ -65,9 +65,7 @@ def test_every_row_comes_first_equally_often() -> None:
 
 
 @given(seeds, st.integers(0, 100), st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_dropout_words_drawn_in_one_go_are_those_drawn_one_at_a_time(
-    seed: int, epoch: int, counts: list[int]
-) -> None:
+def test_dropout_words_do_not_depend_on_how_many_are_drawn(seed: int, epoch: int, counts: list[int]) -> None:
     one_by_one = DropoutStream(seed, epoch)
     parts = [one_by_one.words(1) for _ in range(sum(counts))]
     in_pieces = DropoutStream(seed, epoch)
@@ -78,9 +76,7 @@ def test_dropout_words_drawn_in_one_go_are_those_drawn_one_at_a_time(
 
 
 @given(seeds, st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6))
-def test_each_mask_takes_whole_words_so_that_all_can_be_drawn_at_once(
-    seed: int, shapes: list[tuple[int, int]]
-) -> None:
+def test_each_mask_takes_whole_words(seed: int, shapes: list[tuple[int, int]]) -> None:
     stream = DropoutStream(seed, 4)
     masks = [stream.keep(rows, units, 0.3) for rows, units in shapes]
     needed = [-(-rows * units // 4) for rows, units in shapes]

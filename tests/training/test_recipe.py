@@ -179,7 +179,7 @@ def test_conditions_of_the_user_are_kept() -> None:
     assert adapt(own, {})["beta2"].when == {"optimizer": ("adam",)}
 
 
-def test_a_condition_of_the_user_that_is_too_wide_is_cut_to_where_the_parameter_is_used() -> None:
+def test_a_condition_is_cut_to_where_its_parameter_is_used() -> None:
     """Named bug: a condition on the right parameter was believed, whatever it said."""
     space = Space(optimizer=OPTIMIZER, beta1=when(linear(0, 0.9), optimizer=("sgd", "adam")))
     assert adapt(space, {})["beta1"].when == {"optimizer": ("adam",)}
@@ -287,7 +287,7 @@ def test_the_learning_rate_follows_its_formula(epochs: int) -> None:
 
 
 @pytest.mark.parametrize("kind", DECAYS)
-def test_the_learning_rate_begins_as_given_and_never_rises_or_vanishes(kind: str) -> None:
+def test_learning_rate_starts_as_given_and_never_rises(kind: str) -> None:
     recipe = recipe_from({"learning_rate": 0.4, "decay": kind})
     rates = [learning_rate_at(recipe, epoch, 30) for epoch in range(30)]
     assert rates[0] == 0.4
@@ -307,7 +307,7 @@ def test_batches_visit_every_row_once_in_order(rows: int, size: int, norm: bool,
     assert 1 <= sizes[-1] <= size
 
 
-def test_the_last_batch_is_smaller_and_a_single_row_is_left_out_under_batch_norm() -> None:
+def test_batch_norm_leaves_out_a_last_single_row() -> None:
     assert batches(10, Recipe(batch_size=4)) == [(0, 4), (4, 8), (8, 10)]
     assert batches(9, Recipe(batch_size=4)) == [(0, 4), (4, 8)]
     assert batches(9, Recipe(batch_size=4, batch_norm=False)) == [(0, 4), (4, 8), (8, 9)]

@@ -111,7 +111,7 @@ def test_the_softmax_is_stable_where_its_exponentials_are_not(engine: ReferenceE
     assert scores["accuracy"] == (1.0 if right else 0.0)
 
 
-def test_there_is_no_bias_before_batch_norm_because_it_would_learn_nothing() -> None:
+def test_there_is_no_bias_before_batch_norm() -> None:
     network = random_network(Recipe(layers=1, units=4))
     layer = hidden(network)
     assert "bias" not in dict(layer.linear.named_parameters())
@@ -145,7 +145,7 @@ def test_a_large_epsilon_does_feel_the_scale_of_the_weights() -> None:
     assert (network(x) - before).abs().max() > 1e-2
 
 
-def test_dropped_units_are_those_of_the_stream_and_the_rest_makes_up_for_them() -> None:
+def test_dropout_follows_its_stream_and_rescales_kept_units() -> None:
     layer = hidden(random_network(Recipe(layers=1, units=6, dropout=0.25)))
     x, _ = rows(16)
     keep = random_streams.DropoutStream(5, 2).keep(16, 6, 0.25)
@@ -158,7 +158,7 @@ def test_dropped_units_are_those_of_the_stream_and_the_rest_makes_up_for_them() 
     )
 
 
-def test_every_epoch_drops_by_a_stream_of_its_own_through_all_its_batches(exact: ReferenceEngine) -> None:
+def test_each_epoch_has_its_own_dropout_stream(exact: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units": 6, "batch_norm": False, "dropout": 0.3, "batch_size": 23}
     still = trial(epochs=3, learning_rate=0.0, **params)
     curve, end = run_one(exact, Part(trial=still, keep_checkpoint=True))
@@ -305,7 +305,7 @@ def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimiz
             np.testing.assert_array_equal(pulled[name], plain[name], err_msg=name)
 
 
-def test_l2_does_not_pull_at_the_biases_of_a_network_without_batch_norm(exact: ReferenceEngine) -> None:
+def test_l2_leaves_biases_alone(exact: ReferenceEngine) -> None:
     params: dict[str, Any] = {
         "layers": 1,
         "units": 6,
@@ -404,7 +404,7 @@ def test_stopping_and_going_on_is_training_straight_through(engine: ReferenceEng
     assert equal_checkpoints(checkpoint, end.checkpoint)
 
 
-def test_going_on_without_the_optimizers_averages_would_not_be_the_same(engine: ReferenceEngine) -> None:
+def test_continuing_without_optimizer_averages_differs(engine: ReferenceEngine) -> None:
     whole = trial(epochs=4, **RICH, optimizer="adam")
     checkpoint = checkpoint_of(engine, Part(trial=whole, until=2, keep_checkpoint=True))
     forgetful = {
@@ -477,7 +477,7 @@ def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: Referenc
     assert ended[1][1].outcome == Outcome.COMPLETED
 
 
-def test_a_loss_diverges_where_it_is_not_finite_or_above_a_thousand_nats() -> None:
+def test_divergence_is_a_loss_not_finite_or_above_a_thousand() -> None:
     assert divergence(0.5, 0.5) is None
     assert divergence(EXPLODED_LOSS, 1e9) is None  # the dev split may hold an outlier
     assert "exploded" in str(divergence(1.001 * EXPLODED_LOSS, 0.5))
@@ -546,7 +546,7 @@ def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: s
     assert equal_checkpoints(save_checkpoint(network, rebuilt, 3), checkpoint)
 
 
-def test_a_state_has_the_names_and_shapes_that_every_engine_agrees_on(engine: ReferenceEngine) -> None:
+def test_checkpoints_have_the_agreed_names_and_shapes(engine: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units_1": 7, "units_2": 4, "optimizer": "adam", "batch_size": 16}
     checkpoint = checkpoint_of(engine, Part(trial=trial(epochs=2, **params), keep_checkpoint=True))
     shapes: dict[str, tuple[int, ...]] = {"output.weight": (4, 3), "output.bias": (3,)}
@@ -573,7 +573,7 @@ def test_a_state_has_the_names_and_shapes_that_every_engine_agrees_on(engine: Re
     )
 
 
-def test_a_state_is_a_copy_that_further_training_does_not_change(engine: ReferenceEngine) -> None:
+def test_a_checkpoint_is_a_copy(engine: ReferenceEngine) -> None:
     part = Part(trial=trial(**SMALL), until=1, keep_checkpoint=True)
     checkpoint = checkpoint_of(engine, part)
     before = {name: array.copy() for name, array in checkpoint.items()}

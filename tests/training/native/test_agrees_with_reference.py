@@ -43,7 +43,7 @@ SETTINGS = list(
 
 
 @pytest.mark.parametrize("params", SETTINGS, ids=_named)
-def test_a_hundred_steps_in_float64_differ_by_less_than_a_billionth(
+def test_a_hundred_float64_steps_differ_by_a_billionth_at_most(
     engines: tuple[NativeEngine, ReferenceEngine], params: dict[str, Any]
 ) -> None:
     # 30 rows in mini-batches of 8: the last of an epoch is smaller
@@ -105,7 +105,7 @@ def test_any_shape_agrees(
     ("batch_size", "batch_norm"),
     [(1, False), (29, False), (29, True), (30, False), (30, True), (1000, False), (1000, True)],
 )
-def test_a_last_mini_batch_of_one_row_and_one_of_all_rows_agree(
+def test_last_mini_batches_of_any_size_agree(
     engines: tuple[NativeEngine, ReferenceEngine], batch_size: int, batch_norm: bool
 ) -> None:
     what = trial(epochs=4, units=5, batch_size=batch_size, batch_norm=batch_norm, learning_rate=0.01)
@@ -144,7 +144,7 @@ def digits() -> Dataset:
     ),
     ids=_named,
 )
-def test_in_float32_each_single_step_differs_by_less_than_a_hundred_thousandth(
+def test_single_float32_steps_differ_by_a_hundred_thousandth_at_most(
     params: dict[str, Any],
 ) -> None:
     native, reference = NativeEngine(SMALL), ReferenceEngine(SMALL)

@@ -75,7 +75,7 @@ def test_gradients_are_those_of_autograd(engine: NativeEngine, params: dict[str,
         np.testing.assert_allclose(gradient[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_a_bias_before_batch_norm_has_zero_gradient_because_dz_sums_to_zero_over_the_batch() -> None:
+def test_a_bias_before_batch_norm_has_zero_gradient() -> None:
     x = DATA.train.x.copy()
     x[:, 0] = 1.0  # the weights of a constant input are a bias
     engine = NativeEngine(with_train(DATA, x, DATA.train.y), dtype=np.float64)
@@ -106,7 +106,7 @@ def test_scaling_the_weights_before_batch_norm_changes_nothing(engine: NativeEng
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-def test_the_loss_at_zero_weights_is_the_log_of_the_classes(engine: NativeEngine, layers: int) -> None:
+def test_loss_at_zero_weights_is_log_of_classes(engine: NativeEngine, layers: int) -> None:
     what = trial(layers=layers, units=4)
     checkpoint = checkpoint_of(run(engine, what, until=0)[1])
     zeros = with_arrays(checkpoint, output_weight=0 * checkpoint["output.weight"])
@@ -150,7 +150,7 @@ def test_permuting_the_rows_of_a_batch_permutes_nothing_else(engine: NativeEngin
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_same_job_gives_the_same_bits_whatever_is_trained_between(optimizer: str, dropout: float) -> None:
+def test_a_trial_gives_the_same_bits_after_other_trials(optimizer: str, dropout: float) -> None:
     what = trial(epochs=4, layers=2, units=37, batch_size=16, optimizer=optimizer, dropout=dropout)
     engine = NativeEngine(DATA)
     expected, trained = run(engine, what)

@@ -61,9 +61,7 @@ def start() -> Iterator[Start]:
 
 
 @pytest.mark.slow
-def test_workers_that_start_at_once_compile_once_and_agree_without_torch(
-    tmp_path: Path, start: Start
-) -> None:
+def test_workers_that_start_together_compile_once(tmp_path: Path, start: Start) -> None:
     workers = [start(tmp_path) for _ in range(3)]
     ends = [worker.communicate(timeout=600) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], ends
@@ -137,7 +135,7 @@ def test_kernels_lie_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("fresh")
-def test_without_a_writable_home_they_lie_in_a_private_temporary_folder_that_workers_share(
+def test_without_a_writable_home_workers_share_a_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
@@ -164,7 +162,7 @@ def test_a_temporary_folder_that_others_can_write_is_not_trusted(
 
 
 @pytest.mark.usefixtures("fresh")
-def test_the_first_compilation_says_what_it_is_doing_and_the_next_is_silent(
+def test_only_the_first_compilation_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))

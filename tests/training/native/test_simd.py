@@ -20,7 +20,7 @@ def _exponentials(results: Any, numbers: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_exponential_is_that_of_numpy_to_two_units_in_the_last_place(dtype: type) -> None:
+def test_exponential_agrees_with_numpy_to_two_ulp(dtype: type) -> None:
     lowest = -87.0 if dtype is np.float32 else -708.0
     numbers: Any = np.concatenate(
         [np.linspace(lowest, 0, 4096 - VECTOR_SIZE), -np.logspace(-30, 0, VECTOR_SIZE)]
@@ -70,7 +70,7 @@ def test_cross_entropy_and_probabilities_of_any_shape(rows: int, classes: int) -
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 1.0, -2.0, np.nan, np.inf]), min_size=3, max_size=3), min_size=1)
 )
-def test_the_largest_class_is_the_first_largest_or_the_first_nan(rows: list[list[float]]) -> None:
+def test_largest_class_is_first_maximum_or_first_nan(rows: list[list[float]]) -> None:
     z_BC = np.array(rows)
     for guess in range(3):
         found = count_correct(_by_class(z_BC), _classes([guess] * len(rows), np.float64), len(rows), 3)

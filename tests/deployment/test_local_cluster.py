@@ -140,7 +140,8 @@ def test_entrypoint_of_a_rayjob_can_be_repeated(local: Local) -> None:
     ((declared),) = documents(CLUSTER / "rayjob.yaml")
     entrypoint = declared["spec"]["entrypoint"].replace("STUDY", "job")
     entrypoint = entrypoint.replace("/runs", f"{local.folder}/runs")
-    entrypoint = entrypoint.replace("/experiment/experiment.py", f"{local.folder}/bowl.py")
+    entrypoint = entrypoint.replace("/experiment/SCRIPT", f"{local.folder}/bowl.py")
+    entrypoint = entrypoint.replace("PYTHONPATH=/experiment", f"PYTHONPATH={local.folder}:{ROOT}")
     assert local.job(f"-- {entrypoint}").returncode == 0
     run = load(local.folder / "runs" / "job")
     assert run.finished
@@ -148,6 +149,17 @@ def test_entrypoint_of_a_rayjob_can_be_repeated(local: Local) -> None:
         local.job(f"-- {entrypoint}").returncode == 0
     )  # without --resume it would be refused, because the name is taken
     assert [path.name for path in sorted(run.path.parent.iterdir())] == ["bowl", "job", "submitted"]
+
+
+def test_submitter_ends_when_a_study_fails(local: Local) -> None:
+    """KubeRay's submitter follows the output of a job. If that failed, it would start again and keep the cluster."""
+    assert local.job("--no-wait --submission-id broken -- caviar run missing.py").returncode == 0
+    dashboard = f"http://127.0.0.1:{local.env['DASHBOARD_PORT']}"
+    followed = local.run(
+        "ray", "job", "logs", "--address", dashboard, "--follow", "broken", RAY_AUTH_MODE="token"
+    )
+    assert followed.returncode == 0
+    assert "failed" in followed.stdout + followed.stderr
 
 
 def test_nodes_share_the_memory(local: Local) -> None:

@@ -10,7 +10,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from caviar.backends.ray import auth, autoscaler, placement
-from tests.deployment.files import CLUSTER, DOCKER, ROOT
+from tests.deployment.files import CLUSTER, DOCKER, ROOT, documents
 
 README = (CLUSTER / "README.md").read_text()
 BOTH = README + (DOCKER / "README.md").read_text()
@@ -39,11 +39,46 @@ def test_all_placeholders_are_filled(command: str, name: str) -> None:
     ).stdout
     code = "\n".join(line.split(" #")[0] for line in filled.splitlines() if not line.startswith("#"))
     assert not re.search(
-        r"\b(REGISTRY|STUDY|PROJECT|REGION|ZONE|USER|SECURITY_GROUP|\w+_(AMI|ADDRESS))\b", code
+        r"\b(REGISTRY|STUDY|SCRIPT|PROJECT|REGION|ZONE|USER|SECURITY_GROUP|\w+_(AMI|ADDRESS))\b", code
     )
     config = yaml.safe_load(filled)
-    if name not in ("rayjob", "raycluster"):
+    if name in ("aws", "gcp", "onprem"):
         validate_config(prepare_config(config))
+
+
+def test_study_finds_its_script_and_volume() -> None:
+    (command,) = (command for command, name in COMMANDS if name == "rayjob")
+    filled = subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, **FILLED},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "kubectl create configmap caviar-digits --from-file=experiments/digits.py\n" in README
+    assert "/experiment/digits.py" in yaml.safe_load(filled)["spec"]["entrypoint"]
+    for reference in ("configMap: { name: caviar-digits }", "claimName: caviar-digits }"):
+        assert reference in filled
+
+
+def test_earlier_runs_are_deleted_with_what_they_own() -> None:
+    """Otherwise a new run meets the RayJob and the ConfigMap of the earlier one, or its head still has the volume."""
+    (command,) = re.findall(r"kubectl delete rayjob.*", README)
+    assert {"rayjob/caviar-digits", "configmap/caviar-digits"} <= set(command.split())
+    assert {"--ignore-not-found", "--cascade=foreground"} <= set(command.split())
+
+
+def test_time_limits_are_documented() -> None:
+    (job,) = documents(CLUSTER / "rayjob.yaml")
+    text = " ".join(README.split())
+    for field, words, seconds in (
+        ("preRunningDeadlineSeconds", "30 minutes at most (`preRunningDeadlineSeconds`)", 30 * 60),
+        ("activeDeadlineSeconds", "one day at most (`activeDeadlineSeconds`)", 24 * 3600),
+        ("ttlSecondsAfterFinished", "within five minutes after the end", 5 * 60),
+    ):
+        assert job["spec"][field] == seconds
+        assert words in text
 
 
 def test_every_file_with_placeholders_has_a_command() -> None:
@@ -52,7 +87,7 @@ def test_every_file_with_placeholders_has_a_command() -> None:
 
 
 def test_named_files_exist() -> None:
-    names = re.findall(r"(?<![\w/-])((?:cluster|docker|experiments)/[\w./-]*\w)", BOTH)
+    names = re.findall(r"(?<![\w./-])((?:cluster|docker|experiments)/[\w./-]*\w)", BOTH)
     assert len(names) > 20
     for name in names:
         assert (ROOT / name).exists(), name

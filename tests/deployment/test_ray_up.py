@@ -1,5 +1,6 @@
 """The files for `ray up` are valid, require a token, open no port to the world and use none of Ray's commands."""
 
+import re
 from typing import Any
 
 import pytest
@@ -117,9 +118,15 @@ def split_types(config: Any) -> tuple[Any, list[Any]]:
 
 
 def test_all_files_set_up_machines_alike() -> None:
-    """Only onprem.yaml knows the head's address in advance."""
-    one, *others = [str(declared(name)).replace(" --node-ip-address=HEAD_ADDRESS", "") for name in NAMES]
-    parts = [yaml.safe_load(text) for text in (one, *others)]
-    for part in parts[1:]:
+    """Only onprem.yaml knows the head's address in advance, and only aws.yaml sets a region."""
+    own = re.compile(r" --node-ip-address=HEAD_ADDRESS|export AWS_REGION=EC2_REGION; ")
+    one, *others = [yaml.safe_load(own.sub("", str(declared(name)))) for name in NAMES]
+    for other in others:
         for key in ("file_mounts", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
-            assert part[key] == parts[0][key]
+            assert other[key] == one[key]
+
+
+def test_head_on_aws_knows_the_region() -> None:
+    config = declared("aws")
+    (start,) = (c for c in config["head_start_ray_commands"] if "ray start" in c)
+    assert f"export AWS_REGION={config['provider']['region']};" in start

@@ -39,7 +39,8 @@ def test_all_placeholders_are_filled(command: str, name: str) -> None:
     ).stdout
     code = "\n".join(line.split(" #")[0] for line in filled.splitlines() if not line.startswith("#"))
     assert not re.search(
-        r"\b(REGISTRY|STUDY|SCRIPT|PROJECT|REGION|ZONE|USER|SECURITY_GROUP|\w+_(AMI|ADDRESS))\b", code
+        r"\b(REGISTRY|STUDY|SCRIPT|PROJECT|REGION|EC2_REGION|ZONE|USER|SECURITY_GROUP|\w+_(AMI|ADDRESS))\b",
+        code,
     )
     config = yaml.safe_load(filled)
     if name in ("aws", "gcp", "onprem"):

@@ -100,7 +100,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the final trial is recorded, and with it the winner."""
+        """True if the final trial is recorded, and with it the winner."""
         return bool((self.trials["stage"] == Stage.FINAL).any())
 
 

@@ -121,7 +121,7 @@ class Ledger:
 
     @property
     def has_damaged_segments(self) -> bool:
-        """Whether damaged segments were moved to `damaged/`."""
+        """True if damaged segments were moved to `damaged/`."""
         return DAMAGED in self.location.folders()
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:

@@ -20,7 +20,7 @@ from caviar.errors import RunError
 from caviar.storage.location import LOCK, Location, Lock, in_use, this_process
 
 Version = Mapping[str, str]
-"""What a store calls one state of an object."""
+"""Tag of a version of an object, given by the store."""
 _LOG = logging.getLogger(__name__)
 RENEWALS: Final = 12
 """Renewals within the time after which a lease that is not renewed expires."""

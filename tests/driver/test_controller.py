@@ -635,7 +635,7 @@ def test_cohorts_are_sent_in_order() -> None:
     assert [task.trial.number // 3 for task in state.waiting] == sorted(n // 3 for n in range(30))
 
 
-def test_a_trial_past_its_next_rung_is_not_sent_for_it() -> None:
+def test_a_trial_past_its_next_rung_is_not_sent() -> None:
     """A function that first reports at epoch 3 has measured the second rung when it comes back from the first."""
     racing = Race(rule=Halving(cohort=3), epochs=EPOCHS, first=0, count=3, metric="loss", maximize=False)
     state = replace(make_state(1, undrawn=3), race=racing)

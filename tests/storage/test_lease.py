@@ -74,7 +74,7 @@ def test_a_holder_that_wakes_up_has_lost_its_lease() -> None:
     taken.release()
 
 
-def test_a_lease_renewed_at_the_last_moment_is_not_taken_over() -> None:
+def test_a_lease_renewed_late_is_not_taken_over() -> None:
     run = in_memory(LONG_S)
     held = Lease.acquire(run, take_over=False)
     late = Lease(run, held._version)

@@ -21,8 +21,8 @@ Array = npt.NDArray[Any]
 VECTOR_SIZE = 16
 """Numbers in a vector. Rows and columns are padded to a multiple of it."""
 
-_ALIGNMENT = 64
-"""Bytes of a cache line; arrays begin on a multiple, so that speed does not depend on their address."""
+_ALIGNMENT_BYTES = 64
+"""Bytes of a cache line; arrays start on a multiple, so that speed does not depend on their address."""
 
 
 def padded_size(count: int) -> int:
@@ -43,8 +43,10 @@ def row_stride(columns: int) -> int:
 def aligned_zeros(count: int, dtype: npt.DTypeLike) -> Array:
     """Return zeros, (count,) of this dtype, that begin on a cache line."""
     size = np.dtype(dtype).itemsize
-    raw = np.zeros(count * size + _ALIGNMENT, np.uint8)
-    start = -ctypes.addressof(ctypes.c_char.from_buffer(raw.data)) % _ALIGNMENT  # faster than raw.ctypes.data
+    raw = np.zeros(count * size + _ALIGNMENT_BYTES, np.uint8)
+    start = (
+        -ctypes.addressof(ctypes.c_char.from_buffer(raw.data)) % _ALIGNMENT_BYTES
+    )  # faster than raw.ctypes.data
     return raw[start : start + count * size].view(dtype)
 
 

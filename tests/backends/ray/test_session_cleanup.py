@@ -135,7 +135,7 @@ def test_a_session_is_removed_while_its_processes_write(sessions: Path) -> None:
         writer.communicate()
 
 
-def test_a_starting_worker_is_killed_but_no_child_of_the_driver(sessions: Path) -> None:
+def test_a_starting_worker_is_killed_without_the_drivers_children(sessions: Path) -> None:
     folder = make_session(sessions, "ending")
     worker, child = (
         subprocess.Popen(

@@ -83,7 +83,8 @@ def watch(
     while _is_alive(worker):  # it may have ended before the guard began
         if _parent(pid) == str(raylet):
             raylet_seen_at = time.monotonic()
-        family = set(_family(pid))
+        found = set(_family(pid))
+        family = found if _is_alive(worker) else family  # a worker that is ending has lost its children
         if limit_bytes and (used := _memory(family, limit_bytes)) > limit_bytes:
             Path(note).write_text(
                 f"its worker used {used / GIB:.2f} GiB, and its limit is {limit_bytes / GIB:.2f} GiB"

@@ -47,19 +47,19 @@ class WorkerActor:
         objective: PickledObjective,
         folders: list[str],
         dataset: Dataset | None,
-        shape: WorkerSpec,
+        spec: WorkerSpec,
     ) -> None:
-        self._arguments = name, objective, folders, dataset, shape
+        self._arguments = name, objective, folders, dataset, spec
         self._worker: Worker | None = None
 
     def ready(self) -> ActorInfo:
         """Build the engine on the device that Ray assigned."""
         import ray
 
-        name, objective, folders, dataset, shape = self._arguments
+        name, objective, folders, dataset, spec = self._arguments
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
-        note = start_guard(int(shape.needs.get("memory", 0)))
-        device = _assigned_device(shape)
+        note = start_guard(int(spec.needs.get("memory", 0)))
+        device = _assigned_device(spec)
         self._worker = Worker(
             name, socket.gethostname(), unpickle_objective(objective, folders), dataset, device
         )
@@ -137,10 +137,10 @@ def _with_checkpoint(task: Task, fetched: Mapping[Any, Mapping[int, Any]]) -> Ta
     return replace(task, so_far=replace(earlier, checkpoint=fetched[stored.chunk][stored.trial]))
 
 
-def _assigned_device(shape: WorkerSpec) -> str:
+def _assigned_device(spec: WorkerSpec) -> str:
     """Return the device that Ray gave this actor: other GPUs that torch sees may belong to others."""
     import ray
 
-    if shape.has_whole_gpu and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+    if spec.has_whole_gpu and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
         raise ClusterError("Ray assigned no GPU to a GPU worker")
-    return shape.device
+    return spec.device

@@ -69,7 +69,7 @@ class _Actor:
     """A worker and its resources."""
 
     handle: Any
-    shape: WorkerSpec
+    spec: WorkerSpec
     info: ActorInfo | None = None
     """Its place, once it has joined."""
 
@@ -123,24 +123,24 @@ class RayBackend(Backend):
         packed = pickle_objective(objective)
         self._open = ExitStack()
         try:
-            self._wanted = WorkerRequest(objective.resources, workers, gpus)
-            connection = session.connect(address, self._wanted, _size(dataset) + packed.size)
+            self._request = WorkerRequest(objective.resources, workers, gpus)
+            connection = session.connect(address, self._request, _size(dataset) + packed.size)
             self._session = self._open.enter_context(connection)
             self._ray = self._session.ray
-            self._watch = self._open.enter_context(NodeMonitor())
-            self._orders = AutoscalerRequests(self._ray)
+            self._monitor = self._open.enter_context(NodeMonitor())
+            self._autoscaler = AutoscalerRequests(self._ray)
             machines = self._all_machines()
-            self._wanted.require_room(machines)
-            planned = self._wanted.plan(machines)
-            self._devices = frozenset(shape.device for shape in planned)
+            self._request.require_room(machines)
+            planned = self._request.plan(machines)
+            self._devices = frozenset(spec.device for spec in planned)
             self._check_nodes_at = time.monotonic() + timing.node_check_s
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
             self._remote_actor = self._ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
             self._folders = [str(Path(folder).resolve()) for folder in sys.path]
             self._objective = self._ray.put(packed)
             self._dataset = self._ray.put(dataset)
-            for shape in planned:
-                self._start(shape)
+            for spec in planned:
+                self._start(spec)
         except BaseException:
             self.close()
             raise
@@ -183,34 +183,34 @@ class RayBackend(Backend):
     def _all_machines(self) -> list[ResourceDict]:
         """Return the resources of the machines, present and ordered from the autoscaler."""
         machines = self._machines()
-        return machines + self._orders.missing(self._wanted, machines)
+        return machines + self._autoscaler.missing(self._request, machines)
 
     def _machines(self) -> list[ResourceDict]:
         """Return the resources of each machine that can have workers, and monitor them all but this one."""
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         here = self._ray.get_runtime_context().get_node_id()
         addresses = {name: (n["NodeManagerAddress"], n["NodeManagerPort"]) for name, n in alive.items()}
-        self._watch.watch({name: address for name, address in addresses.items() if name != here})
+        self._monitor.watch({name: address for name, address in addresses.items() if name != here})
         if self._excluded and alive.keys() <= self._excluded.keys() and not self._has_workers():
             raise ClusterError(f"workers cannot start on any machine: {self._excluded.popitem()[1]}")
         return [node["Resources"] for name, node in alive.items() if name not in self._avoided_nodes()]
 
     def _avoided_nodes(self) -> frozenset[str]:
         """Return the IDs of machines that do not answer and of those on which no worker can start."""
-        return self._watch.unresponsive() | self._excluded.keys()
+        return self._monitor.unresponsive() | self._excluded.keys()
 
     def _has_workers(self) -> bool:
         return any(actor.info is not None for actor in self._actors.values())
 
-    def _start(self, shape: WorkerSpec) -> None:
+    def _start(self, spec: WorkerSpec) -> None:
         """Start a worker. It joins when its engine is built."""
-        name = f"{shape.kind}-{self._started[shape.kind]}"
-        self._started[shape.kind] += 1
+        name = f"{spec.kind}-{self._started[spec.kind]}"
+        self._started[spec.kind] += 1
         remote = self._remote_actor.options(
-            **shape.actor_options, scheduling_strategy=self._scheduling_strategy()
+            **spec.actor_options, scheduling_strategy=self._scheduling_strategy()
         )
-        handle = remote.remote(name, self._objective, self._folders, self._dataset, shape)
-        self._actors[name] = _Actor(handle, shape)
+        handle = remote.remote(name, self._objective, self._folders, self._dataset, spec)
+        self._actors[name] = _Actor(handle, spec)
         if not self._starting:
             self._warn_at = time.monotonic() + self._timing.warn_after_s
         placed = handle.__ray_ready__.remote()
@@ -230,12 +230,12 @@ class RayBackend(Backend):
             return
         self._check_nodes_at = time.monotonic() + self._timing.node_check_s
         self._session.require_alive(now=True)
-        missing = self._wanted.plan(self._all_machines())
+        missing = self._request.plan(self._all_machines())
         for actor in self._actors.values():
-            if actor.shape in missing:
-                missing.remove(actor.shape)
-        for shape in missing:
-            self._start(shape)
+            if actor.spec in missing:
+                missing.remove(actor.spec)
+        for spec in missing:
+            self._start(spec)
 
     def _warn_of_waiting(self) -> None:
         """Warn if workers have waited long for resources that are in use or gone."""
@@ -252,7 +252,7 @@ class RayBackend(Backend):
         if not self._actors:
             return "waiting for workers: no machine with room for one answers"
         waiting = [
-            self._actors[start.name].shape.needs
+            self._actors[start.name].spec.needs
             for start in self._starting.values()
             if not self._ray.wait([start.placed], timeout=0)[0]
         ]
@@ -260,7 +260,7 @@ class RayBackend(Backend):
         if demands is not None:  # else workers whose processes are starting count too
             waiting = find_unplaced(waiting, demands)
         if len(waiting) == len(self._actors):
-            self._orders.require_feasible(waiting)
+            self._autoscaler.require_feasible(waiting)
         return explain_shortage(waiting, self._ray.cluster_resources(), self._ray.available_resources())
 
     def _join(self, reference: Any) -> list[BackendEvent]:
@@ -272,7 +272,7 @@ class RayBackend(Backend):
             return []
         self._failed_starts = 0
         self._actors[name] = replace(self._actors[name], info=info)
-        return [WorkerJoined(name, self._actors[name].shape.device)]
+        return [WorkerJoined(name, self._actors[name].spec.device)]
 
     def _handle_failed_start(self, name: str, error: Exception) -> None:
         """Replace a worker that died while starting; after repeated failures exclude its machine.
@@ -287,7 +287,7 @@ class RayBackend(Backend):
             cause, _ = diagnose(error, self._ray.exceptions, pid=0)
             self._failed_starts += cause in (Cause.CRASH, Cause.MEMORY)  # else its machine was lost
             if self._failed_starts < MAX_FAILED_STARTS:
-                self._start(self._actors.pop(name).shape)
+                self._start(self._actors.pop(name).spec)
                 return
             reason = f"{self._failed_starts} workers in a row died before they were ready: {summarize(error)}"
         machine = self._session.node_of(self._actors[name].handle)
@@ -318,7 +318,7 @@ class RayBackend(Backend):
         actor = self._actors[name]
         assert actor.info is not None
         cause, detail = diagnose(error, self._ray.exceptions, actor.info.pid)
-        limited = "memory" in actor.shape.needs
+        limited = "memory" in actor.spec.needs
         if cause is Cause.CRASH and limited and (note := self._memory_note(actor.info)):
             cause, detail = Cause.MEMORY, note
         return WorkerLost(name, cause, detail, self._replace(name))
@@ -355,7 +355,7 @@ class RayBackend(Backend):
 
     def _drop_silent(self) -> list[BackendEvent]:
         """Drop the workers of machines that do not answer; if one answers again, new workers start there."""
-        silent = self._watch.unresponsive()
+        silent = self._monitor.unresponsive()
         places = {name: actor.info for name, actor in self._actors.items() if actor.info is not None}
         lost = [
             (name, self._inflight.chunks_of(name)) for name, info in places.items() if info.node in silent
@@ -375,7 +375,7 @@ class RayBackend(Backend):
         actor = self._actors.pop(name)
         self._ray.kill(actor.handle)
         self._inflight.drop(name)
-        return actor.shape
+        return actor.spec
 
 
 def _size(dataset: Dataset | None) -> int:

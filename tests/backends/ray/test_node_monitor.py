@@ -99,7 +99,7 @@ def test_workers_of_an_unresponsive_machine_are_lost(monitor: NodeMonitor, silen
         while len(events) < 2:
             events += backend.poll(0.5)
         monitor.watch({backend._ray.get_runtime_context().get_node_id(): silent})
-        backend._watch = monitor
+        backend._monitor = monitor
         assert becomes_true(lambda: len(monitor.unresponsive()) == 1)
         lost = [event for event in backend.poll(0.0) if isinstance(event, WorkerLost)]
     assert {event.worker for event in lost} == {"cpu-0", "cpu-1"}

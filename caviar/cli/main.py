@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 import caviar
-from caviar.cli import jobs, runs, studies
+from caviar.cli import jobs, params, runs, studies
 from caviar.control_chars import replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
@@ -64,7 +64,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(prog="caviar", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     sections = []
-    for group in (studies, runs, jobs):
+    for group in (params, studies, runs, jobs):
         sections.append(group.TITLE)
         for command in group.add_parsers(commands):
             command.add_argument("--debug", action="store_true", help="print the traceback of an error")

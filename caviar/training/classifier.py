@@ -1,5 +1,7 @@
-"""The objective that caviar is fastest at: a batch-norm/softmax classifier."""
+"""Objective that trains a batch-norm/softmax classifier."""
 
+import inspect
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,35 +14,57 @@ from caviar.errors import StudyError
 from caviar.objective import Objective
 from caviar.space import Space
 from caviar.training import cost
-from caviar.training.recipe import adapt, check_value, recipe_from
+from caviar.training.recipe import adapt, check_value, hyperparameter_table, recipe_from
 from caviar.trial import Value
+from caviar.validation import require_type
 
 METRICS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate")
+RANKING_METRICS = ("dev_accuracy", "dev_loss")
 ENGINES = ("auto", "native", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Objective):
-    """Trains a batch-norm/softmax network (`Recipe`) and ranks it by its dev split.
+    """Objective that trains a fully connected network with batch norm and softmax on a classification problem.
+
+    Each epoch of a trial is measured by the mean loss on the train split, and the mean loss and the accuracy on the
+    dev split (metrics train_loss, dev_loss, dev_accuracy; losses are cross-entropies in nats). The last epoch ranks
+    the trial. A trial whose loss is not finite, or above 1000 nats, ends as `diverged`. The test split is used once,
+    for the winner.
 
     Args:
-        data: "sklearn:digits" (or iris, wine, breast_cancer), a path to a .csv, .parquet or .npz file,
-            or a pair of arrays (x, y); x may be a DataFrame.
-        target: the class column of a table.
-        split: shares of train, dev and test.
-        split_seed: of the split alone.
-        preprocess: "standardize", "scale" or "none" (`caviar.data.splits.split`).
-        metric: what ranks trials: "dev_accuracy" or "dev_loss", after the last epoch.
-        engine: how workers train: "native" (compiled, for CPUs), "reference" (plain torch), or "auto":
-            native on CPU workers, reference on GPUs.
-        fixed: hyperparameters that are not searched, such as {"optimizer": "adam"}.
+        data: "sklearn:digits" (or iris, wine, breast_cancer); the path of a .csv or .parquet table, or of an .npz file
+            with arrays x and y; or a pair of arrays (x, y), with features (rows, ...) and classes (rows,). x may be a
+            DataFrame. All features must be numbers.
+        target: the column of a table that holds the class; by default the one called "target", "label" or "class".
+        split: shares of the train, dev and test splits, which sum to 1. Each class is split in these shares.
+        split_seed: seed of the split. It is not the seed of the study, so that studies can be compared.
+        preprocess: "standardize" (each feature gets mean 0 and standard deviation 1 on the train split), "scale"
+            (all features are divided by the largest magnitude, which suits images), or "none".
+        metric: the metric that ranks trials: "dev_accuracy", which is maximised, or "dev_loss", which is minimised.
+        engine: "native", compiled kernels for CPUs; "reference", plain torch for CPUs and GPUs; or "auto", native on
+            CPU workers and reference on GPU workers. Engines give the same metrics up to rounding.
+        fixed: hyperparameters that all trials share, by name. Those neither fixed nor in the space have their defaults.
 
     Raises:
-        StudyError: an unknown metric or engine, or a hyperparameter outside its limits.
+        StudyError: the metric, the engine or a fixed hyperparameter is invalid.
 
     Example:
-        >>> Classifier(data="sklearn:digits", fixed={"layers": 2}).metric
-        'dev_accuracy'
+        >>> import caviar as cv
+        >>> study = cv.Study(
+        ...     name="digits",
+        ...     objective=cv.Classifier(data="sklearn:digits", fixed={"optimizer": "adam", "decay": "cosine"}),
+        ...     space=cv.Space(learning_rate=cv.log(1e-4, 0.1), units=cv.integer(16, 256, scale="log")),
+        ...     rounds=cv.coarse_to_fine(trials=200, epochs=20),
+        ... )
+
+        From arrays, ranked by the dev loss:
+
+        >>> import numpy as np
+        >>> x, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
+        >>> dataset = cv.Classifier(data=(x, y), metric="dev_loss", split=(0.5, 0.25, 0.25)).load()
+        >>> dataset.train.x.shape, dataset.classes
+        ((30, 5), ('0', '1', '2'))
     """
 
     data: str | Path | tuple[Any, Any]
@@ -53,14 +77,12 @@ class Classifier(Objective):
     fixed: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.metric not in ("dev_accuracy", "dev_loss"):
-            raise StudyError(f'Classifier(metric={self.metric!r}): use "dev_accuracy" or "dev_loss"')
-        if self.engine not in ENGINES:
-            raise StudyError(f"Classifier(engine={self.engine!r}): there are {', '.join(ENGINES)}")
-        if not isinstance(self.fixed, Mapping):
-            raise StudyError(
-                f'Classifier(fixed={self.fixed!r}): give a dict, such as {{"optimizer": "adam"}}'
-            )
+        for field_name, options in (("metric", RANKING_METRICS), ("engine", ENGINES)):
+            if (given := getattr(self, field_name)) not in options:
+                raise StudyError(
+                    f"Classifier: {field_name} must be one of {', '.join(options)}, not {given!r}"
+                )
+        require_type("Classifier: fixed", self.fixed, Mapping, 'a dict such as {"optimizer": "adam"}')
         for name, value in self.fixed.items():
             check_value(name, value)
 
@@ -93,7 +115,7 @@ class Classifier(Objective):
         )
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
-        assert dataset is not None, "a classifier learns from data"
+        assert dataset is not None, "a classifier is trained on data"
         if self.engine == "native" or (self.engine == "auto" and device == "cpu"):
             from caviar.training.native.engine import NativeEngine
 
@@ -103,11 +125,11 @@ class Classifier(Objective):
         return ReferenceEngine(dataset, self.fixed, device)
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
-        assert dataset is not None, "a classifier learns from data"
+        assert dataset is not None, "a classifier is trained on data"
         try:
             recipe = recipe_from({**self.fixed, **params})
         except StudyError:
-            return {"cpu": 0.0, "cuda": 0.0}  # it cannot be trained: the worker says so in its row
+            return {"cpu": 0.0, "cuda": 0.0}  # it will fail at once, with the error in its row
         shape = dataset.features, len(dataset.classes), len(dataset.train.y), epochs
         on_cpu = cost.REFERENCE if self.engine == "reference" else cost.NATIVE
         on_gpu = cost.NATIVE if self.engine == "native" else cost.REFERENCE_ON_GPU
@@ -129,3 +151,11 @@ class Classifier(Objective):
     @property
     def _data_name(self) -> str:
         return "arrays" if isinstance(self.data, tuple) else str(self.data)
+
+
+if Classifier.__doc__:  # python -OO removes docstrings
+    Classifier.__doc__ = (
+        inspect.cleandoc(Classifier.__doc__)
+        + "\n\nHyperparameters with their defaults, for `space` and `fixed`; also printed by `caviar params`:\n\n"
+        + textwrap.indent(hyperparameter_table(), "    ")
+    )

@@ -1,12 +1,12 @@
-"""All random numbers of a training, keyed by (seed, purpose, epoch).
+"""Random streams of a training, determined by seed, purpose and epoch alone.
 
-All engines draw from here. A trial starts from the same weights, sees the rows in the same order and drops the same
-units on any worker and beside any other trials.
+All engines draw their random numbers here. The same trial therefore starts from the same weights, visits the rows in
+the same order and drops the same units, on any worker and in any order of trials.
 
-The generator is Philox (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key
-is (seed, purpose), and the epoch is the counter's highest word, so streams do not overlap within 2**192 draws.
+The generator is Philox 4x64 (Salmon et al. 2011), which turns a key and a counter into random bits. The key is (seed,
+purpose), and the epoch is the highest word of the counter, so that streams cannot overlap within 2**192 draws.
 
-Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs.
+Shape legend: N rows of the train split, B rows of a mini-batch, D inputs of a layer, H its outputs.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 
 class Purpose(IntEnum):
-    """The purpose of random numbers. The values are part of every result, so they must not change."""
+    """Use of a stream. Results depend on the numbers, so they must never change."""
 
     WEIGHTS = 1
     ORDER = 2
@@ -26,25 +26,31 @@ class Purpose(IntEnum):
 
 
 def philox(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Philox:
-    """Return the bit stream of one purpose in one epoch."""
+    """Return the bit generator of one stream, at its start.
+
+    Args:
+        seed: seed of the trial, below 2**64.
+        purpose: use of the stream.
+        epoch: the epoch, from 0.
+    """
     key = np.array([seed, purpose], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter)
 
 
 def initial_weights(seed: int, sizes: list[int], activation: str) -> list[npt.NDArray[np.float32]]:
-    """Return the weights before training: normal, with mean 0 and variance 2/D before ReLU, else 1/D.
+    """Return the weights before training, drawn from a normal distribution with mean 0.
 
-    The variance follows He et al. 2015 for ReLU, and Glorot & Bengio 2010, simplified to the inputs alone, for tanh and
-    softmax.
+    The variance is 2 / D before ReLU (He et al. 2015), and 1 / D before tanh and softmax (LeCun et al. 1998; Glorot &
+    Bengio 2010 average D with H).
 
     Args:
         seed: seed of the trial.
-        sizes: number of inputs, widths of the hidden layers, number of classes.
-        activation: activation of the hidden layers.
+        sizes: inputs, units of each hidden layer, classes.
+        activation: activation of the hidden layers, "relu" or "tanh".
 
     Returns:
-        W_DH (D, H), float32, of each layer; the last layer is the one before the softmax.
+        W_DH of each layer, float32, the softmax layer last.
     """
     rng = np.random.Generator(philox(seed, Purpose.WEIGHTS))
     weights = []
@@ -63,8 +69,8 @@ class EpochOrders:
     creating another.
 
     Args:
-        seed: Seed of the trial.
-        rows: Rows N of the train split.
+        seed: seed of the trial.
+        rows: rows of the train split, N.
 
     Example:
         >>> EpochOrders(seed=7, rows=10).order(epoch=3).tolist()
@@ -85,30 +91,39 @@ class EpochOrders:
 
 
 class DropoutStream:
-    """The dropout masks of one epoch: 16 random bits a unit, mini-batch by mini-batch, layer by layer.
+    """Random bits that decide which units are dropped in one epoch (Srivastava et al. 2014).
 
-    Each layer of a mini-batch takes whole 64-bit words, ceil(B H / 4) of them, so an engine can draw them one at a time
-    or many at once.
+    Each row and unit takes 16 bits, mini-batch by mini-batch and layer by layer. A layer of a mini-batch takes
+    ceil(B H / 4) whole 64-bit words, so that an engine may draw several of them at once.
 
     Args:
         seed: seed of the trial.
-        epoch: epoch, counted from 0.
+        epoch: the epoch, from 0.
     """
 
     def __init__(self, seed: int, epoch: int) -> None:
-        self._bits = philox(seed, Purpose.DROPOUT, epoch)
+        self._stream = philox(seed, Purpose.DROPOUT, epoch)
 
     def words(self, count: int) -> npt.NDArray[np.uint64]:
-        """Return the next 64-bit words of the stream."""
-        return np.asarray(self._bits.random_raw(count), dtype="<u8")
+        """Return the next 64-bit words of the stream, (count,) uint64, lowest bits first."""
+        return np.asarray(self._stream.random_raw(count), dtype="<u8")
 
     def keep(self, rows: int, units: int, dropout: float) -> npt.NDArray[np.bool_]:
-        """Return the next mask keep_BH (B, H), False with probability `dropout` (to the nearest 2**-16)."""
+        """Return the next mask.
+
+        Args:
+            rows: rows of the mini-batch, B.
+            units: units of the layer, H.
+            dropout: probability with which a unit is dropped, rounded to a multiple of 2**-16.
+
+        Returns:
+            keep_BH, bool: False for a dropped unit.
+        """
         count = rows * units
-        halves = self.words(-(-count // 4)).view("<u2")[:count]
-        return np.asarray(halves >= dropout_threshold(dropout)).reshape(rows, units)
+        numbers = self.words(-(-count // 4)).view("<u2")[:count]
+        return np.asarray(numbers >= dropout_threshold(dropout)).reshape(rows, units)
 
 
 def dropout_threshold(dropout: float) -> int:
-    """Return the smallest number, of 16 random bits, at which a unit is kept."""
+    """Return the smallest 16-bit number with which a unit is kept."""
     return round(dropout * 65536)

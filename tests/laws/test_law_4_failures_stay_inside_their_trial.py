@@ -171,5 +171,5 @@ def test_impossible_params_fail_only_their_trials(tmp_path: Path) -> None:
     trials = run_inline(study, tmp_path).trials
     failed = trials[trials["outcome"] == Outcome.FAILED]
     assert len(failed) > 0
-    assert failed["failure"].str.contains("batch_size=1 with batch norm").all()
+    assert failed["failure"].str.contains("batch_size must be at least 2 with batch norm").all()
     assert (trials["outcome"] == Outcome.COMPLETED).sum() > 10

@@ -23,7 +23,7 @@ def test_cpu_workers_use_the_native_engine_by_default(name: str, kind: type) -> 
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(StudyError, match="there are auto, native, reference"):
+    with pytest.raises(StudyError, match="engine must be one of auto, native, reference, not 'warp'"):
         Classifier(data=(DATA.train.x, DATA.train.y), engine="warp")
 
 

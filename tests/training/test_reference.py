@@ -488,9 +488,9 @@ def test_divergence_is_a_loss_not_finite_or_above_a_thousand() -> None:
 @pytest.mark.parametrize(
     ("params", "cause"),
     [
-        ({"layers": 99}, "StudyError: layers=99"),
+        ({"layers": 99}, "StudyError: layers must be a whole number"),
         ({"speed": 1}, "StudyError: speed is not"),
-        ({"units_1": 4}, "StudyError: layers=2, but units_2"),
+        ({"units_1": 4}, "StudyError: units_2 missing"),
     ],
 )
 def test_impossible_params_fail_and_the_next_trial_still_trains(

@@ -1,1 +1,1 @@
-"""Ray workers: the only package besides `caviar.submission` that imports Ray."""
+"""Workers on a Ray cluster. Only this package and `caviar.submission` import Ray."""

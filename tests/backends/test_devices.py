@@ -56,7 +56,7 @@ class Sized(Bowl):
         return {"cpu": cpu_seconds(params), "cuda": gpu_seconds(params) * self.gpu_error}
 
 
-def sized_study(trials: int = 300, gpu_error: float = 1.0) -> Study:
+def sized_study(trials: int, gpu_error: float = 1.0) -> Study:
     study = bowl_study(epochs=9, objective=Sized(gpu_error=gpu_error))
     return replace(study, rounds=(Round(trials, 9), Confirmation(1, 1)))
 
@@ -95,20 +95,20 @@ def trials_of(run: Run) -> list[Trial]:
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "gpu_error"),
-    [(4, 1, 0.2), (4, 1, 5.0), (32, 1, 1.0), (2, 8, 1.0)],
+    ("trials", "workers", "gpus", "gpu_error"),
+    [(150, 4, 1, 0.2), (150, 4, 1, 5.0), (300, 32, 1, 1.0), (150, 2, 8, 1.0)],
 )
 def test_a_round_takes_little_longer_than_the_ideal(
-    tmp_path: Path, workers: int, gpus: int, gpu_error: float
+    tmp_path: Path, trials: int, workers: int, gpus: int, gpu_error: float
 ) -> None:
-    run, took_s = simulate(sized_study(gpu_error=gpu_error), tmp_path, cluster(workers, gpus))
+    run, took_s = simulate(sized_study(trials, gpu_error), tmp_path, cluster(workers, gpus))
     confirmation = run.trials[run.trials["round"] != 1]
     search_s = took_s - START_S - confirmation["train_s"].sum()
     assert search_s < 1.25 * ideal_s(trials_of(run), workers, gpus) + 1.0
 
 
-def test_small_trials_go_to_cores_and_large_ones_to_gpus(tmp_path: Path) -> None:
-    run, _ = simulate(sized_study(), tmp_path, cluster(8, 1))
+def test_large_trials_go_to_gpus(tmp_path: Path) -> None:
+    run, _ = simulate(sized_study(150), tmp_path, cluster(8, 1))
     sizes = run.trials[run.trials["round"] == 1].groupby("device")["params_rate"].median()
     assert sizes["cuda"] > 10 * sizes["cpu"]
     assert set(run.trials["device"]) == {"cpu", "cuda"}

@@ -1,20 +1,21 @@
-"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing MOMENT...`.
+"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing FRACTION...`.
 
-It runs a study for each moment. A moment is the number of functions, Python's and C's, that have been called when the
-process kills itself with SIGKILL: of all calls, or of those in the parts of the ledger that write. 0 is never. For each
-study that came to its end, it prints the number of calls.
+It runs a study once to its end, and counts how many functions, Python's and C's, are called: in all, or in the parts of
+the ledger that write. Then it runs the study once for each fraction, in RUNS/0, RUNS/1 and so on; the process kills
+itself with SIGKILL after that fraction of the calls.
 """
 
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from caviar.driver import controller, loop
 from caviar.records import ledger
-from caviar.rounds import Halving, Round
+from caviar.rounds import Confirmation, Halving, Round
 from caviar.study import Study
 from tests.objectives import bowl_study
 from tests.runs import run_inline
@@ -22,7 +23,7 @@ from tests.runs import run_inline
 
 def make_study() -> Study:
     """Return a short study with a round that halves."""
-    return bowl_study(rounds=(9, Round(6, 9, Halving(cohort=3))), epochs=2)
+    return bowl_study(rounds=(9, Round(6, 9, Halving(cohort=3))), confirmation=Confirmation(2, 1))
 
 
 def record_often() -> None:
@@ -32,37 +33,38 @@ def record_often() -> None:
     ledger.MERGE_AT = 4
 
 
-def die_at(moment: int, where: str) -> list[int]:
-    """Kill this process at the n-th call of a function; return the number of calls so far, in a list."""
-    calls = [0]
+def run_and_die(runs: Path, where: str, moment: int) -> int:
+    """Run a study that kills this process at the n-th call of a function; return the calls of one that ended."""
+    calls = 0
     writers = {f.__code__ for f in (ledger.Ledger.create.__func__, ledger.Ledger.append, ledger.Ledger.merge)}  # type: ignore[attr-defined]
     depth = 1 if where == "anywhere" else 0
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal depth
+        nonlocal calls, depth
         del argument
         if frame.f_code in writers:
             depth += {"call": 1, "return": -1}.get(event, 0)
         if depth and event in ("call", "c_call"):
-            calls[0] += 1
-            if calls[0] == moment:
+            calls += 1
+            if calls == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(count)
+    run_inline(make_study(), runs)
+    sys.setprofile(None)
     return calls
 
 
 def main() -> None:
     """Run one study after the other, each in a fork: importing all that a study needs takes seconds."""
-    runs, where, moments = Path(sys.argv[1]), sys.argv[2], [int(moment) for moment in sys.argv[3:]]
+    runs, where, fractions = Path(sys.argv[1]), sys.argv[2], [float(fraction) for fraction in sys.argv[3:]]
     record_often()
-    for moment in moments:
+    with tempfile.TemporaryDirectory() as folder:
+        total = run_and_die(Path(folder), where, moment=0)
+    for number, fraction in enumerate(fractions):
         child = os.fork()
         if child == 0:
-            calls = die_at(moment, where)
-            run_inline(make_study(), runs / str(moment))
-            sys.setprofile(None)
-            os.write(1, f"{calls[0]}\n".encode())
+            run_and_die(runs / str(number), where, max(1, int(fraction * total)))
             os._exit(0)
         os.waitpid(child, 0)
 

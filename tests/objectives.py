@@ -118,6 +118,7 @@ def bowl_study(
     seed: int = 0,
     objective: Objective | None = None,
     halving: Halving | None = None,
+    confirmation: Confirmation | None = None,
 ) -> Study:
     """Return a study that trains in milliseconds, with every kind of parameter.
 
@@ -127,6 +128,7 @@ def bowl_study(
         seed: the study's seed.
         objective: an objective with the bowl's parameters; the bowl by default.
         halving: halving of a round that is given by its number of trials.
+        confirmation: the study's confirmation; of the best 3 with 2 seeds by default.
     """
     return Study(
         name="bowl",
@@ -138,7 +140,7 @@ def bowl_study(
         ),
         rounds=[
             *(r if isinstance(r, Round) else Round(r, epochs, halving) for r in rounds),
-            Confirmation(top=3, seeds=2),
+            confirmation or Confirmation(top=3, seeds=2),
         ],
         seed=seed,
     )

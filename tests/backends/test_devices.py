@@ -96,7 +96,7 @@ def trials_of(run: Run) -> list[Trial]:
 
 @pytest.mark.parametrize(
     ("trials", "workers", "gpus", "gpu_error"),
-    [(150, 4, 1, 0.2), (150, 4, 1, 5.0), (300, 32, 1, 1.0), (150, 2, 8, 1.0)],
+    [(150, 4, 1, 5.0), (300, 32, 1, 0.2), (150, 2, 8, 1.0)],
 )
 def test_a_round_takes_little_longer_than_the_ideal(
     tmp_path: Path, trials: int, workers: int, gpus: int, gpu_error: float

@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from caviar.data.splits import Dataset
 from caviar.driver import controller, loop
 from caviar.driver.backend import Backend
 from caviar.records.frames import Run, load
-from caviar.rounds import Halving, Round
+from caviar.rounds import Confirmation, Halving, Round
 from caviar.runner import resume_study
 from caviar.storage import local
 from caviar.study import Study
@@ -65,12 +65,11 @@ def kill_at(touch: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: touches
 
 
-def run_killed_drivers(runs: Path, where: str, *moments: int) -> list[int]:
-    """Run a study for each moment; return the number of calls of those that were not killed."""
-    command = [sys.executable, "-m", "tests.killed_drivers", str(runs), where, *map(str, moments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return [int(calls) for calls in ended.stdout.split()]
+def run_killed_drivers(runs: Path, where: str, fractions: Iterable[float]) -> list[Path]:
+    """Run a study for each fraction of its function calls, after which its driver is killed; return their runs."""
+    command = [sys.executable, "-m", "tests.killed_drivers", str(runs), where, *map(str, fractions)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    return sorted(runs.glob("*/bowl"))
 
 
 def resume_and_compare(study: Study, path: Path, whole: Run) -> int:
@@ -84,11 +83,11 @@ def resume_and_compare(study: Study, path: Path, whole: Run) -> int:
     return len(recorded)
 
 
-@pytest.mark.parametrize("every", [19, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
 def test_a_driver_killed_at_any_write_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    study = bowl_study(rounds=(6, Round(4, 9, Halving(cohort=3))), epochs=9)
+    study = bowl_study(rounds=(6, Round(4, 9, Halving(cohort=3))), confirmation=Confirmation(2, 1))
     for module, constants in (
         (controller, {"CHUNK_S": 1e9, "PREFETCH_S": 1e9}),  # so that chunks do not depend on the clock
         (loop, {"RECORD_S": 0.0, "RECORD_FACTOR": 0}),
@@ -121,28 +120,24 @@ def test_a_driver_killed_at_any_write_loses_nothing(
 def test_a_driver_killed_at_any_call_loses_nothing(tmp_path: Path, where: str, count: int) -> None:
     study = killed_drivers.make_study()
     whole = run_inline(study, tmp_path / "whole")
-    (calls,) = run_killed_drivers(tmp_path / "counted", where, 0)
-    moments = sorted(random.Random(where).sample(range(1, calls), count))
-    survivors = run_killed_drivers(tmp_path / "killed", where, *moments)
-    assert len(survivors) <= 1, "the number of calls hardly differs between runs"
+    chance = random.Random(where)
     in_the_middle = 0
-    for moment in moments:
-        runs = tmp_path / "killed" / str(moment)
-        if (runs / "bowl" / "study.json").exists():
-            recorded = resume_and_compare(study, runs / "bowl", whole)
+    for path in run_killed_drivers(tmp_path / "killed", where, [chance.random() for _ in range(count)]):
+        if (path / "study.json").exists():
+            recorded = resume_and_compare(study, path, whole)
             in_the_middle += 0 < recorded < len(whole.trials)
         else:  # the study was not written down, so the name is free
-            assert_same_frames(whole, run_inline(study, runs))
-        assert [entry.name for entry in runs.iterdir()] == ["bowl"], "something is left beside the run"
+            assert_same_frames(whole, run_inline(study, path.parent))
+        assert list(path.parent.iterdir()) == [path], "something is left beside the run"
     assert in_the_middle >= count // 3, "few drivers were killed in the middle of a run"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_directory_without_a_study_is_used(tmp_path: Path) -> None:
-    run_killed_drivers(
-        tmp_path, "writing", *range(20, 300, 20)
-    )  # some of them before `study.json` is written
-    left = [path for path in tmp_path.glob("*/bowl") if not (path / "study.json").exists()]
+    early = [number / 1_000 for number in range(1, 17)]  # some of them before `study.json` is written
+    left = [
+        path for path in run_killed_drivers(tmp_path, "writing", early) if not (path / "study.json").exists()
+    ]
     contents = {frozenset(os.listdir(path)): path for path in left}
     assert frozenset([".lock"]) in contents
     for path in contents.values():

@@ -1,6 +1,6 @@
-"""Law 3: all engines give the same curves for the same trial; its numbers never depend on its neighbours.
+"""Law 3: all engines give the same curves for the same trial, whatever is trained beside it.
 
-The whole comparison, setting by setting, is in tests/training/test_native_agrees.py.
+The comparison of all settings is in tests/training/native/test_agrees_with_reference.py.
 """
 
 import numpy as np
@@ -56,7 +56,7 @@ def trials(recipes: list[dict[str, Value]], epochs: int = 10) -> list[Trial]:
     ]
 
 
-def test_reference_and_native_give_the_same_curves_in_double_precision(wine: Dataset) -> None:
+def test_native_and_reference_curves_agree_in_double_precision(wine: Dataset) -> None:
     ours = curves(NativeEngine(wine, dtype=np.float64), trials(RECIPES))
     oracle = curves(ReferenceEngine(wine, dtype=torch.float64), trials(RECIPES))
     for number, curve in oracle.items():

@@ -1,4 +1,4 @@
-"""Which engine a classifier trains with, and what it predicts to cost."""
+"""The engine that a classifier trains with, and its predicted cost."""
 
 import subprocess
 import sys
@@ -40,6 +40,6 @@ def test_predictions_rank_engines_and_network_sizes() -> None:
         )
 
 
-def test_a_classifier_alone_loads_neither_torch_nor_numba() -> None:
+def test_importing_the_classifier_loads_neither_torch_nor_numba() -> None:
     code = "import caviar.training.classifier, sys; print({'torch', 'numba'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -33,7 +33,7 @@ def test_other_seeds_purposes_and_epochs_give_other_numbers(seed: int, epoch: in
     assert len(set(words)) == len(words)
 
 
-def test_the_numbers_are_those_that_earlier_results_were_made_with() -> None:
+def test_the_streams_are_those_of_earlier_versions() -> None:
     assert [p.value for p in (Purpose.WEIGHTS, Purpose.ORDER, Purpose.DROPOUT)] == [1, 2, 3]
     assert philox(7, Purpose.DROPOUT, 3).random_raw(2).tolist() == [14782732156583515734, 1079830439501031960]
     assert EpochOrders(7, 10).order(3).tolist() == [0, 2, 7, 1, 6, 3, 4, 9, 5, 8]
@@ -46,14 +46,14 @@ def test_an_epochs_order_is_a_permutation(seed: int, epoch: int, rows: int) -> N
 
 
 @given(seeds, st.lists(st.integers(0, 1_000), min_size=1, max_size=5), st.integers(1, 200))
-def test_an_epochs_order_is_that_of_its_own_stream(seed: int, epochs: list[int], rows: int) -> None:
+def test_an_epochs_order_does_not_depend_on_earlier_ones(seed: int, epochs: list[int], rows: int) -> None:
     orders = EpochOrders(seed, rows)
     for epoch in epochs:
         expected = np.random.Generator(philox(seed, Purpose.ORDER, epoch)).permutation(rows)
         assert np.array_equal(orders.order(epoch), expected)
 
 
-def test_every_epoch_has_an_order_of_its_own() -> None:
+def test_every_epoch_has_another_order() -> None:
     orders = [tuple(EpochOrders(seed, 50).order(epoch)) for seed in range(5) for epoch in range(20)]
     assert len(set(orders)) == 100
 
@@ -89,7 +89,7 @@ def test_each_mask_takes_whole_words(seed: int, shapes: list[tuple[int, int]]) -
 
 
 @pytest.mark.parametrize("dropout", [0.01, 0.1, 0.5, 0.9])
-def test_a_unit_stays_with_its_probability(dropout: float) -> None:
+def test_units_are_kept_with_their_probability(dropout: float) -> None:
     keep = DropoutStream(1, 0).keep(500, 200, dropout)
     assert stats.binomtest(int(keep.sum()), keep.size, 1 - dropout).pvalue > 0.01
     for counts, draws in ((keep.sum(axis=0), 500), (keep.sum(axis=1), 200)):  # no unit or row is favoured
@@ -103,7 +103,7 @@ def test_no_dropout_keeps_all() -> None:
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("relu", 2.0), ("tanh", 1.0)])
-def test_weights_have_the_variance_that_their_activation_asks_for(activation: str, gain: float) -> None:
+def test_weights_have_the_variance_of_their_activation(activation: str, gain: float) -> None:
     first, second, last = initial_weights(3, [400, 300, 200, 100], activation)
     for weights, n_in, expected in ((first, 400, gain), (second, 300, gain), (last, 200, 1.0)):
         assert weights.dtype == np.float32
@@ -114,7 +114,7 @@ def test_weights_have_the_variance_that_their_activation_asks_for(activation: st
         assert stats.kstest(scaled, "norm").pvalue > 0.01
 
 
-def test_softmax_regression_begins_with_variance_one_over_inputs() -> None:
+def test_softmax_weights_have_variance_one_over_inputs() -> None:
     (only,) = initial_weights(3, [400, 300], "relu")
     assert only.var() * 400 == pytest.approx(1.0, abs=0.03)
 

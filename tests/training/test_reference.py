@@ -31,9 +31,9 @@ from caviar.training.reference import (
     trained_network,
 )
 from caviar.trial import Measurement, Outcome
-from tests.training.problems import blobs, checkpoint_of, equal_checkpoints, metric, run, run_one, trial
+from tests.training.networks import blobs, metric, run_part, run_parts, same_checkpoint, trial
 
-DATA = blobs()
+DATA = blobs(features=5)
 SMALL: dict[str, Any] = {"layers": 2, "units": 6, "batch_size": 16}
 RICH: dict[str, Any] = {**SMALL, "dropout": 0.25, "l2": 1e-3, "decay": "cosine", "learning_rate": 0.02}
 
@@ -42,39 +42,46 @@ Array = npt.NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def engine() -> ReferenceEngine:
-    """As a worker has it."""
+    """Return an engine as a worker makes it."""
     return ReferenceEngine(DATA.without_test())
 
 
 @pytest.fixture(scope="module")
 def exact() -> ReferenceEngine:
-    """In float64, for formulas."""
+    """Return an engine in float64, to compare with formulas."""
     return ReferenceEngine(DATA.without_test(), dtype=torch.float64)
 
 
 def zeros(recipe: Recipe) -> dict[str, npt.NDArray[Any]]:
-    """The state of a network of zeros."""
+    """Return the checkpoint of a network of zeros."""
     network = Network(DATA.features, 3, recipe)
     checkpoint = save_checkpoint(network, torch.optim.SGD(network.parameters()), 0)
     return {name: np.zeros_like(array) for name, array in checkpoint.items()}
 
 
 def random_network(recipe: Recipe, seed: int = 0) -> Network:
-    """A network in float64 that has not seen data."""
+    """Return an untrained network in float64."""
     torch.manual_seed(seed)
     return Network(DATA.features, 3, recipe).double()
 
 
 def hidden(network: Network, number: int = 0) -> HiddenLayer:
-    """One of its hidden layers."""
+    """Return a hidden layer of a network."""
     layer = network.hidden[number]
     assert isinstance(layer, HiddenLayer)
     return layer
 
 
 def rows(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first rows of the train split, in float64."""
+    """Return the first rows of the train split, in float64."""
     return torch.tensor(DATA.train.x[:count], dtype=torch.float64), torch.tensor(DATA.train.y[:count])
+
+
+def trained_checkpoint(engine: ReferenceEngine, part: Part) -> dict[str, npt.NDArray[Any]]:
+    """Train a part and return its checkpoint."""
+    _, end = run_part(engine, part)
+    assert end.checkpoint is not None, end
+    return dict(end.checkpoint)
 
 
 # --- the network and its loss ---
@@ -102,7 +109,7 @@ def test_the_gradient_at_the_softmax_is_a_minus_y() -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_the_softmax_is_stable_where_its_exponentials_are_not(engine: ReferenceEngine, right: bool) -> None:
+def test_softmax_is_stable_for_large_logits(engine: ReferenceEngine, right: bool) -> None:
     params: dict[str, Any] = {"layers": 0}
     checkpoint = {**zeros(recipe_from(params)), "output.bias": np.array([1e4, -1e4, 0.0], np.float32)}
     y = np.full(4, 0 if right else 1)
@@ -136,7 +143,7 @@ def test_scaling_weights_before_batch_norm_changes_nothing(factor: float) -> Non
     torch.testing.assert_close(network(x), before, rtol=1e-6, atol=1e-7)
 
 
-def test_a_large_epsilon_does_feel_the_scale_of_the_weights() -> None:
+def test_a_large_epsilon_depends_on_the_weights_scale() -> None:
     network = random_network(Recipe(layers=1, units=6, batch_norm_epsilon=0.5))
     x, _ = rows(16)
     before = network(x).detach()
@@ -161,7 +168,7 @@ def test_dropout_follows_its_stream_and_rescales_kept_units() -> None:
 def test_each_epoch_has_its_own_dropout_stream(exact: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units": 6, "batch_norm": False, "dropout": 0.3, "batch_size": 23}
     still = trial(epochs=3, learning_rate=0.0, **params)
-    curve, end = run_one(exact, Part(trial=still, keep_checkpoint=True))
+    curve, end = run_part(exact, Part(trial=still, keep_checkpoint=True))
     assert end.checkpoint is not None
     recipe = recipe_from(params)
     network = trained_network(recipe, end.checkpoint).double()
@@ -178,11 +185,11 @@ def test_each_epoch_has_its_own_dropout_stream(exact: ReferenceEngine) -> None:
     assert np.ptp(expected) > 1e-3
 
 
-# --- against formulas written out ---
+# --- agreement with formulas ---
 
 
 def by_hand(recipe: Recipe, seed: int, epochs: int) -> dict[str, Array]:
-    """One hidden layer trained by gradient descent in numpy, with backward batch norm from the lecture's formulas."""
+    """Train one hidden layer by gradient descent in NumPy, with the backward formulas of batch norm written out."""
     x_ND, y_N = DATA.train.x.astype(float), DATA.train.y
     sizes = [DATA.features, *recipe.hidden, 3]
     w1, w2 = (w.astype(float) for w in random_streams.initial_weights(seed, sizes, recipe.activation))
@@ -229,12 +236,10 @@ def by_hand(recipe: Recipe, seed: int, epochs: int) -> dict[str, Array]:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_a_training_is_the_one_written_out_by_hand(
-    exact: ReferenceEngine, activation: str, l2: float
-) -> None:
+def test_training_agrees_with_formulas_in_numpy(exact: ReferenceEngine, activation: str, l2: float) -> None:
     params: dict[str, Any] = {"layers": 1, "units": 6, "optimizer": "sgd", "activation": activation, "l2": l2}
     params |= {"learning_rate": 0.3, "decay": "exponential", "batch_size": 25, "batch_norm_momentum": 0.3}
-    checkpoint = checkpoint_of(exact, Part(trial=trial(epochs=3, **params), keep_checkpoint=True))
+    checkpoint = trained_checkpoint(exact, Part(trial=trial(epochs=3, **params), keep_checkpoint=True))
     expected = by_hand(recipe_from(params), 11, 3)
     assert set(checkpoint) == {"epoch", "step", *expected}
     for name, array in expected.items():
@@ -242,12 +247,12 @@ def test_a_training_is_the_one_written_out_by_hand(
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, optimizer: str) -> None:
+def test_optimizers_agree_with_formulas_in_numpy(exact: ReferenceEngine, optimizer: str) -> None:
     params: dict[str, Any] = {"layers": 0, "optimizer": optimizer, "batch_size": 1_000, "learning_rate": 0.05}
     params |= {"momentum": 0.8} if optimizer == "momentum" else {}
     params |= {"beta1": 0.7} if optimizer == "adam" else {}
     params |= {"beta2": 0.95, "epsilon": 1e-3} if optimizer in ("adam", "rmsprop") else {}
-    checkpoint = checkpoint_of(exact, Part(trial=trial(epochs=5, **params), keep_checkpoint=True))
+    checkpoint = trained_checkpoint(exact, Part(trial=trial(epochs=5, **params), keep_checkpoint=True))
 
     x, y = DATA.train.x.astype(float), np.eye(3)[DATA.train.y]
     (w32,) = random_streams.initial_weights(11, [DATA.features, 3], "relu")
@@ -283,7 +288,7 @@ def test_each_optimizer_is_the_one_written_out_by_hand(exact: ReferenceEngine, o
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimizer: str) -> None:
+def test_l2_applies_to_weights_only(exact: ReferenceEngine, optimizer: str) -> None:
     params: dict[str, Any] = {
         "layers": 1,
         "units": 6,
@@ -291,9 +296,9 @@ def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimiz
         "optimizer": optimizer,
         "learning_rate": 0.1,
     }
-    begun = checkpoint_of(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
+    begun = trained_checkpoint(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
     plain, pulled = (
-        checkpoint_of(exact, Part(trial=trial(**params, l2=l2), until=1, keep_checkpoint=True))
+        trained_checkpoint(exact, Part(trial=trial(**params, l2=l2), until=1, keep_checkpoint=True))
         for l2 in (0.0, 0.5)
     )
     for name in begun:
@@ -305,7 +310,7 @@ def test_l2_pulls_at_weights_and_at_nothing_else(exact: ReferenceEngine, optimiz
             np.testing.assert_array_equal(pulled[name], plain[name], err_msg=name)
 
 
-def test_l2_leaves_biases_alone(exact: ReferenceEngine) -> None:
+def test_l2_does_not_apply_to_biases(exact: ReferenceEngine) -> None:
     params: dict[str, Any] = {
         "layers": 1,
         "units": 6,
@@ -313,10 +318,10 @@ def test_l2_leaves_biases_alone(exact: ReferenceEngine) -> None:
         "optimizer": "sgd",
         "batch_norm": False,
     }
-    begun = checkpoint_of(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
+    begun = trained_checkpoint(exact, Part(trial=trial(**params), until=0, keep_checkpoint=True))
     pushed = {**begun, "hidden.0.bias": np.ones(6), "output.bias": np.ones(3)}
     plain, pulled = (
-        checkpoint_of(
+        trained_checkpoint(
             exact, Part(trial=trial(**params, l2=l2), checkpoint=pushed, until=1, keep_checkpoint=True)
         )
         for l2 in (0.0, 0.5)
@@ -326,20 +331,20 @@ def test_l2_leaves_biases_alone(exact: ReferenceEngine) -> None:
     assert not np.allclose(pulled["output.weight"], plain["output.weight"])
 
 
-# --- what is measured ---
+# --- measurements ---
 
 
-def test_the_training_loss_weighs_every_row_alike(engine: ReferenceEngine) -> None:
+def test_the_training_loss_weights_all_rows_equally(engine: ReferenceEngine) -> None:
     still = trial(epochs=1, layers=1, units=6, batch_norm=False, learning_rate=0.0, batch_size=7)
-    curve, end = run_one(engine, Part(trial=still, keep_checkpoint=True))
+    curve, end = run_part(engine, Part(trial=still, keep_checkpoint=True))
     assert end.checkpoint is not None
     loss = engine.evaluate(still, end.checkpoint, DATA.train)["loss"]
     assert metric(curve, "train_loss") == [pytest.approx(loss, rel=1e-6)]
 
 
 @pytest.mark.parametrize("decay", DECAYS)
-def test_measurements_count_epochs_and_tell_the_learning_rate(engine: ReferenceEngine, decay: str) -> None:
-    curve, end = run_one(engine, Part(trial=trial(epochs=5, **SMALL, decay=decay)))
+def test_measurements_have_epochs_and_learning_rates(engine: ReferenceEngine, decay: str) -> None:
+    curve, end = run_part(engine, Part(trial=trial(epochs=5, **SMALL, decay=decay)))
     assert [m.epoch for m in curve] == [1, 2, 3, 4, 5]
     recipe = recipe_from({**SMALL, "decay": decay})
     assert metric(curve, "learning_rate") == [learning_rate_at(recipe, epoch, 5) for epoch in range(5)]
@@ -349,18 +354,18 @@ def test_measurements_count_epochs_and_tell_the_learning_rate(engine: ReferenceE
     assert end.train_s > 0
 
 
-def test_the_last_measurement_is_what_evaluating_the_network_gives(engine: ReferenceEngine) -> None:
+def test_evaluate_agrees_with_the_last_measurement(engine: ReferenceEngine) -> None:
     part = Part(trial=trial(**RICH), keep_checkpoint=True)
-    curve, end = run_one(engine, part)
+    curve, end = run_part(engine, part)
     assert end.checkpoint is not None
     scores = engine.evaluate(part.trial, end.checkpoint, DATA.dev)
     assert scores == {"loss": curve[-1].metrics["dev_loss"], "accuracy": curve[-1].metrics["dev_accuracy"]}
 
 
-def test_it_learns(engine: ReferenceEngine) -> None:
+def test_every_optimizer_learns(engine: ReferenceEngine) -> None:
     for optimizer in OPTIMIZERS:
         rate = 0.1 if optimizer in ("sgd", "momentum") else 0.01
-        curve, _ = run_one(
+        curve, _ = run_part(
             engine, Part(trial=trial(epochs=15, **SMALL, optimizer=optimizer, learning_rate=rate))
         )
         assert metric(curve, "train_loss")[-1] < 0.6 * metric(curve, "train_loss")[0]
@@ -370,7 +375,7 @@ def test_it_learns(engine: ReferenceEngine) -> None:
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_row_scores_the_same_alone_and_in_a_batch(engine: ReferenceEngine, batch_norm: bool) -> None:
     part = Part(trial=trial(**{**RICH, "batch_norm": batch_norm}), keep_checkpoint=True)
-    checkpoint = checkpoint_of(engine, part)
+    checkpoint = trained_checkpoint(engine, part)
     split = DATA.dev
     alone = [
         engine.evaluate(part.trial, checkpoint, Split(split.x[i : i + 1], split.y[i : i + 1]))
@@ -383,17 +388,17 @@ def test_a_row_scores_the_same_alone_and_in_a_batch(engine: ReferenceEngine, bat
     assert backward["loss"] == pytest.approx(together["loss"], rel=1e-5)
 
 
-# --- law 1: a trial's numbers are its own ---
+# --- law 1: reproducible ---
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_stopping_and_going_on_is_training_straight_through(engine: ReferenceEngine, optimizer: str) -> None:
+def test_a_continued_training_equals_an_uninterrupted_one(engine: ReferenceEngine, optimizer: str) -> None:
     whole = trial(epochs=6, **RICH, optimizer=optimizer)
-    straight, end = run_one(engine, Part(trial=whole, keep_checkpoint=True))
+    straight, end = run_part(engine, Part(trial=whole, keep_checkpoint=True))
     curve: list[Measurement] = []
     checkpoint: Checkpoint | None = None
     for until in (1, 4, None):
-        part, ended = run_one(
+        part, ended = run_part(
             engine, Part(trial=whole, until=until, checkpoint=checkpoint, keep_checkpoint=True)
         )
         curve, checkpoint = curve + part, ended.checkpoint
@@ -401,66 +406,66 @@ def test_stopping_and_going_on_is_training_straight_through(engine: ReferenceEng
     assert checkpoint is not None
     assert end.checkpoint is not None
     assert checkpoint["epoch"] == 6
-    assert equal_checkpoints(checkpoint, end.checkpoint)
+    assert same_checkpoint(checkpoint, end.checkpoint)
 
 
 def test_continuing_without_optimizer_averages_differs(engine: ReferenceEngine) -> None:
     whole = trial(epochs=4, **RICH, optimizer="adam")
-    checkpoint = checkpoint_of(engine, Part(trial=whole, until=2, keep_checkpoint=True))
+    checkpoint = trained_checkpoint(engine, Part(trial=whole, until=2, keep_checkpoint=True))
     forgetful = {
         name: array for name, array in checkpoint.items() if not name.startswith(("first.", "second."))
     }
-    full, _ = run_one(engine, Part(trial=whole, checkpoint=checkpoint))
-    short, _ = run_one(engine, Part(trial=whole, checkpoint=forgetful))
+    full, _ = run_part(engine, Part(trial=whole, checkpoint=checkpoint))
+    short, _ = run_part(engine, Part(trial=whole, checkpoint=forgetful))
     assert full != short
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_same_job_gives_the_same_bits_again(engine: ReferenceEngine, optimizer: str) -> None:
+def test_the_same_part_gives_the_same_bits_again(engine: ReferenceEngine, optimizer: str) -> None:
     part = Part(trial=trial(**RICH, optimizer=optimizer), keep_checkpoint=True)
-    (curve, end), (again, end_again) = run_one(engine, part), run_one(ReferenceEngine(DATA), part)
+    (curve, end), (again, end_again) = run_part(engine, part), run_part(ReferenceEngine(DATA), part)
     assert curve == again
     assert end.checkpoint is not None
     assert end_again.checkpoint is not None
-    assert equal_checkpoints(end.checkpoint, end_again.checkpoint)
+    assert same_checkpoint(end.checkpoint, end_again.checkpoint)
 
 
-def test_neighbours_and_torchs_own_generator_change_nothing(engine: ReferenceEngine) -> None:
+def test_other_trials_and_torchs_seed_change_nothing(engine: ReferenceEngine) -> None:
     parts = [Part(trial=trial(number, seed=number, **{**RICH, "units": 4 + number})) for number in range(3)]
-    alone = {part.trial.number: run_one(engine, part)[0] for part in parts}
+    alone = {part.trial.number: run_part(engine, part)[0] for part in parts}
     torch.manual_seed(99)
-    together = run(engine, *reversed(parts))
+    together = run_parts(engine, *reversed(parts))
     assert {number: curve for number, (curve, _) in together.items()} == alone
     assert len({json.dumps(metric(curve, "train_loss")) for curve in alone.values()}) == 3
 
 
-def test_another_seed_is_another_training(engine: ReferenceEngine) -> None:
-    one, other = (run_one(engine, Part(trial=trial(seed=seed, **SMALL)))[0] for seed in (1, 2))
+def test_another_seed_gives_another_training(engine: ReferenceEngine) -> None:
+    one, other = (run_part(engine, Part(trial=trial(seed=seed, **SMALL)))[0] for seed in (1, 2))
     assert one != other
 
 
-def test_read_only_data_will_do_and_stays_as_it_is() -> None:
-    data = blobs()
+def test_read_only_data_can_be_used() -> None:
+    data = blobs(features=5)
     for split in (data.train, data.dev):
         split.x.flags.writeable = split.y.flags.writeable = False
-    curve, end = run_one(ReferenceEngine(data.without_test()), Part(trial=trial(**RICH)))
+    curve, end = run_part(ReferenceEngine(data.without_test()), Part(trial=trial(**RICH)))
     assert end.outcome == Outcome.COMPLETED
-    assert curve == run_one(ReferenceEngine(DATA), Part(trial=trial(**RICH)))[0]
+    assert curve == run_part(ReferenceEngine(DATA), Part(trial=trial(**RICH)))[0]
 
 
-def test_what_is_fixed_is_as_if_it_were_drawn(engine: ReferenceEngine) -> None:
+def test_fixed_hyperparameters_count_like_drawn_ones(engine: ReferenceEngine) -> None:
     fixed = ReferenceEngine(DATA, {"optimizer": "adam", "units": 6})
     both = trial(learning_rate=0.01, optimizer="adam", units=6)
-    assert run_one(fixed, Part(trial=trial(learning_rate=0.01)))[0] == run_one(engine, Part(trial=both))[0]
+    assert run_part(fixed, Part(trial=trial(learning_rate=0.01)))[0] == run_part(engine, Part(trial=both))[0]
 
 
-# --- law 4: a bad trial harms only itself ---
+# --- law 4: failures stay inside the trial that caused them ---
 
 
-def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: ReferenceEngine) -> None:
+def test_a_diverging_trial_ends_with_its_epoch_recorded(engine: ReferenceEngine) -> None:
     wild = trial(0, epochs=50, layers=2, units=6, batch_norm=False, optimizer="sgd", learning_rate=1e6)
     good = Part(trial=trial(1, **SMALL))
-    ended = run(engine, Part(trial=wild), good)
+    ended = run_parts(engine, Part(trial=wild), good)
     curve, end = ended[0]
     assert end.outcome == Outcome.DIVERGED
     assert end.failure is not None
@@ -473,7 +478,7 @@ def test_a_diverging_trial_ends_there_and_its_epoch_is_recorded(engine: Referenc
         and last["train_loss"] <= EXPLODED_LOSS
         and math.isfinite(last["dev_loss"])
     )
-    assert ended[1][0] == run_one(engine, good)[0]
+    assert ended[1][0] == run_part(engine, good)[0]
     assert ended[1][1].outcome == Outcome.COMPLETED
 
 
@@ -493,23 +498,23 @@ def test_divergence_is_a_loss_not_finite_or_above_a_thousand() -> None:
         ({"units_1": 4}, "StudyError: units_2 missing"),
     ],
 )
-def test_impossible_params_fail_and_the_next_trial_still_trains(
+def test_impossible_params_fail_only_their_trial(
     engine: ReferenceEngine, params: dict[str, Any], cause: str
 ) -> None:
     good = Part(trial=trial(1, **SMALL))
-    ended = run(engine, Part(trial=trial(0, **params)), good)
+    ended = run_parts(engine, Part(trial=trial(0, **params)), good)
     curve, end = ended[0]
     assert curve == []
     assert end.outcome == Outcome.FAILED
     assert end.failure is not None
     assert end.failure.startswith(cause)
     assert "\n" not in end.failure
-    assert ended[1][0] == run_one(engine, good)[0]
+    assert ended[1][0] == run_part(engine, good)[0]
 
 
-def test_a_state_that_does_not_fit_fails_its_own_trial(engine: ReferenceEngine) -> None:
-    checkpoint = checkpoint_of(engine, Part(trial=trial(**SMALL), until=1, keep_checkpoint=True))
-    ended = run(
+def test_a_checkpoint_of_another_shape_fails_only_its_trial(engine: ReferenceEngine) -> None:
+    checkpoint = trained_checkpoint(engine, Part(trial=trial(**SMALL), until=1, keep_checkpoint=True))
+    ended = run_parts(
         engine,
         Part(trial=trial(0, **{**SMALL, "units": 7}), checkpoint=checkpoint),
         Part(trial=trial(1, **SMALL)),
@@ -518,21 +523,21 @@ def test_a_state_that_does_not_fit_fails_its_own_trial(engine: ReferenceEngine) 
     assert ended[1][1].outcome == Outcome.COMPLETED
 
 
-def test_a_single_row_left_over_does_not_trouble_batch_norm(engine: ReferenceEngine) -> None:
+def test_batch_norm_skips_a_single_last_row(engine: ReferenceEngine) -> None:
     assert len(DATA.train.y) % 59 == 1
-    curve, end = run_one(engine, Part(trial=trial(layers=1, units=4, batch_size=59)))
+    curve, end = run_part(engine, Part(trial=trial(layers=1, units=4, batch_size=59)))
     assert end.outcome == Outcome.COMPLETED
     assert len(curve) == 4
 
 
-# --- states ---
+# --- checkpoints ---
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: str, batch_norm: bool) -> None:
+def test_a_checkpoint_is_restored_exactly(engine: ReferenceEngine, optimizer: str, batch_norm: bool) -> None:
     params: dict[str, Any] = {**SMALL, "optimizer": optimizer, "batch_norm": batch_norm}
-    checkpoint = checkpoint_of(engine, Part(trial=trial(**params), until=3, keep_checkpoint=True))
+    checkpoint = trained_checkpoint(engine, Part(trial=trial(**params), until=3, keep_checkpoint=True))
     recipe = recipe_from(params)
     network = Network(DATA.features, 3, recipe)
     make: dict[str, Callable[[], torch.optim.Optimizer]] = {
@@ -543,12 +548,12 @@ def test_a_state_comes_back_from_a_network(engine: ReferenceEngine, optimizer: s
     }
     rebuilt = make[optimizer]()
     assert load_checkpoint(network, rebuilt, checkpoint) == 3
-    assert equal_checkpoints(save_checkpoint(network, rebuilt, 3), checkpoint)
+    assert same_checkpoint(save_checkpoint(network, rebuilt, 3), checkpoint)
 
 
 def test_checkpoints_have_the_agreed_names_and_shapes(engine: ReferenceEngine) -> None:
     params: dict[str, Any] = {"layers": 2, "units_1": 7, "units_2": 4, "optimizer": "adam", "batch_size": 16}
-    checkpoint = checkpoint_of(engine, Part(trial=trial(epochs=2, **params), keep_checkpoint=True))
+    checkpoint = trained_checkpoint(engine, Part(trial=trial(epochs=2, **params), keep_checkpoint=True))
     shapes: dict[str, tuple[int, ...]] = {"output.weight": (4, 3), "output.bias": (3,)}
     for layer, (n_in, n_out) in enumerate([(5, 7), (7, 4)]):
         shapes[f"hidden.{layer}.weight"] = (n_in, n_out)
@@ -575,17 +580,17 @@ def test_checkpoints_have_the_agreed_names_and_shapes(engine: ReferenceEngine) -
 
 def test_a_checkpoint_is_a_copy(engine: ReferenceEngine) -> None:
     part = Part(trial=trial(**SMALL), until=1, keep_checkpoint=True)
-    checkpoint = checkpoint_of(engine, part)
+    checkpoint = trained_checkpoint(engine, part)
     before = {name: array.copy() for name, array in checkpoint.items()}
-    run_one(engine, Part(trial=part.trial, checkpoint=checkpoint))
-    assert equal_checkpoints(checkpoint, before)
+    run_part(engine, Part(trial=part.trial, checkpoint=checkpoint))
+    assert same_checkpoint(checkpoint, before)
 
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_a_trained_network_can_be_used_without_an_engine(engine: ReferenceEngine, layers: int) -> None:
     params: dict[str, Any] = {"layers": layers, "units": 6, "dropout": 0.3}
     part = Part(trial=trial(**params), keep_checkpoint=True)
-    checkpoint = checkpoint_of(engine, part)
+    checkpoint = trained_checkpoint(engine, part)
     network = trained_network(recipe_from(params), checkpoint)
     assert not network.training
     assert isinstance(network, nn.Module)

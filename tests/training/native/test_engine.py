@@ -1,4 +1,4 @@
-"""What the native engine promises on its own: mathematics, determinism, resuming, divergence, memory."""
+"""The native engine on its own: gradients, determinism, checkpoints, divergence, memory."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def engine() -> NativeEngine:
 
 
 def _gradient(engine: NativeEngine, checkpoint: Any = None, **params: Any) -> dict[str, Any]:
-    """The gradient of the first step: plain gradient descent with learning rate 1 moves by just that."""
+    """Return the gradient of the first step, which is the step of gradient descent with learning rate 1."""
     what = trial(epochs=2, optimizer="sgd", batch_size=1000, learning_rate=1.0, **params)
     _, before = run(engine, what, until=0, checkpoint=checkpoint)
     _, after = run(engine, what, until=1, checkpoint=before.checkpoint)
@@ -77,7 +77,7 @@ def test_gradients_are_those_of_autograd(engine: NativeEngine, params: dict[str,
 
 def test_a_bias_before_batch_norm_has_zero_gradient() -> None:
     x = DATA.train.x.copy()
-    x[:, 0] = 1.0  # the weights of a constant input are a bias
+    x[:, 0] = 1.0  # the weights of a constant input act as a bias
     engine = NativeEngine(with_train(DATA, x, DATA.train.y), dtype=np.float64)
     assert np.abs(_gradient(engine, layers=2, units=8)["hidden.0.weight"][0]).max() < 1e-14
     with_bias = _gradient(engine, layers=2, units=8, batch_norm=False)
@@ -125,7 +125,7 @@ def test_softmax_is_stable_at_logits_of_ten_thousand(dtype: type) -> None:
     assert math.isclose(engine.evaluate(what, stretched, DATA.dev)["loss"], expected, rel_tol=1e-6)
 
 
-def test_evaluation_counts_every_row_of_a_split_of_any_size(engine: NativeEngine) -> None:
+def test_evaluation_counts_every_row_of_any_split(engine: NativeEngine) -> None:
     reference = ReferenceEngine(DATA, dtype=torch.float64)
     what = trial(layers=1, units=20, batch_size=3)
     _, trained = run(engine, what)
@@ -136,7 +136,7 @@ def test_evaluation_counts_every_row_of_a_split_of_any_size(engine: NativeEngine
         assert found == pytest.approx(expected, rel=1e-12)
 
 
-# Rows and neighbours
+# Order of rows and trials
 
 
 def test_permuting_the_rows_of_a_batch_permutes_nothing_else(engine: NativeEngine) -> None:
@@ -154,7 +154,7 @@ def test_a_trial_gives_the_same_bits_after_other_trials(optimizer: str, dropout:
     what = trial(epochs=4, layers=2, units=37, batch_size=16, optimizer=optimizer, dropout=dropout)
     engine = NativeEngine(DATA)
     expected, trained = run(engine, what)
-    elsewhere = []  # moves what is allocated next to other addresses
+    elsewhere = []  # so that the next arrays have other addresses
     for size in (1, 100, 3001):
         elsewhere.append(np.zeros(size, np.uint8))
         run(NativeEngine(DATA), trial(units=size % 50 + 1, batch_size=10))
@@ -166,7 +166,7 @@ def test_a_trial_gives_the_same_bits_after_other_trials(optimizer: str, dropout:
         assert same_checkpoint(once_more.checkpoint, trained.checkpoint)
 
 
-def test_inputs_in_unaligned_memory_of_others_give_the_same_bits() -> None:
+def test_unaligned_read_only_inputs_give_the_same_bits() -> None:
     x = DATA.train.x
     raw = np.empty(x.nbytes + 4, np.uint8)[4:].view(np.float32).reshape(x.shape)
     raw[:] = x
@@ -175,13 +175,13 @@ def test_inputs_in_unaligned_memory_of_others_give_the_same_bits() -> None:
     assert run(NativeEngine(with_train(DATA, raw, DATA.train.y)), what)[0] == run(NativeEngine(DATA), what)[0]
 
 
-# Stopping and going on
+# Checkpoints
 
 
 @pytest.mark.parametrize(
     "params", list(products(optimizer=OPTIMIZERS, batch_norm=(True, False), dropout=(0.0, 0.3)))
 )
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(params: dict[str, Any]) -> None:
+def test_a_continued_training_equals_an_uninterrupted_one(params: dict[str, Any]) -> None:
     engine, what = NativeEngine(DATA), trial(epochs=6, layers=2, units=9, decay="cosine", **params)
     expected, whole = run(engine, what)
     first, half = run(engine, what, until=2)
@@ -191,7 +191,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(params: dict
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_states_go_from_one_engine_to_the_other_and_back(engine: NativeEngine, optimizer: str) -> None:
+def test_checkpoints_can_be_moved_between_engines(engine: NativeEngine, optimizer: str) -> None:
     reference = ReferenceEngine(DATA, dtype=torch.float64)
     what = trial(epochs=9, layers=2, units=9, optimizer=optimizer, learning_rate=0.003, dropout=0.2)
     expected, whole = run(reference, what)
@@ -202,7 +202,7 @@ def test_states_go_from_one_engine_to_the_other_and_back(engine: NativeEngine, o
     assert checkpoint_difference(checkpoint.checkpoint, whole.checkpoint) < 1e-9
 
 
-def test_a_diverging_trial_stops_and_says_in_which_epoch(engine: NativeEngine) -> None:
+def test_a_diverging_trial_ends_early(engine: NativeEngine) -> None:
     curve, trained = run(engine, trial(epochs=50, learning_rate=1e5, batch_norm=False, layers=3, units=30))
     assert trained.outcome is Outcome.DIVERGED
     assert len(curve) < 50
@@ -210,7 +210,7 @@ def test_a_diverging_trial_stops_and_says_in_which_epoch(engine: NativeEngine) -
     assert "loss" in trained.failure
 
 
-def test_numbers_that_are_not_finite_are_seen() -> None:
+def test_nan_in_the_data_diverges() -> None:
     x = DATA.train.x.copy()
     x[0, 0] = np.nan
     for params in products(activation=("relu", "tanh"), batch_norm=(True, False)):
@@ -218,7 +218,7 @@ def test_numbers_that_are_not_finite_are_seen() -> None:
         assert trained.outcome is Outcome.DIVERGED
 
 
-def test_a_failing_trial_leaves_the_others_alone(engine: NativeEngine) -> None:
+def test_a_failing_trial_does_not_change_the_others(engine: NativeEngine) -> None:
     parts = [
         Part(trial=trial(number=0, epochs=1)),
         Part(trial=trial(number=1, epochs=1, batch_size=1)),
@@ -236,9 +236,9 @@ def test_a_failing_trial_leaves_the_others_alone(engine: NativeEngine) -> None:
 @pytest.mark.parametrize(
     "params", list(products(optimizer=OPTIMIZERS, layers=(0, 1, 3), batch_size=(16, 512)))
 )
-def test_the_memory_of_a_trial_is_what_its_module_says(params: dict[str, Any]) -> None:
+def test_memory_follows_the_documented_formula(params: dict[str, Any]) -> None:
     recipe = recipe_from({"units": 128, **params})
-    sizes = [64, *recipe.hidden, 16]  # whole vectors, so that there is no padding
+    sizes = [64, *recipe.hidden, 16]  # whole vectors, which need no padding
     parameters = sum(a * b + b for a, b in itertools.pairwise(sizes)) + sum(recipe.hidden)
     averages = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[recipe.optimizer]
     rows, units, widest = max(128, recipe.batch_size), sum(recipe.hidden), max(sizes[1:])
@@ -252,13 +252,13 @@ def test_the_memory_of_a_trial_is_what_its_module_says(params: dict[str, Any]) -
 
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 100), seed=st.integers(0, 10))
-def test_random_bits_drawn_in_parts_are_those_drawn_at_once(count: int, seed: int) -> None:
+def test_random_bits_do_not_depend_on_the_parts_drawn(count: int, seed: int) -> None:
     one, two = random_streams.DropoutStream(seed, 0), random_streams.DropoutStream(seed, 0)
     parts = np.concatenate([one.words(count), one.words(3)])
     assert np.array_equal(parts, two.words(count + 3))
 
 
-def test_dropout_of_a_large_epoch_draws_its_bits_in_parts(
+def test_dropout_bits_of_an_epoch_may_be_drawn_in_parts(
     engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     what = trial(epochs=2, layers=2, units=33, batch_size=7, dropout=0.3)

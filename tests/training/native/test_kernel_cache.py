@@ -1,4 +1,4 @@
-"""Kernels are compiled once, kept where the user can write, and need neither torch nor a heap."""
+"""The kernels' cache: compiled once, in a folder of the user; kernels need neither torch nor memory allocation."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ print("torch" if "torch" in sys.modules else "no torch")
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is looked for anew, and NUMBA_CACHE_DIR is not set."""
+    """Find the folder anew at each call, without NUMBA_CACHE_DIR."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr(kernel_cache, "cache_folder", kernel_cache.cache_folder.__wrapped__)
 
@@ -46,7 +46,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts processes that train, with kernels in a cache; none outlives the test."""
+    """Return a function that starts a training process, which is killed after the test."""
     with ExitStack() as started:
 
         def start(cache: Path, **more: str) -> "subprocess.Popen[str]":
@@ -72,14 +72,14 @@ def test_workers_that_start_together_compile_once(tmp_path: Path, start: Start) 
     later = start(tmp_path)
     output, errors = later.communicate(timeout=600)
     assert output == ends[0][0]
-    assert errors == ""  # it had nothing to compile, and nothing to say
+    assert errors == ""  # it had nothing to compile
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cpu", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}]
 )
-def test_less_of_a_cpu_gives_the_same_training(tmp_path: Path, start: Start, cpu: dict[str, str]) -> None:
+def test_fewer_cpu_features_give_the_same_training(tmp_path: Path, start: Start, cpu: dict[str, str]) -> None:
     output, errors = start(tmp_path / "less", **cpu).communicate(timeout=600)
     assert "compiled" in errors
     expected, _ = start(tmp_path / "all").communicate(timeout=600)
@@ -87,7 +87,7 @@ def test_less_of_a_cpu_gives_the_same_training(tmp_path: Path, start: Start, cpu
     assert float(output.split()[2]) == pytest.approx(float(expected.split()[2]), rel=1e-5)
 
 
-def test_an_epoch_allocates_nothing_in_its_steps() -> None:
+def test_training_steps_allocate_no_memory() -> None:
     count = """
 import numpy as np
 from numba.core.runtime import rtsys
@@ -108,7 +108,7 @@ def allocations(batch_size, **params):
 plain = {"batch_norm": False, "activation": "tanh"}
 for params in ({}, plain, {"optimizer": "adam", "l2": 0.1}, {"dropout": 0.5}):
     few, many = (allocations(size, units=9, **params) for size in (1000, 10))
-    assert few == many, (few, many)  # the headers of the arguments of each call
+    assert few == many, (few, many)  # only the arguments of each call have headers
 print("none")
 """
     environment = {**os.environ, "NUMBA_NRT_STATS": "1"}
@@ -118,15 +118,13 @@ print("none")
 
 
 @pytest.mark.usefixtures("fresh")
-def test_kernels_lie_where_numba_is_told_to_keep_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_are_kept_in_numbas_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     assert kernel_cache.cache_folder().parent == tmp_path
 
 
 @pytest.mark.usefixtures("fresh")
-def test_kernels_lie_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_kept_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel_cache.cache_folder().parent == tmp_path / "caviar"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -147,9 +145,7 @@ def test_without_a_writable_home_workers_share_a_temporary_folder(
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_temporary_folder_that_others_can_write_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -177,6 +173,6 @@ def test_only_the_first_compilation_is_logged(
     with pytest.raises(KeyboardInterrupt), kernel_cache.compile_once("float64"):
         raise KeyboardInterrupt
     caplog.clear()
-    with kernel_cache.compile_once("float64"):  # what was interrupted is not taken for done
+    with kernel_cache.compile_once("float64"):  # an interrupted compilation does not count
         pass
     assert len(caplog.records) == 2

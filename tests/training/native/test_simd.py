@@ -1,4 +1,4 @@
-"""What the kernels are made of: vectors, softmax by classes."""
+"""Parts of the kernels: the exponential of vectors, and softmax."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_exponential_agrees_with_numpy_to_two_ulp(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_exponential_of_what_is_not_finite(dtype: type) -> None:
+def test_the_exponential_of_infinity_and_nan(dtype: type) -> None:
     numbers: Any = np.array([0, -0.0, -np.inf, np.nan, -1e30] + [0] * 11, dtype=dtype)
     results = np.empty_like(numbers)
     _exponentials(results, numbers)
@@ -43,7 +43,7 @@ def test_the_exponential_of_what_is_not_finite(dtype: type) -> None:
 def _by_class(z_BC: Any) -> Any:
     rows, classes = z_BC.shape
     z_CB = aligned_zeros(VECTOR_SIZE * classes * -(-rows // VECTOR_SIZE), z_BC.dtype).reshape(classes, -1)
-    z_CB[:] = 1e30  # what is behind the last row must not matter
+    z_CB[:] = 1e30  # numbers after the last row must not matter
     z_CB[:, :rows] = z_BC.T
     return z_CB
 
@@ -56,7 +56,7 @@ def _classes(y_B: Any, dtype: Any) -> Any:
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 40])
 @pytest.mark.parametrize("classes", [1, 2, 10, 33])
-def test_cross_entropy_and_probabilities_of_any_shape(rows: int, classes: int) -> None:
+def test_cross_entropy_agrees_with_numpy_for_any_shape(rows: int, classes: int) -> None:
     rng = np.random.default_rng(rows * classes)
     z_BC, y_B = 5 * rng.standard_normal((rows, classes)), rng.integers(classes, size=rows)
     p_BC = np.exp(z_BC) / np.exp(z_BC).sum(axis=1, keepdims=True)

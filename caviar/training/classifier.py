@@ -25,7 +25,7 @@ ENGINES = ("auto", "native", "reference")
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Objective):
-    """Objective that trains a fully connected network with batch norm and softmax on a classification problem.
+    """An objective that trains a fully connected network with batch norm and softmax on a classification problem.
 
     Each epoch of a trial is measured by the mean loss on the train split, and the mean loss and the accuracy on the
     dev split (metrics train_loss, dev_loss, dev_accuracy; losses are cross-entropies in nats). The last epoch ranks

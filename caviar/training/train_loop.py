@@ -21,7 +21,7 @@ class NetworkTraining(Protocol):
         """Train one epoch.
 
         Args:
-            learning_rate: Learning rate of the epoch.
+            learning_rate: learning rate of the epoch.
 
         Returns:
             Mean loss of the rows in nats, each measured when its mini-batch was trained.

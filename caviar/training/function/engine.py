@@ -72,7 +72,7 @@ class CallSignature:
 
 
 class FunctionEngine(Engine):
-    """Calls a function for each trial.
+    """An engine that calls a function for each trial.
 
     A function that takes the trial runs in a thread of its own, so that its reports are yielded while it runs. Any
     other function runs in the calling thread.

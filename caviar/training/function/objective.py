@@ -23,7 +23,7 @@ _SECONDS_PER_EPOCH = 1e-3
 
 @dataclass(frozen=True)
 class Function(Objective):
-    """Objective that calls a Python function for each trial, and ranks trials by what it returns or reports.
+    """An objective that calls a Python function for each trial and ranks trials by what it returns or reports.
 
     The function is called as `fn(params)`, with the hyperparameters in a dict. It returns a number, or a dict of
     metrics. If it has a parameter named `trial`, it is called as `fn(params, trial)` or `fn(trial)`, with a

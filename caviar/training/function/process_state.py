@@ -39,7 +39,7 @@ class ProcessState:
         Use it in the thread that runs the trial.
 
         Args:
-            seed: Seed of the generators of Python, NumPy and, if it is imported, torch; less than 2**32.
+            seed: seed of the generators of Python, NumPy and, if it is imported, torch; less than 2**32.
         """
         streams = _StandardStreams()
         in_main = threading.current_thread() is threading.main_thread()  # no other thread can set handlers

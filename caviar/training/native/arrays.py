@@ -95,9 +95,9 @@ def element_pointer(builder: Any, kind: Any, array: Any, indices: Sequence[Any],
     """Return LLVM's pointer to an element of an array.
 
     Args:
-        builder: Builder of the LLVM code.
+        builder: builder of the LLVM code.
         kind: Numba's type of the array.
-        array: The array's structure in the LLVM code.
+        array: the array's structure in the LLVM code.
         indices: LLVM integers, one for each dimension.
         pointee: LLVM type to read or write there: an element, or a vector of elements.
     """

@@ -41,13 +41,13 @@ _DROPOUT_WORDS = 1 << 17
 
 
 class NativeEngine(Engine):
-    """Trains one network after the other in compiled kernels, on one core.
+    """An engine that trains one network after the other in compiled kernels, on one core.
 
     The first engine on a machine compiles the kernels, and later ones load them (see `kernel_cache`).
 
     Args:
-        dataset: Data set to learn from. Its test split is not used.
-        fixed: Hyperparameters that all trials share.
+        dataset: data set to learn from. Its test split is not used.
+        fixed: hyperparameters that all trials share.
         dtype: float32, or float64 to compare engines.
     """
 
@@ -115,11 +115,11 @@ class NativeTraining:
     """One network in training (a `train_loop.NetworkTraining`).
 
     Args:
-        recipe: Recipe of the trial.
-        sizes: Inputs, width of each hidden layer, classes.
-        train: Split to learn from.
-        dev: Split to score on.
-        seed: Seed of the trial.
+        recipe: recipe of the trial.
+        sizes: inputs, width of each hidden layer, classes.
+        train: split to learn from.
+        dev: split to score on.
+        seed: seed of the trial.
         dtype: dtype of all numbers, float32 or float64.
     """
 

@@ -49,7 +49,7 @@ def compile_once(name: str) -> Iterator[None]:
     """Hold a lock while kernels are first used: one process of a machine compiles them, the others load them.
 
     Args:
-        name: Name of the kernels, such as their dtype.
+        name: name of the kernels, such as their dtype.
     """
     done = cache_folder() / f"{name}.compiled"
     if done.exists():

@@ -95,10 +95,10 @@ def forward(
     """Return the logits z_CB, transposed; leave z and a of the hidden layers for the backward pass.
 
     Args:
-        network: Memory of the network. In training, batch norm's running averages are updated.
-        layers: Place of each layer.
-        recipe: Recipe of the network.
-        x_BD: Rows.
+        network: memory of the network. In training, batch norm's running averages are updated.
+        layers: place of each layer.
+        recipe: recipe of the network.
+        x_BD: rows.
         rows: B.
         is_training: True to use the mini-batch's statistics and dropout, False to use running averages and no
             dropout.
@@ -181,13 +181,13 @@ def backward(
     """Compute the gradient of the mean loss for every parameter.
 
     Args:
-        network: Memory of the network, after `forward` in training.
-        layers: Place of each layer.
-        recipe: Recipe of the network.
-        x_BD: Rows that `forward` was given.
-        p_CB: Probabilities that `softmax_cross_entropy` made of the logits.
+        network: memory of the network, after `forward` in training.
+        layers: place of each layer.
+        recipe: recipe of the network.
+        x_BD: rows that `forward` was given.
+        p_CB: probabilities that `softmax_cross_entropy` made of the logits.
         rows: B.
-        bits: Random numbers that `forward` was given.
+        bits: random numbers that `forward` was given.
     """
     output = layers[-1]
     dz_BH = _view_output(network.z, output, rows)
@@ -245,11 +245,11 @@ def update_parameters(
     """Take one step of the optimizer. L2 regularisation applies to weights, not to biases, gamma and beta.
 
     Args:
-        network: Memory of the network, after `backward`.
-        layers: Place of each layer.
-        recipe: Recipe of the network.
-        learning_rate: Learning rate of the epoch.
-        step: Number of the step, from 1.
+        network: memory of the network, after `backward`.
+        layers: place of each layer.
+        recipe: recipe of the network.
+        learning_rate: learning rate of the epoch.
+        step: number of the step, from 1.
     """
     w, g, m, v = network.parameters, network.gradient, network.first, network.second
     real = w.dtype.type
@@ -303,17 +303,17 @@ def train_batches(
     """Train on some mini-batches of an epoch.
 
     Args:
-        arrays: A `NetworkArrays` as a plain tuple, which reaches compiled code in a third of the time; changed in
+        arrays: a `NetworkArrays` as a plain tuple, which reaches compiled code in a third of the time; changed in
             place.
-        layers: Place of each layer, dtype `layout.LAYER`.
-        settings: A `KernelRecipe` as a plain tuple.
-        x_ND: Rows of the train split, padded, in the dtype of the network.
-        y_N: Classes of the train split, int64.
-        order: Rows in the order of the epoch, int64 (N,).
-        batches: First place in `order` of each mini-batch, and the place after its last: int64 (mini-batches, 2).
+        layers: place of each layer, dtype `layout.LAYER`.
+        settings: a `KernelRecipe` as a plain tuple.
+        x_ND: rows of the train split, padded, in the dtype of the network.
+        y_N: classes of the train split, int64.
+        order: rows in the order of the epoch, int64 (N,).
+        batches: first place in `order` of each mini-batch, and the place after its last: int64 (mini-batches, 2).
         bits: uint16 random numbers for dropout in the order of use, followed by room for a vector.
-        learning_rate: Learning rate of the epoch.
-        step: Steps taken before.
+        learning_rate: learning rate of the epoch.
+        step: steps taken before.
 
     Returns:
         Sum of the losses of the rows, in nats.
@@ -349,13 +349,13 @@ def evaluate(
     """Return the mean loss in nats and the accuracy on a split.
 
     Args:
-        arrays: A `NetworkArrays` as a plain tuple; its scratch is changed.
-        layers: Place of each layer, dtype `layout.LAYER`.
-        settings: A `KernelRecipe` as a plain tuple.
-        x_ND: Rows of the split, padded, in the dtype of the network.
-        y_N: Classes of the split, int64.
-        capacity: Rows to evaluate at a time.
-        bits: An empty uint16 array; evaluation uses no dropout.
+        arrays: a `NetworkArrays` as a plain tuple; its scratch is changed.
+        layers: place of each layer, dtype `layout.LAYER`.
+        settings: a `KernelRecipe` as a plain tuple.
+        x_ND: rows of the split, padded, in the dtype of the network.
+        y_N: classes of the split, int64.
+        capacity: rows to evaluate at a time.
+        bits: an empty uint16 array; evaluation uses no dropout.
     """
     before = flush_denormals()
     network, recipe = NetworkArrays(*arrays), KernelRecipe(*settings)

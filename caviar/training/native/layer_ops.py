@@ -55,11 +55,11 @@ def update_running_average(average_H: Array, h: int, newest: Any, momentum: floa
     """Set average = (1 - momentum) average + momentum correction newest.
 
     Args:
-        average_H: Running averages, one a unit.
-        h: First unit.
-        newest: Vector of the mini-batch's statistic.
-        momentum: Weight of the mini-batch.
-        correction: Factor of the statistic, such as B / (B - 1) for an unbiased variance.
+        average_H: running averages, one a unit.
+        h: first unit.
+        newest: vector of the mini-batch's statistic.
+        momentum: weight of the mini-batch.
+        correction: factor of the statistic, such as B / (B - 1) for an unbiased variance.
     """
     new = average_H.dtype.type(momentum * correction)
     old = average_H.dtype.type(1.0 - momentum)
@@ -100,13 +100,13 @@ def dropout(a_BH: Array, bits: Array, h: int, rows: int, units: int, recipe: Ker
     The gradient passes back through dropout in the same way, so the backward pass calls this with da.
 
     Args:
-        a_BH: Outputs of the layer, or the gradient at them.
+        a_BH: outputs of the layer, or the gradient at them.
         bits: uint16 (B * H,), one number for each row and unit of the layer; a unit is kept where it is at least
             the threshold.
-        h: First unit.
+        h: first unit.
         rows: B.
         units: H.
-        recipe: Threshold, and the probability with which a unit is kept.
+        recipe: threshold, and the probability with which a unit is kept.
     """
     scale = 1 / recipe.keep_probability
     for b in range(rows):
@@ -181,15 +181,15 @@ def batch_norm_backward(
     """Set da to dz = gamma / sqrt(var + epsilon) (dy - dbeta / B - z_norm dgamma / B) (Ioffe & Szegedy 2015).
 
     Args:
-        da_BH: Gradient at the layer's outputs; on return, at z.
-        a_BH: Outputs of the layer.
-        z_BH: Products x W of the layer.
-        h: First unit.
+        da_BH: gradient at the layer's outputs; on return, at z.
+        a_BH: outputs of the layer.
+        z_BH: products x W of the layer.
+        h: first unit.
         rows: B.
-        norm: Batch norm of these units.
-        dgamma: Vector from `batch_norm_parameter_gradients`.
-        dbeta: Vector from `batch_norm_parameter_gradients`.
-        recipe: Activation, and the probability with which dropout keeps a unit.
+        norm: batch norm of these units.
+        dgamma: vector from `batch_norm_parameter_gradients`.
+        dbeta: vector from `batch_norm_parameter_gradients`.
+        recipe: activation, and the probability with which dropout keeps a unit.
     """
     share = da_BH.dtype.type(1.0 / rows)
     shift, tilt = dbeta * share, norm.inverse_std * dgamma * share

@@ -99,7 +99,7 @@ def kernel_recipe_from(recipe: Recipe, dtype: npt.DTypeLike) -> KernelRecipe:
     """Return a recipe as kernels use it.
 
     Args:
-        recipe: Recipe of the trial.
+        recipe: recipe of the trial.
         dtype: dtype of the network, float32 or float64.
     """
     real: Any = np.dtype(dtype).type
@@ -127,9 +127,9 @@ def lay_out_layers(recipe: Recipe, sizes: Sequence[int], capacity: int) -> Array
     """Return the place of each layer: W_DH, then gamma_H and beta_H or the bias, layer after layer.
 
     Args:
-        recipe: Recipe of the trial.
-        sizes: Inputs, width of each hidden layer, classes.
-        capacity: Rows that the network takes at a time, a multiple of VECTOR_SIZE.
+        recipe: recipe of the trial.
+        sizes: inputs, width of each hidden layer, classes.
+        capacity: rows that the network takes at a time, a multiple of VECTOR_SIZE.
 
     Returns:
         Records of dtype LAYER, one for each layer, the output layer last.
@@ -149,9 +149,9 @@ def allocate_network(recipe: Recipe, layers: Array, capacity: int, dtype: npt.DT
     """Return all memory of a network, filled with zeros.
 
     Args:
-        recipe: Recipe of the trial.
-        layers: Place of each layer, from `lay_out_layers`.
-        capacity: Rows that the network takes at a time, a multiple of VECTOR_SIZE.
+        recipe: recipe of the trial.
+        layers: place of each layer, from `lay_out_layers`.
+        capacity: rows that the network takes at a time, a multiple of VECTOR_SIZE.
         dtype: dtype of all arrays, float32 or float64.
     """
     output = layers[-1]

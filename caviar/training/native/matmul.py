@@ -132,12 +132,12 @@ def matmul(c_RS: Array, a_RK: Array, b_KS: Array, rows: int, columns: int, depth
     """Set c = a b; rows and columns are rounded up to whole tiles, for which the padding has room.
 
     Args:
-        c_RS: Product.
-        a_RK: Left factor, of the dtype of c. It may be a transposed view.
-        b_KS: Right factor, of the dtype of c.
-        rows: R without padding.
-        columns: S without padding.
-        depth: K without padding.
+        c_RS: product.
+        a_RK: left factor, of the dtype of c. It may be a transposed view.
+        b_KS: right factor, of the dtype of c.
+        rows: R, without padding.
+        columns: S, without padding.
+        depth: K, without padding.
     """
     matmul_columns(c_RS, a_RK, b_KS, rows, 0, columns, depth)
 
@@ -149,13 +149,13 @@ def matmul_columns(
     """Set some columns of c = a b, as `matmul`.
 
     Args:
-        c_RS: Product.
-        a_RK: Left factor.
-        b_KS: Right factor.
-        rows: R without padding.
-        start: First column, a multiple of VECTOR_SIZE.
-        stop: Column after the last.
-        depth: K without padding.
+        c_RS: product.
+        a_RK: left factor.
+        b_KS: right factor.
+        rows: R, without padding.
+        start: first column, a multiple of VECTOR_SIZE.
+        stop: column after the last.
+        depth: K, without padding.
     """
     register = REGISTER_BYTES // c_RS.itemsize
     for j in range(start, stop, 2 * register):
@@ -174,10 +174,10 @@ def transpose(b_SR: Array, a_RS: Array, rows: int, columns: int) -> None:
     """Set b = a^T, with the padding of a.
 
     Args:
-        b_SR: Transposed matrix.
-        a_RS: Matrix to transpose, of the dtype of b.
-        rows: R without padding.
-        columns: S without padding.
+        b_SR: transposed matrix.
+        a_RS: matrix to transpose, of the dtype of b.
+        rows: R, without padding.
+        columns: S, without padding.
     """
     block = REGISTER_BYTES // a_RS.itemsize
     for i in range(0, rows, VECTOR_SIZE):

@@ -18,11 +18,11 @@ def sgd_step(w: Array, g: Array, start: int, stop: int, rate: Any, l2: Any) -> N
     """Take a step of gradient descent: w -= rate g.
 
     Args:
-        w: Parameters.
-        g: Gradient.
-        start: First element, a multiple of VECTOR_SIZE.
-        stop: Element after the last.
-        rate: Learning rate in the dtype of w.
+        w: parameters.
+        g: gradient.
+        start: first element, a multiple of VECTOR_SIZE.
+        stop: element after the last.
+        rate: learning rate in the dtype of w.
         l2: L2 coefficient in the dtype of w.
     """
     for i in range(start, stop, VECTOR_SIZE):
@@ -95,9 +95,9 @@ def adam_corrections(learning_rate: float, step: int, recipe: KernelRecipe) -> t
     """Return Adam's learning rate and factor of sqrt(v), corrected for averages that began at zero.
 
     Args:
-        learning_rate: Learning rate of the epoch.
-        step: Number of the step, from 1.
-        recipe: Recipe with the decay rates of both averages.
+        learning_rate: learning rate of the epoch.
+        step: number of the step, from 1.
+        recipe: recipe with the decay rates of both averages.
 
     Returns:
         learning_rate / (1 - beta1^step) and 1 / sqrt(1 - beta2^step), float64.

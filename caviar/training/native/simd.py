@@ -268,9 +268,9 @@ def _make_exp(real: Any, fraction_bits: int, lowest: float, degree: int) -> Any:
 
     Args:
         real: np.float32 or np.float64.
-        fraction_bits: Bits of the fraction in that format.
-        lowest: Result is 0 below this x.
-        degree: Degree of the polynomial.
+        fraction_bits: bits of the fraction in that format.
+        lowest: result is 0 below this x.
+        degree: degree of the polynomial.
     """
     rounder, per_ln2 = real(1.5 * 2.0**fraction_bits), real(1 / math.log(2))
     ln2_high, ln2_low = real(355 / 512), real(-2.12194440054690583e-4)

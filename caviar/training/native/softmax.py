@@ -39,9 +39,9 @@ def softmax_cross_entropy(z_CB: Array, y_B: Array, rows: int, classes: int) -> f
     before the logarithm is taken, because a logarithm costs as much as several rows.
 
     Args:
-        z_CB: Logits; on return, probabilities.
-        y_B: Class of each row.
-        rows: B without padding.
+        z_CB: logits; on return, probabilities.
+        y_B: class of each row.
+        rows: B, without padding.
         classes: C.
 
     Returns:
@@ -76,9 +76,9 @@ def count_correct(z_CB: Array, y_B: Array, rows: int, classes: int) -> int:
     Of equal logits the first counts as the largest, and the first NaN before all, as in torch.argmax.
 
     Args:
-        z_CB: Logits.
-        y_B: Class of each row.
-        rows: B without padding.
+        z_CB: logits.
+        y_B: class of each row.
+        rows: B, without padding.
         classes: C.
     """
     correct = 0.0
@@ -101,9 +101,9 @@ def softmax_cross_entropy_backward(p_CB: Array, y_B: Array, rows: int, classes: 
     """Set p to dz = (p - onehot(y)) / B, the gradient of the mean loss at the logits.
 
     Args:
-        p_CB: Probabilities from `softmax_cross_entropy`; on return, gradients.
-        y_B: Class of each row.
-        rows: B without padding.
+        p_CB: probabilities from `softmax_cross_entropy`; on return, gradients.
+        y_B: class of each row.
+        rows: B, without padding.
         classes: C.
     """
     share = p_CB.dtype.type(1.0 / rows)

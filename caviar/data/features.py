@@ -1,4 +1,7 @@
-"""Conversion of features, given as an array or a table, to finite float32 numbers.
+"""Conversion of features, given as an array or a table, to finite float64 numbers.
+
+Numbers stay float64 until they are standardised: large features with small differences, such as Unix times, would
+otherwise collapse to one value.
 
 Shape legend: N rows, D features.
 """
@@ -47,7 +50,20 @@ def column_names(name: str, table: "pd.DataFrame") -> tuple[str, ...]:
     Raises:
         DataError: two columns have the same name.
     """
-    names = tuple(map(str, table.columns))
+    return require_unique(name, map(str, table.columns))
+
+
+def require_unique(name: str, columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of columns.
+
+    Args:
+        name: the name of the data in error messages.
+        columns: any names.
+
+    Raises:
+        DataError: two columns have the same name.
+    """
+    names = tuple(columns)
     duplicates = [column for column, count in Counter(names).items() if count > 1]
     if duplicates:
         raise DataError(
@@ -79,7 +95,7 @@ def select_columns(name: str, table: "pd.DataFrame", wanted: Sequence[str]) -> "
     return found.iloc[:, [positions[column] for column in wanted]]
 
 
-def table_to_array(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float32]:
+def table_to_array(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float64]:
     """Return the numbers of a table; booleans become 0 and 1, and missing values NaN.
 
     Args:
@@ -87,7 +103,7 @@ def table_to_array(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float32]:
         table: (N, D).
 
     Returns:
-        Array (N, D), float32.
+        Array (N, D), float64.
 
     Raises:
         DataError: a column is not numeric.
@@ -98,14 +114,13 @@ def table_to_array(name: str, table: "pd.DataFrame") -> npt.NDArray[np.float32]:
     others = [str(column) for column, kind in table.dtypes.items() if not is_numeric_dtype(kind)]
     if others:
         raise DataError(f"{name}: columns that are not numbers: {join_names(others)}; encode or drop them")
-    with np.errstate(over="ignore"):  # `require_finite` reports what is too large for float32
-        return table.to_numpy(dtype=np.float32, na_value=np.nan)
+    return table.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def require_finite(
     name: str, x: npt.NDArray[np.generic], columns: Columns | None = None
-) -> npt.NDArray[np.float32]:
-    """Flatten features to rows of finite float32 numbers.
+) -> npt.NDArray[np.float64]:
+    """Flatten features to rows of finite float64 numbers.
 
     Args:
         name: the name of the data in error messages.
@@ -113,18 +128,21 @@ def require_finite(
         columns: names of the table's columns, if x comes from a table.
 
     Returns:
-        Array (N, D), float32.
+        Array (N, D), float64.
 
     Raises:
-        DataError: a value is not a number, missing, or not finite in float32.
+        DataError: a value is not a real number, is missing, or is too large for float32.
     """
     x_ND = x.reshape(len(x), math.prod(x.shape[1:]))
+    if x_ND.dtype.kind == "c":
+        raise DataError(
+            f"{name}: the features are complex numbers; give real and imaginary parts as features"
+        )
     try:
-        with np.errstate(over="ignore"):  # reported below
-            numbers_ND = x_ND.astype(np.float32)
+        numbers_ND = x_ND.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: the features must be numbers ({error})") from error
-    bad = np.argwhere(~np.isfinite(numbers_ND))
+    bad = np.argwhere(~(np.abs(numbers_ND) <= np.finfo(np.float32).max))
     if len(bad):
         row, column = bad[0]
         place = f"{row_text(row, columns)}, column {columns.features[column] if columns else column}"

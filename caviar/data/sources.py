@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caviar.data.features import Columns, as_table, column_names, join_names, table_to_array
+from caviar.data.features import Columns, as_table, column_names, join_names, require_unique, table_to_array
 from caviar.errors import DataError, StudyError
 
 Rows = tuple[npt.NDArray[np.generic], npt.NDArray[np.generic], Columns | None]
@@ -25,8 +25,8 @@ def read_source(source: str | Path, target: str | None = None) -> Rows:
     """Read the features and classes of a named source.
 
     Args:
-        source: "sklearn:digits" (or iris, wine, breast_cancer), or the path of a .csv, .parquet or .npz file.
-            An .npz file holds arrays x and y.
+        source: "sklearn:digits" (or iris, wine, breast_cancer), or the path of a .csv, .parquet or .npz file, or of a
+            folder of .parquet files with the same columns. An .npz file holds arrays x and y.
         target: the column of a table that holds the class; by default the one called "target", "label" or "class".
             All other columns are features.
 
@@ -47,14 +47,16 @@ def read_source(source: str | Path, target: str | None = None) -> Rows:
         return _load_sklearn(name.removeprefix("sklearn:"))
     path = Path(source)
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
-    if path.suffix not in readers:
+    has_parts = path.is_dir() and any(path.glob("*.parquet"))
+    kind = ".parquet" if has_parts else path.suffix.lower()
+    if kind not in readers:
         raise DataError(
             f"data={name!r}: use sklearn:{{{','.join(SKLEARN)}}} or a .csv, .parquet or .npz file"
         )
-    if not path.is_file():
+    if not (path.is_file() or has_parts):
         raise DataError(f"data={name!r}: there is no such file (looked in {Path.cwd()})")
     try:
-        return readers[path.suffix](path, target)
+        return readers[kind](path, target)
     except DataError:
         raise
     except Exception as error:
@@ -91,27 +93,32 @@ def _load_sklearn(name: str) -> Rows:
 
 
 def _read_csv(path: Path, target: str | None) -> Rows:
-    import pandas as pd
+    from caviar.data.csv_files import read_csv
 
-    table = pd.read_csv(path)
-    with path.open("rb") as file:
-        n_lines = sum(1 for _ in file)
-    has_line_per_row = n_lines == len(table) + 1  # not so with blank lines, or line breaks in quotes
-    return _from_table(path, table, target, first_line=2 if has_line_per_row else None)
+    name, table = f"data={str(path)!r}", read_csv(path)
+    names = require_unique(name, table.cells.column_names)
+    target = _find_target(name, names, target)
+    _require_names(name, names)
+    features = table.numbers(name, target)
+    columns = Columns(tuple(features.columns), target, table.first_line)
+    return features.to_numpy(np.float64), table.classes(target), columns
 
 
 def _read_parquet(path: Path, target: str | None) -> Rows:
     import pandas as pd
 
-    return _from_table(path, pd.read_parquet(path), target)
-
-
-def _from_table(path: Path, table: Any, target: str | None, first_line: int | None = None) -> Rows:
-    name = f"data={str(path)!r}"
+    name, table = f"data={str(path)!r}", pd.read_parquet(path)
     names = column_names(name, table)
     table = table.set_axis(names, axis=1)  # columns of Parquet files may be called by numbers
     target = _find_target(name, names, target)
+    _require_names(name, names)
     features = table.drop(columns=target)
+    columns = Columns(column_names(name, features), target)
+    return table_to_array(name, features), table[target].to_numpy(), columns
+
+
+def _require_names(name: str, names: tuple[str, ...]) -> None:
+    """Refuse a column without a name, which often holds row numbers."""
     unnamed = [position for position, column in enumerate(names, 1) if _UNNAMED.fullmatch(column)]
     if unnamed:
         raise DataError(
@@ -119,8 +126,6 @@ def _from_table(path: Path, table: Any, target: str | None, first_line: int | No
             "drop it (to_csv(..., index=False)), because it would leak the order of the rows into the features; "
             "if it is a feature, name it"
         )
-    columns = Columns(column_names(name, features), target, first_line)
-    return table_to_array(name, features), table[target].to_numpy(), columns
 
 
 def _find_target(name: str, columns: tuple[str, ...], target: str | None) -> str:

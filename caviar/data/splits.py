@@ -37,9 +37,9 @@ class Split:
 class Preprocessing:
     """The map x -> (x - shift) / scale of each feature, fitted on the train split alone."""
 
-    shift: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.float64]
     """(D,)."""
-    scale: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float64]
     """(D,), never 0."""
 
     def apply(self, x: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -51,7 +51,8 @@ class Preprocessing:
         Returns:
             Array (N, D), float32, C-contiguous.
         """
-        return np.ascontiguousarray((np.asarray(x, dtype=np.float32) - self.shift) / self.scale)
+        scaled = (np.asarray(x, dtype=np.float64) - self.shift) / self.scale
+        return np.ascontiguousarray(scaled, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -142,11 +143,16 @@ def split(
 
 def _validate(
     name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic], columns: Columns | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[Any]]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Return features (N, D), class numbers (N,) and the classes (C,), or raise a DataError."""
     import pandas as pd
 
     x, y = np.asarray(x), np.asarray(y)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 2 and len(y) == len(x):
+        raise DataError(
+            f"{name}: the classes have the shape {y.shape}, one column a class; give class numbers: y.argmax(axis=1)"
+        )
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
         raise DataError(
             f"{name}: features must be (rows, columns) and classes (rows,), not {x.shape} and {y.shape}"
@@ -210,16 +216,17 @@ def _explain_too_few(
     return f"{len(y_N)} rows of {len(labels)} classes are too few for split={tuple(shares)}; add rows"
 
 
-def _fit_preprocessing(name: str, x_ND: npt.NDArray[np.float32], kind: Preprocess) -> Preprocessing:
+def _fit_preprocessing(name: str, x_ND: npt.NDArray[np.float64], kind: Preprocess) -> Preprocessing:
     n_features = x_ND.shape[1]
-    shift, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
+    shift, scale = np.zeros(n_features), np.ones(n_features)
     if kind == "standardize":
-        shift = x_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
-        deviation = x_ND.std(axis=0, dtype=np.float64).astype(np.float32)  # float32 may round it to 0
-        scale = np.where(deviation > 0, deviation, np.float32(1.0))
+        shift, deviation = x_ND.mean(axis=0), x_ND.std(axis=0)
+        scale = np.where(
+            x_ND.max(axis=0) > x_ND.min(axis=0), deviation, 1.0
+        )  # rounding alone can make it positive
     elif kind == "scale":
         largest = float(np.abs(x_ND).max())
-        scale = np.full(n_features, largest if largest > 0 else 1.0, np.float32)
+        scale = np.full(n_features, largest if largest > 0 else 1.0)
     elif kind != "none":
         raise DataError(f'{name}: preprocess={kind!r} is unknown; use "standardize", "scale" or "none"')
     return Preprocessing(shift, scale)

@@ -105,7 +105,7 @@ class Best:
         x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
         return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
 
-    def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float32]:
+    def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float64]:
         """Return rows of features in the order of the data, (N, D), not preprocessed."""
         table, names = as_table(x), self.feature_names
         if table is not None and names is not None:

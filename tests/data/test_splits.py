@@ -198,7 +198,8 @@ def test_fingerprint_covers_rows_classes_and_splits() -> None:
             np.arange(6) % 2,
             "features must be (rows, columns) and classes (rows,), not (6,) and (6,)",
         ),
-        (np.zeros((6, 2)), np.zeros((6, 1)), "not (6, 2) and (6, 1)"),
+        (np.zeros((6, 2)), np.eye(3)[[0, 1, 2, 0, 1, 2]], "one column a class"),
+        (np.zeros((6, 2)) + 1j, np.arange(6) % 2, "complex numbers"),
         (np.zeros((6, 2)), np.arange(5) % 2, "not (6, 2) and (5,)"),
         (np.zeros((0, 2)), np.zeros(0), "no rows or no features: (0, 2)"),
         (np.zeros((6, 0)), np.arange(6) % 2, "no rows or no features: (6, 0)"),
@@ -298,3 +299,17 @@ def test_shares_must_be_three_positive_that_sum_to_one(shares: tuple[float, ...]
 def test_unknown_preprocessing_is_refused() -> None:
     with pytest.raises(DataError, match=r"preprocess='whiten' is unknown"):
         split("mine", *rows(), preprocess="whiten")  # type: ignore[arg-type]
+
+
+def test_large_features_keep_small_differences() -> None:
+    """Unix times within a minute: in float32 they would all be the same."""
+    times = 1_700_000_100 + np.arange(60.0)
+    data = split("times", np.stack([times, times % 7], axis=1), np.arange(60) % 2)
+    kept = np.concatenate([part.x[:, 0] for part in (data.train, data.dev, data.test) if part is not None])
+    assert len(np.unique(kept)) == 60
+    assert data.preprocessing.apply(np.array([[times[0], 0.0]]))[0, 0] == min(kept)
+
+
+def test_classes_may_be_one_column() -> None:
+    y = np.arange(20) % 2
+    assert np.array_equal(split("mine", np.eye(20), y[:, None]).train.y, split("mine", np.eye(20), y).train.y)

@@ -134,7 +134,7 @@ def _resume(options: argparse.Namespace) -> None:
     from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
-    path = options.run if is_uri(options.run) else Path(options.run).resolve()
+    path = options.run if is_uri(options.run) else Path(options.run).expanduser().resolve()
     location = locate(options.run)
     started = StudyFile.read(location)
     with _original_folder(options, str(location), started):

@@ -45,7 +45,7 @@ def read_source(source: str | Path, target: str | None = None) -> Rows:
     name = str(source)
     if name.startswith("sklearn:"):
         return _load_sklearn(name.removeprefix("sklearn:"))
-    path = Path(source)
+    path = Path(source).expanduser()
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     has_parts = path.is_dir() and any(path.glob("*.parquet"))
     kind = ".parquet" if has_parts else path.suffix.lower()

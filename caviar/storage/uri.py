@@ -47,7 +47,7 @@ def locate(where: str | Path | Location) -> Location:
     if not is_uri(where):
         if _COLLAPSED.match(str(where)):
             raise RunError(f"{where}: pathlib collapsed the '//' in this URI; pass it as a string")
-        return Disk(Path(where))
+        return Disk(Path(where).expanduser())
     uri = parse_uri(str(where))
     if uri.scheme == "file":
         return Disk(Path(url2pathname(uri.path)))

@@ -128,3 +128,9 @@ def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
     x, y, _ = read_source(tmp_path)
     assert x[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert list(y) == ["x", "y", "x"] * 2
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "a,label\n1,x\n2,y\n")
+    assert len(read_source("~/data.csv")[0]) == 2

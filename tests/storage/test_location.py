@@ -97,6 +97,11 @@ def test_paths_and_file_uris_are_folders(tmp_path: Path) -> None:
     assert locate((tmp_path / "my runs").as_uri()) == Disk(tmp_path / "my runs")
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(locate("~/runs")) == str(tmp_path / "runs")
+
+
 def test_the_text_of_a_store_holds_its_options() -> None:
     location = locate("s3://bucket/my/runs/?region=eu-west-1&endpoint=http://localhost:9000")
     assert str(location / "x") == "s3://bucket/my/runs/x?region=eu-west-1&endpoint=http://localhost:9000"

@@ -201,6 +201,13 @@ def test_a_worker_that_cannot_start_ends_the_study() -> None:
         wait_for(backend, 1)
 
 
+def send_until_it_fails(backend: RayBackend, worker: str) -> None:
+    """Send one chunk after the other, because a worker that is being killed may still return one."""
+    for number in range(1, 10):
+        backend.submit(worker, number, make_tasks(1 + number), None)
+        wait_for(backend, 1)
+
+
 def test_no_more_workers_start_on_a_broken_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     timing = Timing(node_check_s=0.0)
     with closing(
@@ -220,9 +227,7 @@ def test_no_more_workers_start_on_a_broken_machine(tmp_path: Path, caplog: pytes
 
         backend._ray.kill(backend._actors[first.worker].handle)
         with pytest.raises(ClusterError, match=r"cannot start on any machine: .*there is room for one"):
-            for number in range(1, 10):  # a worker that is being killed may still return a chunk
-                backend.submit(first.worker, number, make_tasks(1 + number), None)
-                wait_for(backend, 1)
+            send_until_it_fails(backend, first.worker)
 
 
 def test_a_native_worker_does_not_load_torch() -> None:

@@ -77,9 +77,6 @@ def ideal_s(trials: list[Trial], workers: int, gpus: int) -> float:
 
     The trials that gain most are on the GPUs.
     """
-    if not gpus or not workers:
-        one = cpu_seconds if workers else gpu_seconds
-        return sum(one(t.params) for t in trials) / (workers or gpus)
     ordered = sorted(trials, key=lambda t: gpu_seconds(t.params) / cpu_seconds(t.params))
     gpu_s = [0.0, *accumulate(gpu_seconds(t.params) for t in ordered)]
     cpu_s = [0.0, *accumulate(cpu_seconds(t.params) for t in reversed(ordered))][::-1]

@@ -22,7 +22,7 @@ SPLIT = Split(x=np.zeros((1, 1), np.float32), y=np.zeros(1, np.int64))
 
 
 class Scripted(Engine):
-    """An engine that yields given events, and keeps the jobs that it was given."""
+    """An engine that yields given events, and keeps the parts that it was asked to train."""
 
     def __init__(self, *events: Progress | PartDone) -> None:
         self._events = events
@@ -52,27 +52,27 @@ class Given(Bowl):
         return self.engine
 
 
-def trial(epochs: int = 2, stage: Stage = Stage.SEARCH) -> Trial:
+def make_trial(epochs: int = 2, stage: Stage = Stage.SEARCH) -> Trial:
     return Trial(number=0, round=1, params={"x": 0.1, "rate": 0.1}, epochs=epochs, seed=3, stage=stage)
 
 
-def at(epoch: int, loss: float = 1.0, **more: float) -> Progress:
+def make_progress(epoch: int, loss: float = 1.0, **more: float) -> Progress:
     return Progress(0, Measurement(epoch, {"loss": loss, **more}))
 
 
-def end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> PartDone:
+def make_end(outcome: Outcome = Outcome.COMPLETED, **said: Any) -> PartDone:
     return PartDone(trial=0, outcome=outcome, **said)
 
 
-def result(*events: Progress | PartDone, **task: Any) -> Result:
+def train_scripted(*events: Progress | PartDone, **task: Any) -> Result:
     """Return the result of a trial of two epochs whose engine yields these events."""
     worker = Worker("w", "here", Given(engine=Scripted(*events)), None)
-    (found,) = worker.run([Task(trial=trial(), **task)])
+    (found,) = worker.run([Task(trial=make_trial(), **task)])
     return found
 
 
 def test_an_engine_without_an_end_fails_the_trial() -> None:
-    found = result(at(1))
+    found = train_scripted(make_progress(1))
     assert (found.outcome, found.cause, found.failure) == (
         Outcome.FAILED,
         Cause.ERROR,
@@ -82,20 +82,22 @@ def test_an_engine_without_an_end_fails_the_trial() -> None:
 
 
 def test_a_repeated_measurement_replaces_the_first() -> None:
-    found = result(at(1), at(2, 0.5), at(2, 0.5, speed=3.0), end())
-    assert found.measurements == (at(1).measurement, at(2, 0.5, speed=3.0).measurement)
+    found = train_scripted(
+        make_progress(1), make_progress(2, 0.5), make_progress(2, 0.5, speed=3.0), make_end()
+    )
+    assert found.measurements == (make_progress(1).measurement, make_progress(2, 0.5, speed=3.0).measurement)
     assert found.value == 0.5
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_not_finite_is_a_divergence(value: float) -> None:
-    found = result(at(1), at(2, value), end())
+    found = train_scripted(make_progress(1), make_progress(2, value), make_end())
     assert (found.outcome, found.cause, found.value) == (Outcome.DIVERGED, None, None)
     assert found.failure == f"loss is not finite ({value:g})"
 
 
 def test_long_failure_messages_are_cut() -> None:
-    found = result(end(Outcome.FAILED, failure="x" * 10**6))
+    found = train_scripted(make_end(Outcome.FAILED, failure="x" * 10**6))
     assert found.failure == "x" * MAX_FAILURE_CHARS
 
 
@@ -103,8 +105,10 @@ def test_long_failure_messages_are_cut() -> None:
 def test_earlier_parts_count_towards_the_time_limit(spent_s: float, outcome: Outcome) -> None:
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"), time_limit_s=60.0)
     times = Times(setup_s=spent_s / 2, train_s=spent_s / 2)
-    earlier = Result(trial=trial(), outcome=Outcome.STOPPED, measurements=(at(1).measurement,), times=times)
-    (found,) = Worker("w", "here", objective, None).run([Task(trial=trial(), so_far=earlier)])
+    earlier = Result(
+        trial=make_trial(), outcome=Outcome.STOPPED, measurements=(make_progress(1).measurement,), times=times
+    )
+    (found,) = Worker("w", "here", objective, None).run([Task(trial=make_trial(), so_far=earlier)])
     assert found.outcome is outcome
     if outcome is Outcome.FAILED:
         assert (found.value, found.cause, found.failure) == (None, Cause.TIME, "took longer than 60 s")
@@ -114,9 +118,9 @@ def test_earlier_parts_count_towards_the_time_limit(spent_s: float, outcome: Out
 
 def test_a_part_ends_with_a_checkpoint_for_the_next() -> None:
     worker = Worker("w", "here", Bowl(), None)
-    (part,) = worker.run([Task(trial=trial(epochs=4), parts=(3,))])
+    (part,) = worker.run([Task(trial=make_trial(epochs=4), parts=(3,))])
     assert (part.outcome, part.checkpoint["epoch"]) == (Outcome.STOPPED, 3)
-    (last,) = worker.run([Task(trial=trial(epochs=4), parts=(3, 4), so_far=part)])
+    (last,) = worker.run([Task(trial=make_trial(epochs=4), parts=(3, 4), so_far=part)])
     assert [m.epoch for m in last.measurements] == [4]
     assert (last.outcome, last.checkpoint) == (Outcome.COMPLETED, None)
 
@@ -125,7 +129,7 @@ def test_a_part_ends_with_a_checkpoint_for_the_next() -> None:
 def test_without_a_usable_checkpoint_earlier_parts_are_repeated(engine: str) -> None:
     """Each part is repeated as it was, because global generators are seeded at its start."""
     objective = Function(noisy_bowl, metric="loss", metrics=("loss", "draws"))
-    worker, whole = Worker("w", "here", objective, None), trial(epochs=6)
+    worker, whole = Worker("w", "here", objective, None), make_trial(epochs=6)
     paused: list[Result] = []
     for parts in ((2,), (2, 4), (2, 4, 6)):
         so_far = paused[-1] if paused else None
@@ -139,11 +143,13 @@ def test_without_a_usable_checkpoint_earlier_parts_are_repeated(engine: str) -> 
 
 
 def test_a_failing_part_ends_the_repetition() -> None:
-    engine = Scripted(end(Outcome.FAILED, failure="no"))
+    engine = Scripted(make_end(Outcome.FAILED, failure="no"))
     paused = Result(
-        trial=trial(3), outcome=Outcome.STOPPED, measurements=(at(1).measurement, at(2).measurement)
+        trial=make_trial(3),
+        outcome=Outcome.STOPPED,
+        measurements=(make_progress(1).measurement, make_progress(2).measurement),
     )
-    task = Task(trial=trial(3), parts=(1, 2, 3), so_far=paused, is_checkpoint_lost=True)
+    task = Task(trial=make_trial(3), parts=(1, 2, 3), so_far=paused, is_checkpoint_lost=True)
     (found,) = Worker("w", "here", Given(engine=engine), None).run([task])
     assert found.failure == "no"
     assert [part.until for part in engine.parts] == [1]
@@ -163,19 +169,19 @@ def test_only_the_final_trial_is_scored(stage: Stage, sent: Split | None, scores
 
     class Keeping(Scripted):
         def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
-            yield at(2)
-            yield end(checkpoint=NETWORK if parts[0].keep_checkpoint else None)
+            yield make_progress(2)
+            yield make_end(checkpoint=NETWORK if parts[0].keep_checkpoint else None)
 
     engine = Keeping()
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (found,) = worker.run([Task(trial=trial(stage=stage))], sent)
+    (found,) = worker.run([Task(trial=make_trial(stage=stage))], sent)
     assert found.test == scores
     assert engine.scored == bool(scores)
     assert (found.checkpoint is not None) == (stage is Stage.FINAL)
 
 
 def test_a_failed_final_trial_is_not_scored() -> None:
-    engine = Scripted(end(Outcome.DIVERGED, failure="loss exploded", checkpoint=NETWORK))
+    engine = Scripted(make_end(Outcome.DIVERGED, failure="loss exploded", checkpoint=NETWORK))
     worker = Worker("w", "here", Given(engine=engine), blobs().without_test())
-    (found,) = worker.run([Task(trial=trial(stage=Stage.FINAL))], SPLIT)
+    (found,) = worker.run([Task(trial=make_trial(stage=Stage.FINAL))], SPLIT)
     assert (found.test, engine.scored, found.checkpoint) == ({}, 0, None)

@@ -54,6 +54,13 @@ def train(backend: RayBackend, worker: str, task: Task) -> Result:
                 return event.results[0]
 
 
+def send_until_it_fails(backend: RayBackend, worker: str) -> None:
+    """Send one chunk after the other, because a worker that is being killed may still return one."""
+    for number in range(1, 10):
+        backend.submit(worker, number, make_tasks(1 + number), None)
+        wait_for(backend, 1)
+
+
 def wait_until_lost(ray: Any, reference: Any) -> None:
     """Wait until Ray knows that an object was lost with its owner."""
     deadline = time.monotonic() + 120
@@ -198,13 +205,6 @@ def test_a_worker_that_cannot_start_ends_the_study() -> None:
         closing(RayBackend(Broken(), None, workers=1)) as backend,
         pytest.raises(ClusterError, match="cpu-0 cannot start: DataError: the rows are gone"),
     ):
-        wait_for(backend, 1)
-
-
-def send_until_it_fails(backend: RayBackend, worker: str) -> None:
-    """Send one chunk after the other, because a worker that is being killed may still return one."""
-    for number in range(1, 10):
-        backend.submit(worker, number, make_tasks(1 + number), None)
         wait_for(backend, 1)
 
 

@@ -21,15 +21,15 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 import numpy as np
 from caviar.data.splits import split
 from caviar.training.classifier import Classifier
-from caviar.engine import Job
+from caviar.engine import Part
 from caviar.trial import Trial
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((60, 4)), np.arange(60) % 3
 objective = Classifier(data=(x, y))
 engine = objective.make_engine(objective.load(), "cpu")
 trial = Trial(number=0, round=1, params={"units": 8}, epochs=2, seed=0)
-*_, progress, trained = engine.train([Job(trial=trial)])
-print(engine.name, trained.outcome, progress.measurement.metrics["dev_loss"])
+*_, progress, done = engine.train([Part(trial=trial)])
+print(engine.name, done.outcome, progress.measurement.metrics["dev_loss"])
 print("torch" if "torch" in sys.modules else "no torch")
 """
 

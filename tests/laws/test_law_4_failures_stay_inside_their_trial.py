@@ -108,14 +108,14 @@ def test_harm_in_the_main_thread_fails_only_its_trials(tmp_path: Path) -> None:
             name="main",
             objective=cv.Function(fn),
             space=Space(x=linear(0.0, 1.0), harm=choice("none", *functions.MAIN_HARMS)),
-            rounds=[Round(30, 1), Confirmation(1, 1)],
+            rounds=[Round(20, 1), Confirmation(1, 1)],
         )
 
     good = run_inline(make_study(functions.plain_bowl), tmp_path)
     bad = run_on_ray(make_study(functions.harmful_in_main), tmp_path, workers=1)
     harmed = bad.trials.loc[bad.trials["params_harm"] != "none", "trial"].tolist()
     assert_others_unchanged(good, bad, harmed)
-    assert 5 < len(harmed) < 28
+    assert 5 < len(harmed) < 18
     for name, (_, failure) in functions.MAIN_HARMS.items():
         rows = bad.trials[bad.trials["params_harm"] == name]
         assert set(rows["outcome"]) == {Outcome.FAILED if failure else Outcome.COMPLETED}
@@ -128,12 +128,12 @@ def test_harm_in_the_main_thread_fails_only_its_trials(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_a_trial_that_never_ends_is_killed_alone(tmp_path: Path) -> None:
     good = run_inline(function_study(rounds=(12,)), tmp_path)
-    limit_s = 1.5  # no less: on a busy machine any trial may stand still for a while
+    limit_s = 1.0  # no less: on a busy machine any trial may stand still for a while
     study = function_study(functions.hanging, rounds=(12,), time_limit_s=limit_s)
     bad = run_on_ray(study, tmp_path, timing=Timing(grace_s=0.5))
     assert_no_child_is_left()
     row = bad.trials.set_index("trial").loc[functions.HANGING]
-    assert (row["outcome"], row["failure"]) == (Outcome.FAILED, "took longer than 1.5 s")
+    assert (row["outcome"], row["failure"]) == (Outcome.FAILED, "took longer than 1 s")
     assert row["attempt"] <= 2, "first among others, then alone"
     assert_others_unchanged(good, bad, {functions.HANGING})
 

@@ -452,7 +452,8 @@ def test_clusters_with_a_token_are_joined_with_it_only(tmp_path: Path) -> None:
                     break
             time.sleep(0.2)
         time.sleep(5)
-        refused = run_with({k: v for k, v in environment().items() if not k.startswith("RAY_")})
+        without = {k: v for k, v in environment(HOME=str(tmp_path)).items() if not k.startswith("RAY_")}
+        refused = run_with(without)  # the user's own folder may hold a token
         assert (refused.returncode, "asks for a token" in refused.stderr) == (1, True), refused.stderr
         assert "Traceback" not in refused.stderr
         refused = run_with(environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 10))

@@ -137,8 +137,8 @@ class RayBackend(Backend):
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
             self._remote_actor = self._ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
             self._folders = [str(Path(folder).resolve()) for folder in sys.path]
-            self._objective = self._ray.put(packed)
-            self._dataset = self._ray.put(dataset)
+            self._inputs = (packed, dataset)
+            self._shared_inputs = self._share_inputs()
             for spec in planned:
                 self._start(spec)
         except BaseException:
@@ -209,12 +209,18 @@ class RayBackend(Backend):
         remote = self._remote_actor.options(
             **spec.actor_options, scheduling_strategy=self._scheduling_strategy()
         )
-        handle = remote.remote(name, self._objective, self._folders, self._dataset, spec)
+        objective, dataset = self._shared_inputs
+        handle = remote.remote(name, objective, self._folders, dataset, spec)
         self._actors[name] = _Actor(handle, spec)
         if not self._starting:
             self._warn_at = time.monotonic() + self._timing.warn_after_s
         placed = handle.__ray_ready__.remote()
         self._starting[handle.ready.remote()] = _StartingWorker(name, placed)
+
+    def _share_inputs(self) -> tuple[Any, Any]:
+        """Put objective and dataset into the object store; return the references to them."""
+        objective, dataset = self._inputs
+        return self._ray.put(objective), self._ray.put(dataset)
 
     def _scheduling_strategy(self) -> Any:
         """Return the Ray scheduling strategy for every machine but the avoided ones."""
@@ -362,6 +368,10 @@ class RayBackend(Backend):
         ]
         for name, _ in lost:
             self._dismiss(name)
+        if (
+            lost
+        ):  # Ray may fetch the old copies from a silent machine, and then waits until it is declared dead
+            self._shared_inputs = self._share_inputs()
         return [WorkerLost(name, Cause.NODE, "it does not answer", chunks) for name, chunks in lost]
 
     def _replace(self, name: str) -> frozenset[int]:

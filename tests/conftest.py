@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")  # the key that signs scripts
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,8 +22,13 @@ from pyarrow import parquet
 import caviar as cv
 from caviar.cli.main import main
 from caviar.records.frames import load
+from caviar.records.ledger import Ledger
+from caviar.records.run_files import StudyFile
+from caviar.records.script_signature import is_signed, sign_script
 from caviar.records.segments import segment_name
-from tests.runs import run_inline
+from caviar.storage.local import Disk
+from tests.objectives import bowl_study
+from tests.runs import run_inline, run_until_failure
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,12 +296,79 @@ def test_only_run_directories_are_shown(
     )
 
 
-def test_resume_runs_no_other_file_as_script(
+def test_scripts_of_other_peoples_runs_are_not_executed(
     tampered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run directory names the script that `caviar resume` executes, so only Python files may be named."""
+    script, proof = tampered / "experiment.py", tmp_path / "executed"
+    script.write_text(f"open({str(proof)!r}, 'w')\n")
     header = json.loads((tampered / "study.json").read_text())
-    for script in ("os", "-c", "../study.json", str(tampered / "best" / "network.pt"), 3, ["a"]):
-        (tampered / "study.json").write_text(json.dumps({**header, "script": script}))
-        assert main(["resume", str(tampered)]) == 1
-        assert re.fullmatch(r"caviar: .*\n", capsys.readouterr().err)
+    for path in (str(script), "os", "-c", "../study.json", str(tampered / "best" / "network.pt"), 3, ["a"]):
+        for signature in (None, "0" * 64, 7):
+            named = {"script": path, "folder": str(tampered), "signature": signature}
+            (tampered / "study.json").write_text(json.dumps({**header, **named}))
+            assert main(["resume", str(tampered)]) == 1
+            assert re.fullmatch(r"caviar: .*\n", capsys.readouterr().err)
+    assert not proof.exists()
+    (tampered / "study.json").write_text(json.dumps({**header, "script": str(script)}))
+    assert main(["resume", str(tampered)]) == 1
+    assert f"caviar resume {tampered} EXPERIMENT.py" in capsys.readouterr().err
+    assert main(["resume", str(tampered), str(script)]) == 1, "it declares no study"
+    assert proof.exists(), "the user has named it"
+
+
+def test_own_scripts_are_trusted_until_the_run_names_another(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    run = run_until_failure(bowl_study(), tmp_path, script)
+    assert run.study_file.is_script_trusted
+    assert not replace(run.study_file, script=str(tmp_path / "other.py")).is_script_trusted
+    assert not replace(run.study_file, folder="/elsewhere").is_script_trusted
+
+
+def test_other_users_trust_no_script_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_until_failure(bowl_study(), tmp_path, tmp_path / "mine.py")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert not run.study_file.is_script_trusted
+    signed = sign_script("mine.py", "/")
+    assert signed is not None
+    assert is_signed("mine.py", "/", signed)
+    assert (tmp_path / "state" / "caviar" / "key").stat().st_mode & 0o77 == 0
+    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
+    assert sign_script("mine.py", "/") is None
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", ".study.json.tmp", "trials", "curves", "best", "damaged", "notes/deep", "trials/part"]
+)
+def test_links_in_a_run_are_not_followed(tampered: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "part-00000000.parquet").write_text("mine")
+    (outside / ".notes.tmp").write_text("mine")
+    link = tampered / name
+    target = outside if "." not in name else outside / ".notes.tmp"
+    shutil.rmtree(link, ignore_errors=True)
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    for attempt in (load, cv.fetch, lambda run: Ledger.reopen(Disk(run), StudyFile.read(Disk(run)))):
+        with pytest.raises(cv.RunError, match="lead out of it"):
+            attempt(tampered)
+    assert sorted(file.read_text() for file in outside.iterdir()) == ["mine", "mine"]
+
+
+def test_planted_links_are_not_written_through(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for name in (".lock", ".file.tmp"):
+        (tmp_path / name).symlink_to(mine)
+    with pytest.raises(cv.RunError):
+        Disk(tmp_path).lock()
+    with pytest.raises(cv.RunError):
+        Disk(tmp_path / "file").write(b"theirs")
+    assert mine.read_text() == "mine"
+
+
+def test_pipes_in_a_run_do_not_block(tampered: Path) -> None:
+    os.mkfifo(tampered / "pipe")
+    with pytest.raises(cv.RunError, match="not an ordinary file"):
+        load(tampered)

@@ -26,8 +26,9 @@ examples:
 """
 RESUME = """Continue an interrupted run.
 
-The result is the same as without the interruption. Relative paths in the
-script refer to the folder in which the run was started.
+The result is the same as without the interruption. Without EXPERIMENT.py, the
+script that you began the run with is executed, in the folder where you began it.
+The script of a run that somebody else began must be named.
 
 examples:
   caviar resume runs/digits
@@ -61,7 +62,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         type=Path,
         nargs="?",
         metavar="EXPERIMENT.py",
-        help="script that declares the study, if it has moved",
+        help="script that declares the study, if it has moved or somebody else began the run",
     )
     resume.add_argument(
         "--repair", action="store_true", help="set damaged files aside and train their trials again"
@@ -164,6 +165,11 @@ def _original_folder(
             f"call study.resume({run!r}), or run `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
         )
     options.experiment = Path(started.script)
+    if not started.is_script_trusted:
+        raise RunError(
+            f"{run} names the script {options.experiment}, and it is not certain that you began the run with it, so it "
+            f"is not executed: if you trust it, name it with `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
+        )
     if not options.experiment.is_file():
         raise RunError(
             f"the script of {run}, {options.experiment}, does not exist any more: "

@@ -14,6 +14,7 @@ import pyarrow as pa
 from caviar.data.splits import Dataset
 from caviar.errors import RunError
 from caviar.records.json_files import errors_as_damage, read_json, write_json
+from caviar.records.script_signature import is_signed, sign_script
 from caviar.space import Space, space_from_json
 from caviar.storage.location import Location
 from caviar.study import Study
@@ -40,6 +41,7 @@ _STUDY_SHAPE = {
     "folder": str,
     "created": str,
     "versions": dict,
+    "signature": str | None,
 }
 _ROUNDS = "rounds.json"
 _ROUNDS_SHAPE = [
@@ -92,18 +94,22 @@ class StudyFile:
     """Date and time in UTC, as ISO 8601 writes them."""
     versions: dict[str, str]
     """Versions of Python and of the packages that compute the numbers."""
+    signature: str | None = None
+    """Signature of `script` and `folder` by the user who began the run."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
         """Describe a run that begins now."""
         packages = ("caviar", "numpy", "torch", "optuna", "pandas", "ray")
+        path, folder = None if script is None else str(script.resolve()), str(Path.cwd())
         return cls(
             study=study.to_json(),
             metrics=tuple(study.objective.metrics),
             maximize=study.objective.maximize,
             data=None if dataset is None else _describe_data(dataset),
-            script=None if script is None else str(script.resolve()),
-            folder=str(Path.cwd()),
+            script=path,
+            folder=folder,
+            signature=None if path is None else sign_script(path, folder),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
         )
@@ -113,7 +119,7 @@ class StudyFile:
         """Read the file of a run directory.
 
         Raises:
-            RunError: it is not a run directory, or was written in another format.
+            RunError: it is not a run directory, was written in another format, or holds links.
             DamagedError: the file holds something else.
         """
         file = run / _STUDY
@@ -121,6 +127,7 @@ class StudyFile:
             if run.files() or run.folders():
                 raise RunError(f"{run} is not a run directory: it has no {_STUDY}")
             raise RunError(f"{run}: there is no such run directory")
+        run.require_no_links()
         version = read_json(file, {"format": int, "versions": {"caviar": str}})
         if version["format"] != FORMAT:
             raise RunError(
@@ -129,7 +136,7 @@ class StudyFile:
             )
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
-        found = cls(**{name: content[name] for name in names} | {"metrics": tuple(content["metrics"])})
+        found = cls(**{name: content.get(name) for name in names} | {"metrics": tuple(content["metrics"])})
         with errors_as_damage(file):
             found.space()
         return found
@@ -137,6 +144,11 @@ class StudyFile:
     def write(self, run: Location) -> None:
         """Write the file of a run directory."""
         write_json(run / _STUDY, {"format": FORMAT, **asdict(self)})
+
+    @property
+    def is_script_trusted(self) -> bool:
+        """True if the user of this process began the run with its script."""
+        return self.script is not None and is_signed(self.script, self.folder, self.signature)
 
     def space(self) -> Space:
         """Return the space that the study declares."""

@@ -40,6 +40,17 @@ class Disk(Location):
         with hint_on_refusal("or choose another folder with --runs"), _refusals(there):
             tempfile.TemporaryFile(dir=there).close()
 
+    def require_no_links(self) -> None:
+        for entry in self._entries():
+            if entry.is_dir(follow_symlinks=False):
+                (self / entry.name).require_no_links()
+            elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry):
+                target = f"a link to {os.readlink(entry)}" if entry.is_symlink() else "not an ordinary file"
+                raise RunError(
+                    f"{entry.path} is {target}, and nothing in a run directory may lead out of it: "
+                    "remove it, or replace it with a copy if you trust it"
+                )
+
     def is_file(self) -> bool:
         return self.path.is_file()
 
@@ -64,7 +75,8 @@ class Disk(Location):
         partial = self.path.parent / f".{self.path.name}.tmp"
         with _refusals(self.path):
             try:
-                partial.write_bytes(content)
+                with _open_own(partial, os.O_WRONLY | os.O_TRUNC) as file:
+                    file.write(content)
                 _sync(partial)
                 os.replace(partial, self.path)
                 _sync(self.path.parent)
@@ -95,7 +107,7 @@ class Disk(Location):
         del take_over  # the system releases the lock of a process that ends
         self.make_folder()
         with _refusals(self.path), contextlib.ExitStack() as on_error:
-            file = on_error.enter_context((self.path / LOCK).open("a+"))
+            file = on_error.enter_context(_open_own(self.path / LOCK, os.O_RDWR | os.O_APPEND))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -106,7 +118,7 @@ class Disk(Location):
                     "support locks; choose a folder on another disk with --runs"
                 ) from error
             file.truncate(0)
-            file.write(this_process())
+            file.write(this_process().encode())
             file.flush()
             for path in self.path.rglob(_PARTIAL):
                 path.unlink(missing_ok=True)
@@ -114,7 +126,7 @@ class Disk(Location):
         return _FileLock(file)
 
     def holder(self) -> str | None:
-        with contextlib.suppress(OSError), (self.path / LOCK).open() as file:
+        with contextlib.suppress(OSError), (self.path / LOCK).open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released as the file is closed
             except OSError as error:
@@ -136,7 +148,7 @@ class Disk(Location):
 class _FileLock(Lock):
     """A lock of the operating system, which nobody can take away."""
 
-    file: IO[str]
+    file: IO[bytes]
 
     def release(self) -> None:
         self.file.close()
@@ -157,9 +169,15 @@ def _refusals(path: Path) -> Iterator[None]:
         raise RefusedError(f"cannot write to {path}: {error.strerror or error}; {hint}") from error
 
 
-def _read_holder(lock: IO[str]) -> str:
+def _read_holder(lock: IO[bytes]) -> str:
     lock.seek(0)
-    return lock.read().strip() or "unknown"
+    return lock.read().decode(errors="replace").strip() or "unknown"
+
+
+def _open_own(path: Path, flags: int) -> IO[bytes]:
+    """Open a file for writing, and create it if there is none; never follow a link to another file."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    return os.fdopen(descriptor, "a+b" if flags & os.O_APPEND else "wb")
 
 
 def _sync(path: Path) -> None:

@@ -55,6 +55,10 @@ class Location(ABC):
         """Raise `RunError` if it shows, without creating anything, that run directories cannot be made here."""
 
     @abstractmethod
+    def require_no_links(self) -> None:
+        """Raise `RunError` if this run directory holds links or devices: they would be followed out of it."""
+
+    @abstractmethod
     def is_file(self) -> bool:
         """Return whether there is such a file."""
 

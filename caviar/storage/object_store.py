@@ -46,6 +46,9 @@ class Store(LeasedLocation):
     def require_writable(self) -> None:
         self.folders()  # asks whether there is such a bucket, and whether it may be used
 
+    def require_no_links(self) -> None:
+        """Do nothing: a store has no links."""
+
     def is_file(self) -> bool:
         try:
             with self._requests("read"):

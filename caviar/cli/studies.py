@@ -26,9 +26,9 @@ examples:
 """
 RESUME = """Continue an interrupted run.
 
-The result is the same as without the interruption. Without EXPERIMENT.py, the
-script that you began the run with is executed, in the folder where you began it.
-The script of a run that somebody else began must be named.
+The result is the same as without the interruption. The script that you began
+the run with is executed in the folder where you began it. If somebody else
+began the run, name the script.
 
 examples:
   caviar resume runs/digits
@@ -62,7 +62,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         type=Path,
         nargs="?",
         metavar="EXPERIMENT.py",
-        help="script that declares the study, if it has moved or somebody else began the run",
+        help="script that declares the study, if it has moved or is not yours",
     )
     resume.add_argument(
         "--repair", action="store_true", help="set damaged files aside and train their trials again"

@@ -23,7 +23,9 @@ def sign_script(script: str, folder: str) -> str | None:
 def is_signed(script: str, folder: str, signature: str | None) -> bool:
     """Return whether this user signed the script's path and the working directory."""
     key = _read_key()
-    return bool(key and signature) and hmac.compare_digest(_sign(key, script, folder), str(signature))
+    if key is None or signature is None:
+        return False
+    return hmac.compare_digest(_sign(key, script, folder).encode(), signature.encode())
 
 
 def _sign(key: bytes, script: str, folder: str) -> str:

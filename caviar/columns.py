@@ -5,6 +5,7 @@ Each parameter has one column, and each column has one type:
     numbers, integers       float64, int64
     choices of one kind     bool, int64, float64 (if ints and floats are mixed) or string
     mixed choices           string: each option as JSON, so that None, 1 and "1" differ
+    control characters      string: each option as JSON, because CSV files cannot hold a carriage return or NUL
 
 An empty cell means that the parameter does not apply to the trial.
 """
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from caviar.control_chars import replace_control_chars
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
 
@@ -79,7 +81,7 @@ def to_cell(domain: Domain, value: Value) -> Value:
     """Convert a parameter's value to what its column stores."""
     if column_type(domain) == "float64" and value is not None:
         return float(value)
-    return json.dumps(value) if _is_mixed(domain) else value
+    return json.dumps(value) if _is_json(domain) else value
 
 
 def from_cell(domain: Domain, stored: Any) -> Value:
@@ -95,8 +97,8 @@ def params_from_row(space: Space, row: Mapping[Any, Any]) -> dict[str, Value]:
     return {name: from_cell(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}
 
 
-def _is_mixed(domain: Domain) -> bool:
-    """Return True if a choice has options of several kinds, which no other column type can store."""
+def _is_json(domain: Domain) -> bool:
+    """Return True if a choice has options that its column can only store as JSON."""
     if not isinstance(domain, Choice) or column_type(domain) != "string":
         return False
-    return any(not isinstance(option, str) for option in domain.options)
+    return any(not isinstance(o, str) or replace_control_chars(o) != o for o in domain.options)

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from caviar.errors import SpaceError
 from caviar.trial import Value
-from caviar.validation import number, plain_value, require_type, set_fields
+from caviar.validation import number, plain_value, require_name, require_text, require_type, set_fields
 
 ScaleName = Literal["linear", "log", "reverse_log"]
 MAX_INTEGER = 2**53
@@ -160,6 +160,8 @@ class Choice:
                 raise SpaceError(
                     f"choice: an option must be None, a bool, a number or a string, not {option!r}"
                 )
+            if isinstance(option, str):
+                require_text("choice: the option", option, SpaceError)
             if isinstance(option, float) and not math.isfinite(option):
                 raise SpaceError(f"choice: an option must be a finite number, not {option!r}")
             if isinstance(option, int) and abs(option) > MAX_INTEGER:
@@ -318,6 +320,7 @@ class Space(Mapping[str, Parameter]):
             raise SpaceError("Space(): give at least one parameter, such as learning_rate=log(1e-4, 1)")
         found: dict[str, Parameter] = {}
         for name, parameter in parameters.items():
+            require_name("Space", name, SpaceError)
             if not isinstance(parameter, Domain | Parameter):
                 raise SpaceError(
                     f"Space: {name}={parameter!r} is not a scale; use linear, log, reverse_log, integer, "

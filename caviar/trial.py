@@ -7,6 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from caviar.control_chars import replace_control_chars
+
+MAX_FAILURE_CHARS = 1_000
+"""Maximum length of a failure message in the trials table, in characters."""
 Value = bool | int | float | str | None
 """Type of a hyperparameter's value."""
 
@@ -111,7 +115,7 @@ class Result:
     """Number that ranks it, after its last epoch; None if it diverged or failed."""
     measurements: tuple[Measurement, ...] = ()
     failure: str | None = None
-    """Description in one line of why it diverged or failed; else None."""
+    """Description in one line of why it diverged or failed; else None. Characters that no file can hold are escaped."""
     cause: Cause | None = None
     """Cause of the failure, if it failed."""
     test: Mapping[str, float] = field(default_factory=dict)
@@ -130,6 +134,13 @@ class Result:
     checkpoint: Any = field(default=None, compare=False, repr=False)
     """Paused trial: what its next part continues from, or the backend's reference to it. Final trial: the trained
     network. It is never recorded."""
+
+    def __post_init__(self) -> None:
+        if self.failure is not None:
+            safe = replace_control_chars(self.failure)[:MAX_FAILURE_CHARS]
+            object.__setattr__(self, "failure", safe)
+        for name in ("engine", "device", "worker", "node"):
+            object.__setattr__(self, name, replace_control_chars(getattr(self, name)))
 
     def after(self, earlier: "Result | None") -> "Result":
         """Return this result with the measurements and times of the trial's earlier parts.

@@ -8,6 +8,11 @@ from typing import Any
 
 from caviar.errors import CaviarError, StudyError
 
+MAX_NAME_CHARS = 200
+"""Characters of the name of a parameter or a metric."""
+MAX_TEXT_CHARS = 10_000
+"""Characters of an option: each trial that takes it repeats them in its row."""
+
 
 def plain_value(value: Any) -> Any:
     """Convert a NumPy scalar to the Python number that it holds; return anything else as it is.
@@ -74,6 +79,28 @@ def require_type(
         raise error(f"{name} must be {expected}, not {value!r}")
 
 
+def require_name(where: str, name: str, error: type[CaviarError] = StudyError) -> None:
+    """Raise an error if a name cannot be the title of a column: empty, long, or with characters that do not print."""
+    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
+        raise error(
+            f"{where}: the name {_shortened(name)} cannot be a column's: "
+            f"use 1 to {MAX_NAME_CHARS} characters that can be printed"
+        )
+
+
+def require_text(where: str, text: str, error: type[CaviarError] = StudyError) -> None:
+    """Raise an error if a text is too long for the cells of a table, or has parts that are not UTF-8."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise error(
+            f"{where}: {_shortened(text)} has {len(text):,} characters, and the most is {MAX_TEXT_CHARS:,}; "
+            "use a short name for it, and look it up in the function"
+        )
+    if any(0xD800 <= ord(char) < 0xE000 for char in text):
+        raise error(
+            f"{where}: {_shortened(text)} is not UTF-8, so no table can hold it; use a number or another name for it"
+        )
+
+
 def check_fields(instance: object, names: str, check: Callable[..., Any], *bounds: float) -> None:
     """Check fields of a frozen dataclass in its `__post_init__`, and replace NumPy scalars in them.
 
@@ -92,6 +119,10 @@ def set_fields(instance: object, **values: object) -> None:
     """Set fields of a frozen dataclass in its `__post_init__`."""
     for name, value in values.items():
         object.__setattr__(instance, name, value)
+
+
+def _shortened(text: str) -> str:
+    return ascii(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def _within(minimum: float, maximum: float) -> str:

@@ -1,6 +1,7 @@
 """Params come back from their columns as they were."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,14 @@ def test_mixed_options_are_stored_as_json() -> None:
     mixed = choice(None, 1, "1", 0.5, False)
     assert [to_cell(mixed, option) for option in mixed.options] == ["null", "1", '"1"', "0.5", "false"]
     assert to_cell(choice("relu", "tanh"), "relu") == "relu"
+
+
+def test_control_characters_survive_csv_files(tmp_path: Path) -> None:
+    domain = choice("one\rtwo", "\x00", "plain", "\x1b[2J")
+    cells = [to_cell(domain, option) for option in domain.options]
+    pd.DataFrame({"params_x": cells}).to_csv(tmp_path / "trials.csv")
+    back = pd.read_csv(tmp_path / "trials.csv")["params_x"]
+    assert [from_cell(domain, cell) for cell in back] == list(domain.options)
 
 
 @pytest.mark.parametrize(

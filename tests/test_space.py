@@ -318,3 +318,15 @@ def test_numpy_scalars_become_python_numbers() -> None:
 )
 def test_domain_is_formatted_with_the_digits_that_matter(domain: Any, text: str) -> None:
     assert str(domain) == text
+
+
+@pytest.mark.parametrize("option", ["caf\udce9.csv", "x" * 100_000])
+def test_options_that_no_table_can_hold_are_refused(option: str) -> None:
+    with pytest.raises(SpaceError, match="choice: the option"):
+        choice("plain", option)
+
+
+@pytest.mark.parametrize("name", ["", "\udce9", "a\x00b", "\u202eabc", "x" * 1_000])
+def test_names_that_no_column_can_have_are_refused(name: str) -> None:
+    with pytest.raises(SpaceError, match="cannot be a column's"):
+        Space(**{name: linear(0, 1)})

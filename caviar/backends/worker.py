@@ -15,9 +15,6 @@ from caviar.engine import Part, PartDone, Progress
 from caviar.objective import Objective
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times
 
-MAX_FAILURE_CHARS = 1_000
-"""Maximum length of a failure message in the trials table, in characters."""
-
 
 def overtime(limit_s: float) -> str:
     """Return the failure message of a trial that took too long."""
@@ -95,7 +92,7 @@ class Worker:
             outcome=ending.outcome,
             value=ending.value,
             measurements=training.measurements,
-            failure=None if ending.failure is None else ending.failure[:MAX_FAILURE_CHARS],
+            failure=ending.failure,
             cause=ending.cause,
             test=scores,
             engine=self._engine.name,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import caviar
 from caviar.cli import jobs, params, runs, studies
-from caviar.control_chars import replace_control_chars
+from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
 
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = create_parser().parse_args(arguments)
     try:
-        return options.action(options) or 0
+        with escaped_output(sys.stdout):
+            return options.action(options) or 0
     except InterruptedStudy as error:
         print(f"caviar: {error}", file=sys.stderr)
         return 130

@@ -215,7 +215,7 @@ class Loop:
         for result in results:
             if result.trial.stage is Stage.FINAL:
                 self._hand_over(result)
-        self._ledger.append(results)
+        results = self._ledger.append(results)
         self._unrecorded, self._is_recording = [], False
         took_s = self._backend.clock() - began
         self._record_within_s = max(RECORD_S, min(RECORD_FACTOR * took_s, MAX_RECORD_S))

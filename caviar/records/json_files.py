@@ -10,8 +10,9 @@ from caviar.storage.location import Location
 
 
 def write_json(file: Location, content: Any) -> None:
-    """Write a JSON file."""
-    file.write((json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write a JSON file. Surrogates, in the paths of files whose names are not UTF-8, become escapes of JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    file.write(text.encode(errors="backslashreplace"))
 
 
 def read_json(file: Location, shape: Any) -> Any:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pandas as pd
+import pyarrow as pa
 from pyarrow import compute
 
 from caviar.data.splits import Dataset
@@ -89,24 +90,30 @@ class Ledger:
             lock.release()
             raise
 
-    def append(self, results: Sequence[Result]) -> None:
+    def append(self, results: Sequence[Result]) -> list[Result]:
         """Make results durable.
+
+        Returns:
+            The results as they are recorded: one that no table can hold is a failed one that says why.
 
         Raises:
             RunError: the disk or the store refuses. None of these results is recorded; all earlier ones are.
         """
         started = time.perf_counter()
+        try:
+            trials, curves = self._tables(results)
+        except Exception:  # it is one result or a few; the others are recorded as they are
+            results = schema.recordable(results, self._space, self._trials.schema, self._curves.schema)
+            trials, curves = self._tables(results)
         with self._writing():
-            self._curves.write(self._next, schema.curves_table(results, self._curves.schema))
-            record_s = (time.perf_counter() - started) / len(results)
+            self._curves.write(self._next, curves)
             self._lock.confirm()  # again: writing the curves may have taken long
-            self._trials.write(
-                self._next, schema.trials_table(results, self._space, self._trials.schema, record_s)
-            )
+            self._trials.write(self._next, schema.with_record_s(trials, time.perf_counter() - started))
         self._next += 1
         self._singles += 1
         if self._singles >= MERGE_AT:
             self.merge()
+        return list(results)
 
     def merge(self) -> None:
         """Merge the single segments of both tables, so that the number of files stays small."""
@@ -150,6 +157,13 @@ class Ledger:
     def close(self) -> None:
         """Release the lock."""
         self._lock.release()
+
+    def _tables(self, results: Sequence[Result]) -> tuple[pa.Table, pa.Table]:
+        """Return the rows of trials and curves for results."""
+        return (
+            schema.trials_table(results, self._space, self._trials.schema),
+            schema.curves_table(results, self._curves.schema),
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from caviar.columns import AFTER_METRICS, BEFORE_PARAMS, column_type, param_column, to_cell
+from caviar.errors import one_line
 from caviar.space import Space
-from caviar.trial import Result
+from caviar.trial import Cause, Outcome, Result
 
 _ARROW = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 
@@ -30,6 +31,26 @@ def curves_schema(metrics: Sequence[str]) -> pa.Schema:
     )
 
 
+def recordable(results: Sequence[Result], space: Space, trials: pa.Schema, curves: pa.Schema) -> list[Result]:
+    """Return results that tables can hold. In place of one that they cannot hold is a failed one that says why.
+
+    Args:
+        results: the results, of trials whose params tables can hold.
+        space: the study's space.
+        trials: the schema of trials.
+        curves: the schema of curves.
+    """
+    safe = []
+    for result in results:
+        try:
+            trials_table([result], space, trials), curves_table([result], curves)
+        except Exception as error:  # an engine may measure anything
+            why = f"its result cannot be recorded: {one_line(error)}"
+            result = Result(trial=result.trial, outcome=Outcome.FAILED, failure=why, cause=Cause.ERROR)
+        safe.append(result)
+    return safe
+
+
 def curves_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
     """Return the rows of the curves for the measurements of results."""
     metrics = schema.names[2:]
@@ -43,20 +64,18 @@ def curves_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def trials_table(results: Sequence[Result], space: Space, schema: pa.Schema, record_s: float) -> pa.Table:
-    """Return the rows of the trials for results.
-
-    Args:
-        results: the results.
-        space: the study's space.
-        schema: the schema of trials.
-        record_s: seconds of recording per result.
-    """
-    rows = [_row(result, space, record_s) for result in results]
-    return pa.Table.from_pylist(rows, schema=schema)
+def trials_table(results: Sequence[Result], space: Space, schema: pa.Schema) -> pa.Table:
+    """Return the rows of the trials for results; see `with_record_s` for the last column."""
+    return pa.Table.from_pylist([_row(result, space) for result in results], schema=schema)
 
 
-def _row(result: Result, space: Space, record_s: float) -> dict[str, object]:
+def with_record_s(trials: pa.Table, seconds: float) -> pa.Table:
+    """Return rows of trials with the seconds of recording in them, for each trial its share of all these seconds."""
+    column = trials.schema.get_field_index("record_s")
+    return trials.set_column(column, trials.schema.field(column), [[seconds / len(trials)] * len(trials)])
+
+
+def _row(result: Result, space: Space) -> dict[str, object]:
     trial, times = result.trial, result.times
     last = result.measurements[-1] if result.measurements else None
     return {
@@ -83,5 +102,4 @@ def _row(result: Result, space: Space, record_s: float) -> dict[str, object]:
         "dispatch_s": times.dispatch_s,
         "setup_s": times.setup_s,
         "train_s": times.train_s,
-        "record_s": record_s,
     }

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caviar.columns import params_from_row
-from caviar.control_chars import replace_control_chars
+from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Best
 from caviar.reporting.formatting import metric_text
@@ -33,9 +33,10 @@ def show(run: Run, console: Console | None = None, *, every_round: bool = False)
             the last round.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
-    for part in _parts(run, every_round):
-        # The terminal wraps lines of text itself, so that commands and paths can be copied whole.
-        console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+    with escaped_output(sys.stdout):
+        for part in _parts(run, every_round):
+            # The terminal wraps lines of text itself, so that commands and paths can be copied whole.
+            console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
 
 
 def worker_time(trials: pd.DataFrame) -> dict[str, float]:

@@ -71,6 +71,7 @@ def parse_uri(where: str) -> SplitResult:
     """
     scheme = where.partition("://")[0]
     try:
+        where.encode()
         uri = urlsplit(where)
     except ValueError:  # its text may hold a secret
         raise RunError(f"{scheme}://... is not a valid URI; write it like s3://bucket/runs") from None

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caviar.backends.worker import MAX_FAILURE_CHARS, Worker
+from caviar.backends.worker import Worker
 from caviar.data.splits import Split
 from caviar.driver.messages import Task
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.training.function.objective import Function
-from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times, Trial
+from caviar.trial import MAX_FAILURE_CHARS, Cause, Measurement, Outcome, Result, Stage, Times, Trial
 from tests.functions import noisy_bowl
 from tests.objectives import Bowl
 from tests.training.networks import blobs

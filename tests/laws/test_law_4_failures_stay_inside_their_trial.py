@@ -1,13 +1,14 @@
 """Law 4: failures stay inside the trial that caused them.
 
 NaN, exception, segfault, out of memory, endless loop, unprintable text. The others finish; its row says why.
-(Unprintable text: tests/test_security.py. Out of memory: also tests/backends/ray/test_memory_guard.py.)
+(Text on terminals: tests/reporting. Out of memory: also tests/backends/ray/test_memory_guard.py.)
 """
 
 import subprocess
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -60,6 +61,29 @@ def test_an_exception_fails_only_its_trial(tmp_path: Path) -> None:
     assert set(rows["failure"]) == {"ArithmeticError: two and two are five"}
     assert bad.finished
     assert_others_unchanged(good, bad, harmed)
+
+
+def test_unclean_messages_fail_only_their_trials(tmp_path: Path) -> None:
+    messages = {0.25: "caf\udce9.csv: no rows", 0.5: "\x00\x1b[2J\u202e", 0.75: "é" * 10_000_000, 1.0: ""}
+
+    def train(params: dict[str, Any]) -> float:
+        if message := messages[params["x"]]:
+            raise ValueError(message)
+        return float(params["x"])
+
+    space = Space(x=choice(*messages))
+    study = Study(name="unclean", objective=cv.Function(train), space=space, rounds=[Round(20, 1)])
+    run = run_inline(study, tmp_path)
+    failures = run.trials.loc[run.trials["outcome"] == Outcome.FAILED, "failure"]
+    assert {str(failure)[:40] for failure in failures} == {
+        r"ValueError: caf\udce9.csv: no rows (test_"[:40],
+        r"ValueError: \x00\x1b[2J\u202e (test_law_4"[:40],
+        f"ValueError: {'é' * 28}",
+    }
+    assert run.finished
+    run.trials.to_csv(tmp_path / "trials.csv")
+    read = pd.read_csv(tmp_path / "trials.csv")
+    assert read["failure"].dropna().tolist() == failures.tolist()
 
 
 @pytest.mark.ray

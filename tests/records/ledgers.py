@@ -50,10 +50,11 @@ def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pyte
     append = Ledger.append
     appended: list[tuple[float, float]] = []
 
-    def timed_append(ledger: Ledger, results: Sequence[Result]) -> None:
+    def timed_append(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
         began = time.monotonic()
-        append(ledger, results)
+        recorded = append(ledger, results)
         appended.append((began, time.monotonic()))
+        return recorded
 
     with monkeypatch.context() as patch:
         patch.setattr(controller, "MAX_CHUNK", 1)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from caviar.records.run_files import FORMAT, StudyFile
 from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
+from caviar.trial import Measurement, Outcome
 from tests.objectives import Slow, bowl_study
 from tests.records.ledgers import STUDY, assert_recorded_less_often, new_ledger, reopen, result
 from tests.runs import assert_same_frames, resume_inline, run_inline
@@ -44,6 +46,24 @@ def test_appended_results_are_in_the_frames(tmp_path: Path) -> None:
     assert run.trials["params_beta"].isna().all()
     assert run.trials["loss"].tolist() == [0.25] * 3
     assert run.curves[["trial", "epoch"]].to_numpy().tolist() == [[n, e] for n in range(3) for e in (1, 2)]
+
+
+@pytest.mark.parametrize("measured", ["fast", 1j, [1.0]])
+def test_results_that_cannot_be_recorded_fail_alone(tmp_path: Path, measured: Any) -> None:
+    strange = replace(result(1), measurements=(Measurement(1, {"loss": 0.5, "speed": measured}),))
+    ledger = new_ledger(tmp_path)
+    recorded = ledger.append([result(0), strange, result(2)])
+    assert [r.outcome for r in recorded] == [Outcome.COMPLETED, Outcome.FAILED, Outcome.COMPLETED]
+    run = load(tmp_path / "bowl")
+    assert run.trials["outcome"].tolist() == [r.outcome for r in recorded]
+    assert "cannot be recorded" in str(run.trials.loc[1, "failure"])
+    assert run.curves["trial"].tolist() == [0, 0, 2, 2]
+
+
+def test_scripts_of_any_file_name_are_recorded(tmp_path: Path) -> None:
+    script = tmp_path / "caf\udce9.py"
+    StudyFile.describe(STUDY, None, script).write(Disk(tmp_path))
+    assert StudyFile.read(Disk(tmp_path)).script == str(script)
 
 
 def test_frames_are_plain_parquet(run: Run) -> None:

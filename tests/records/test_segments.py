@@ -97,7 +97,7 @@ def table(request: pytest.FixtureRequest) -> pa.Table:
     results = [result(number) for number in range(3)]
     if request.param == "trials":
         columns = schema.trials_schema(STUDY.space, METRICS)
-        return schema.trials_table(results, STUDY.space, columns, record_s=0.5)
+        return schema.trials_table(results, STUDY.space, columns)
     return schema.curves_table(results, schema.curves_schema(METRICS))
 
 

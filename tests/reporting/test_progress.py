@@ -134,8 +134,8 @@ def test_markup_and_control_characters_are_printed_as_text(
         display.recorded([result(n, 0.5) for n in range(30)])
         logging.getLogger("caviar").warning("waiting for %d [/workers] \x1b[2J", 3)
     said = capsys.readouterr().err
-    assert "best [bold]\N{REPLACEMENT CHARACTER}[2Jflux[/m2] 0.5000" in said
-    assert "waiting for 3 [/workers] \N{REPLACEMENT CHARACTER}[2J" in said
+    assert "best [bold]\\x1b[2Jflux[/m2] 0.5000" in said
+    assert "waiting for 3 [/workers] \\x1b[2J" in said
 
 
 def test_warnings_appear_among_the_lines(capsys: Captured) -> None:

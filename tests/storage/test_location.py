@@ -81,6 +81,7 @@ def test_the_text_of_a_location_locates_it(place: Location) -> None:
             r"s3://b/x\?secret_key=\.\.\.: the options .* are endpoint and region",
         ),
         ("s3://[KEY:HIDDEN@b/x", r"s3://... is not a valid URI"),
+        ("s3://bucket/caf\udce9", r"s3://... is not a valid URI"),
         ("file://host/runs", r"names another machine"),
         (Path("s3://bucket/runs"), r"s3:/bucket/runs: pathlib collapsed the '//' in this URI"),
     ],

@@ -170,7 +170,7 @@ def test_a_driver_that_lost_its_lease_writes_nothing(
     first.append([result(0)])
     store.put(key(runs, "/bowl/.lock"), OTHER_LEASE)
     written = store.listed(key(runs))
-    attempts: list[Callable[[], None]] = [
+    attempts: list[Callable[[], object]] = [
         lambda: first.append([result(1)]),
         first.merge,
         lambda: first.write_rounds([]),

@@ -14,7 +14,7 @@ from caviar.resources import Resources
 from caviar.space import Space
 from caviar.training.function.engine import CallSignature, FunctionEngine
 from caviar.trial import Value
-from caviar.validation import number, require_type, set_fields
+from caviar.validation import number, require_name, require_type, set_fields
 
 _ONE_CORE = Resources(cpus=1)
 _SECONDS_PER_EPOCH = 1e-3
@@ -141,6 +141,7 @@ def _check_metrics(metric: str, metrics: Sequence[str]) -> tuple[str, ...]:
             raise StudyError(
                 f"Function: {name!r} cannot name a metric; use a word such as 'dev_loss', without the prefix params_"
             )
+        require_name("Function: metrics", name)
         if name in RESERVED:
             raise StudyError(
                 f"Function: the metric {name} has the name of another column of the frames; rename it"

@@ -368,6 +368,7 @@ def test_columns_of_the_frames_are_unique() -> None:
         ({"metrics": "loss"}, "metrics must be a tuple of names"),
         ({"metrics": ("params_x",)}, "cannot name a metric"),
         ({"metrics": (3,)}, "cannot name a metric"),
+        ({"metrics": ("a\x00b",)}, "cannot be a column"),
         ({"maximize": "yes"}, "must be True or False"),
         ({"resources": {"cpus": 1}}, "must be cv.Resources"),
         ({"time_limit_s": 0}, "must be above 0 seconds"),

@@ -35,6 +35,7 @@ from caviar.study import Study
 from caviar.trial import Outcome
 
 if TYPE_CHECKING:
+    from caviar.one_trial import TriedTrial
     from caviar.records.fetch import fetch
     from caviar.records.frames import Run, load
     from caviar.records.winner import Best
@@ -70,6 +71,7 @@ __all__ = [
     "Study",
     "StudyError",
     "TrialContext",
+    "TriedTrial",
     "choice",
     "coarse_to_fine",
     "fetch",
@@ -87,6 +89,7 @@ _LAZY = {
     "Function": "caviar.training.function.objective",
     "Run": "caviar.records.frames",
     "TrialContext": "caviar.training.function.trial_context",
+    "TriedTrial": "caviar.one_trial",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",
 }

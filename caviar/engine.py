@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.splits import Split
+from caviar.errors import StudyError
 from caviar.trial import Measurement, Outcome, Trial
 
 Checkpoint = Mapping[str, npt.NDArray[np.generic]]
@@ -91,6 +92,18 @@ class Engine(ABC):
             For each part its measurements in the order of epochs, then one `PartDone`. An exception that a trial raises
             ends that trial as `failed`, and no other.
         """
+
+    def train_openly(self, part: Part) -> list[Progress | PartDone]:
+        """Train one part in the calling thread, for a debugger, and let an exception of the user's code pass.
+
+        Raises:
+            StudyError: the trial failed.
+        """
+        *progress, end = self.train([part])
+        assert isinstance(end, PartDone)
+        if end.outcome is Outcome.FAILED:
+            raise StudyError(f"the trial failed: {end.failure}")
+        return [*progress, end]
 
     @abstractmethod
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:

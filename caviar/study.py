@@ -12,9 +12,11 @@ from caviar.objective import Objective
 from caviar.retries import Retries
 from caviar.rounds import Confirmation, Narrowing, Round, Stages, default_confirmation
 from caviar.space import Space
+from caviar.trial import Value
 from caviar.validation import plain_value, require_type, set_fields, whole_number
 
 if TYPE_CHECKING:
+    from caviar.one_trial import TriedTrial
     from caviar.records.frames import Run
 
 SamplerFactory = Callable[[int], Any]
@@ -109,6 +111,55 @@ class Study:
             "retries": asdict(self.retries),
             "seed": self.seed,
         }
+
+    def try_one(
+        self, params: Mapping[str, Value] | None = None, *, epochs: int | None = None
+    ) -> "TriedTrial":
+        """Train one trial in this process, before anything is distributed.
+
+        Prints appear, breakpoints stop, and an exception of your function has its whole traceback. Nothing is recorded.
+        If the rounds use halving, the trial is trained again in two parts, to warn of a checkpoint that lacks
+        something, such as the optimizer.
+
+        Args:
+            params: hyperparameters of the trial; those left out are drawn as for the study's first trial.
+            epochs: epochs to train for; by default those of the first round.
+
+        Returns:
+            The trial: its `.outcome`, `.value`, and `.curve`, a frame of its metrics with one row an epoch.
+
+        Raises:
+            StudyError: a name is not in the space, a parameter does not apply beside the others, the objective cannot
+                be sent to workers, or the trial failed in caviar's own code.
+            DataError: the data cannot be found, read or split.
+            Exception: whatever your function raises.
+
+        Example:
+            >>> import caviar as cv
+            >>> def descend(params, trial):
+            ...     x, velocity = trial.restore() or (0.0, 0.0)
+            ...     for epoch in trial.remaining():
+            ...         velocity = 0.5 * velocity - params["learning_rate"] * 2 * (x - 3)
+            ...         x += velocity
+            ...         trial.report(epoch, loss=(x - 3) ** 2)
+            ...         trial.save((x, velocity))
+            >>> study = cv.Study(
+            ...     name="descent",
+            ...     objective=cv.Function(descend, metric="loss"),
+            ...     space=cv.Space(learning_rate=cv.log(1e-3, 1.0)),
+            ...     rounds=cv.coarse_to_fine(trials=100, epochs=9, halving=cv.Halving()),
+            ... )
+            >>> tried = study.try_one({"learning_rate": 0.25}, epochs=2)
+            >>> print(tried.outcome, tried.value)
+            completed 0.0
+            >>> print(tried.curve)
+               epoch  loss
+            0      1  2.25
+            1      2  0.00
+        """
+        from caviar import one_trial
+
+        return one_trial.try_one(self, params, epochs)
 
     def run(
         self,

@@ -25,7 +25,7 @@ LAYERS = [
     {"records"},
     {"driver"},
     {"backends", "reporting"},
-    {"runner"},
+    {"runner", "one_trial"},
     {"experiment_script", "submission"},
     {"cli"},
     {"__main__"},
@@ -53,8 +53,8 @@ BORDERS = {
 }
 """The only files that may import a heavy library."""
 
-DELEGATES = {("study", "runner"), ("study", "records")}
-"""The one way up: `Study.run` and `Study.resume` call the runner, and are annotated with the run that it returns."""
+DELEGATES = {("study", "runner"), ("study", "one_trial"), ("study", "records")}
+"""The one way up: `Study.run`, `resume` and `try_one` call what trains, and are annotated with what it returns."""
 
 
 def modules() -> list[Path]:

@@ -99,6 +99,15 @@ class FunctionEngine(Engine):
         for part in parts:
             yield from self._train_in_thread(part) if self._signature.has_trial else self._train_here(part)
 
+    def train_openly(self, part: Part) -> list[Progress | PartDone]:
+        events: list[Progress | PartDone] = []
+        started = time.perf_counter()
+        context = self._context(part, events.append)
+        self._run(context)
+        if context._error is not None:  # the function caught it
+            raise StudyError(f"Function: {_name(self._fn)}: {context._error}")
+        return [*events, self._end(context, None, started)]
+
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         raise NotImplementedError("a function has no test split")
 
@@ -122,19 +131,25 @@ class FunctionEngine(Engine):
 
     def _context(self, part: Part, emit: Callable[[Progress], object]) -> TrialContext:
         number = part.trial.number
-        return TrialContext(part, self._metric, self._metrics, lambda m: emit(Progress(number, m)))
+        return TrialContext._of_part(part, self._metric, self._metrics, lambda m: emit(Progress(number, m)))
 
     def _call(self, context: TrialContext) -> PartDone:
         started = time.perf_counter()
         failure = None
         try:
-            with self._process_state.isolated(context.seed):
-                context._record_result(self._signature.call(self._fn, context))
+            self._run(context)
         except BaseException as error:  # also SystemExit
             if isinstance(error, KeyboardInterrupt) and self._is_user_interrupt():
                 raise
             failure = describe_failure(error, self._fn)
-        failure = context._error or failure
+        return self._end(context, context._error or failure, started)
+
+    def _run(self, context: TrialContext) -> None:
+        """Call the function and record what it returns; let its exceptions pass."""
+        with self._process_state.isolated(context.seed):
+            context._record_result(self._signature.call(self._fn, context))
+
+    def _end(self, context: TrialContext, failure: str | None, started: float) -> PartDone:
         return PartDone(
             trial=context.number,
             outcome=Outcome.COMPLETED if failure is None else Outcome.FAILED,

@@ -7,53 +7,128 @@ import math
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import cloudpickle
 import numpy as np
 
 from caviar.engine import Part
-from caviar.trial import Measurement, Value
+from caviar.errors import StudyError
+from caviar.trial import Measurement, Stage, Trial
+from caviar.validation import require_type, whole_number
 
 
 class TrialContext:
     """The trial that a function runs, passed to its parameter named `trial`.
 
     A function that uses it can report metrics while it runs, can be stopped early, and can continue from a checkpoint
-    when its trial is given more epochs (see `caviar.Halving`).
+    when its trial is given more epochs (see `caviar.Halving`). Save all that the training needs to continue: a model
+    and its optimizer, not the model alone, because a fresh Adam or momentum trains worse than one that continues.
+
+    A study makes the context of each call. Make one yourself to test a function without a study.
+
+    Args:
+        params: hyperparameters of the trial.
+        epochs: epochs that the trial trains in all.
+        until: epoch after which this call should end; the last one by default.
+        seed: seed of the trial.
+        number: number of the trial in the study.
+        stage: "search", "confirmation", or "final" for the winner's last training, whose model is handed over.
+
+    Raises:
+        StudyError: an argument has the wrong type or is out of bounds.
 
     Attributes:
         number: number of the trial in the study, from 0.
+        stage: the trial's purpose: "search", "confirmation" or "final".
         params: hyperparameters of the trial; a copy that the function may change.
         seed: the trial's seed modulo 2**32, which every library accepts. Take all random numbers from it, and the
             trial can be repeated. (The column `seed` has the whole seed.)
         epochs: epochs that the trial trains in all. Learning-rate schedules should end here.
         until: epoch after which this call should end. It is less than `epochs` if the trial may be paused there.
         trained: epochs trained by earlier calls, up to the checkpoint that `restore` returns.
+        reported: metrics that this call has reported, by epoch.
 
     Example:
-        A function that minimises (x - 3)^2 by gradient descent, one step an epoch:
+        A function that minimises (x - 3)^2 by gradient descent with momentum, one step an epoch:
 
         >>> def descend(params, trial):
-        ...     x = trial.restore() or 0.0
+        ...     x, velocity = trial.restore() or (0.0, 0.0)
         ...     for epoch in trial.remaining():
-        ...         x -= params["learning_rate"] * 2 * (x - 3)
+        ...         velocity = 0.5 * velocity - params["learning_rate"] * 2 * (x - 3)
+        ...         x += velocity
         ...         trial.report(epoch, loss=(x - 3) ** 2)
-        ...         trial.save(x)
+        ...         trial.save((x, velocity))
         >>> import caviar as cv
         >>> objective = cv.Function(descend, metric="loss")
+
+        Tested in two parts, as a halving trains it, and in one:
+
+        >>> first = cv.TrialContext({"learning_rate": 0.25}, epochs=4, until=2)
+        >>> descend(first.params, first)
+        >>> first.reported
+        {1: {'loss': 2.25}, 2: {'loss': 0.0}}
+        >>> second = first.continued()
+        >>> descend(second.params, second)
+        >>> whole = cv.TrialContext({"learning_rate": 0.25}, epochs=4)
+        >>> descend(whole.params, whole)
+        >>> whole.reported == {**first.reported, **second.reported}
+        True
     """
 
     def __init__(
-        self, part: Part, metric: str, metrics: tuple[str, ...], emit: Callable[[Measurement], object]
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        epochs: int = 1,
+        until: int | None = None,
+        seed: int = 0,
+        number: int = 0,
+        stage: str = Stage.SEARCH,
+    ) -> None:
+        where = "TrialContext"
+        params = {} if params is None else params
+        require_type(f"{where}: params", params, Mapping, 'a dict such as {"learning_rate": 0.1}')
+        if stage not in tuple(Stage):
+            raise StudyError(f"{where}: stage must be one of {', '.join(Stage)}, not {stage!r}")
+        epochs = whole_number(f"{where}: epochs", epochs, 1)
+        trial = Trial(
+            number=whole_number(f"{where}: number", number),
+            round=1,
+            params=params,
+            epochs=epochs,
+            seed=whole_number(f"{where}: seed", seed),
+            stage=Stage(stage),
+        )
+        until = None if until is None else whole_number(f"{where}: until", until, 1, epochs)
+        self._begin(Part(trial=trial, until=until, keep_checkpoint=True))
+
+    @classmethod
+    def _of_part(
+        cls, part: Part, metric: str, metrics: tuple[str, ...], emit: Callable[[Measurement], object]
+    ) -> "TrialContext":
+        """Return the context of a part of a study's trial, which checks metrics and passes them on."""
+        context = cls.__new__(cls)
+        context._begin(part, metric, metrics, emit)
+        return context
+
+    def _begin(
+        self,
+        part: Part,
+        metric: str | None = None,
+        metrics: tuple[str, ...] | None = None,
+        emit: Callable[[Measurement], object] | None = None,
     ) -> None:
         self.number: int = part.trial.number
-        self.params: dict[str, Value] = dict(part.trial.params)
+        self.stage: str = part.trial.stage
+        self.params: dict[str, Any] = dict(part.trial.params)
         self.seed: int = part.trial.seed % 2**32
         self.epochs: int = part.trial.epochs
         self.until: int = part.trial.epochs if part.until is None else part.until
         self.trained: int = int(part.checkpoint["epoch"]) if part.checkpoint else 0
-        self._checkpoint, self._keep_checkpoint = part.checkpoint, part.keep_checkpoint
+        self.reported: dict[int, dict[str, float]] = {}
+        self._part, self._checkpoint, self._keep_checkpoint = part, part.checkpoint, part.keep_checkpoint
         self._metric, self._metrics, self._emit = metric, metrics, emit
         self._epoch = self.trained
         self._is_exhausted = False
@@ -61,12 +136,23 @@ class TrialContext:
         self._error: str | None = None
         self._stop = threading.Event()
 
+    def continued(self, until: int | None = None) -> "TrialContext":
+        """Return the context of the call that continues this trial from its last `save`, to test it in parts.
+
+        Args:
+            until: epoch after which that call should end; the trial's last one by default.
+        """
+        context = TrialContext.__new__(TrialContext)
+        context._begin(replace(self._part, checkpoint=self._checkpoint, until=until))
+        return context
+
     def report(self, epoch: int, **metrics: Any) -> None:
         """Record the metrics of an epoch.
 
         Args:
             epoch: the epoch, from 1; larger than the one reported before.
-            **metrics: the metric that ranks trials, and any others that `caviar.Function` declares in `metrics`.
+            **metrics: the metric that ranks trials, and any others that `caviar.Function` declares in `metrics`. A
+                context that you made accepts any name.
 
         Raises:
             ValueError: the epoch does not increase, the ranking metric is missing, or a metric is not declared or is
@@ -106,7 +192,7 @@ class TrialContext:
         may be paused.
 
         Args:
-            state: any object that cloudpickle can pickle, such as a model with its optimizer.
+            state: any object that cloudpickle can pickle, such as `(model, optimizer)`.
         """
         if self._keep_checkpoint:
             pickled = np.frombuffer(cloudpickle.dumps(state), np.uint8)
@@ -121,16 +207,19 @@ class TrialContext:
 
     def _record(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Check the metrics of an epoch and pass them on."""
-        if self._metric not in metrics:
+        if self._metric is not None and self._metric not in metrics:
             names = ", ".join(map(str, metrics)) or "no metrics"
             self._fail(
                 f"the metric {self._metric!r}, which ranks trials, is missing; the function gave {names}"
             )
         values = {name: self._check_metric(name, value) for name, value in metrics.items()}
         self._last = Measurement(epoch, values)
-        if not math.isfinite(values[self._metric]) or epoch >= self.until:
+        self.reported[epoch] = dict(values)
+        ranking = values.values() if self._metric is None else (values[self._metric],)
+        if not all(map(math.isfinite, ranking)) or epoch >= self.until:
             self._stop.set()
-        self._emit(self._last)
+        if self._emit is not None:
+            self._emit(self._last)
 
     def _record_result(self, result: Any) -> None:
         """Record what the function returned, as metrics of its last epoch."""
@@ -148,7 +237,7 @@ class TrialContext:
             self._fail("the function returned None; return or report a number or a dict of metrics")
         if result is None:
             return
-        metrics = result if isinstance(result, Mapping) else {self._metric: result}
+        metrics = result if isinstance(result, Mapping) else {str(self._metric): result}
         if self._last is None:
             self._record(self.until, metrics)
         else:
@@ -156,7 +245,7 @@ class TrialContext:
             self._record(epoch, {**self._last.metrics, **metrics})
 
     def _check_metric(self, name: str, value: Any) -> float:
-        if name not in self._metrics:
+        if self._metrics is not None and name not in self._metrics:
             declared = ", ".join(repr(metric) for metric in (*self._metrics, name))
             self._fail(
                 f"the metric {name!r} is not declared; declare it: cv.Function(..., metrics=({declared}))"

@@ -503,3 +503,32 @@ def test_a_function_without_reports_trains_each_epoch_once() -> None:
         (so_far,) = worker.run([Task(trial=trial(epochs=9), parts=(until,), so_far=so_far)])
         assert so_far.value == until
     assert trained == list(range(1, 10))
+
+
+def test_users_make_contexts_to_test_their_functions() -> None:
+    def walks(params: Params, trial: TrialContext) -> None:
+        place = trial.restore() or 0.0
+        for epoch in trial.remaining():
+            place += params["x"]
+            trial.report(epoch, loss=place, size=np.float32(1))
+            trial.save(place)
+
+    first = cv.TrialContext({"x": 0.5}, epochs=5, until=2, seed=2**40 + 3, stage="final")
+    walks(first.params, first)
+    assert first.reported == {1: {"loss": 0.5, "size": 1.0}, 2: {"loss": 1.0, "size": 1.0}}
+    assert (first.seed, first.stage, first.restore()) == (3, "final", 1.0)
+    second = first.continued()
+    walks(second.params, second)
+    assert (second.trained, list(second.reported)) == (2, [3, 4, 5])
+    with pytest.raises(ValueError, match="must be a number"):
+        second.report(6, loss="small")
+    refused: Any
+    for refused in (
+        {"epochs": 0},
+        {"epochs": 2, "until": 3},
+        {"params": 3},
+        {"stage": "last"},
+        {"seed": 0.5},
+    ):
+        with pytest.raises(StudyError, match="TrialContext"):
+            cv.TrialContext(**refused)

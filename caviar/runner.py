@@ -62,7 +62,7 @@ def run_study(
     _require_script_is_loaded()
     check_name(study.name if name is None else name)
     _require_workers(workers, gpus)
-    require_sampler(study.sampler)
+    require_sampler(study)
     folder = locate(runs)
     folder.require_writable()
     dataset = study.objective.load()

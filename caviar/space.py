@@ -187,6 +187,10 @@ class Parameter:
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     """Other parameters, each with the values for which this parameter applies. All conditions must hold."""
 
+    def applies(self, values: Mapping[str, Value]) -> bool:
+        """Return True if all conditions hold, given the values of the parameters that apply."""
+        return all(other in values and values[other] in allowed for other, allowed in self.when.items())
+
 
 def linear(low: float, high: float) -> Interval:
     """Return a range of real numbers, drawn uniformly.
@@ -348,7 +352,7 @@ class Space(Mapping[str, Parameter]):
         """Return the values of the parameters whose conditions hold, from values for all parameters."""
         kept: dict[str, Value] = {}
         for name, parameter in self.items():
-            if all(other in kept and kept[other] in allowed for other, allowed in parameter.when.items()):
+            if parameter.applies(kept):
                 kept[name] = values[name]
         return kept
 

@@ -36,10 +36,13 @@ class Study:
         rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at the end. Without one, a
             confirmation is added that costs at most a fifth of all trainings.
         seed: determines all draws and all trainings.
-        narrowing: how the space narrows between rounds.
+        narrowing: how the space narrows between rounds, unless `sampler` is a function.
         sampler: "random"; "qmc", scrambled Sobol points (Owen 1998); "tpe", the tree-structured Parzen estimator
-            (Bergstra et al. 2011); or a function that makes any Optuna sampler from a seed. A sampler sees the results
-            of earlier rounds, not those of its own round.
+            (Bergstra et al. 2011); or a function that makes any Optuna sampler from a seed, such as
+            `lambda seed: GridSampler({"layers": [1, 2, 4]}, seed=seed)`. A sampler is made anew for each round and sees
+            the results of earlier rounds, not those of its own. The sampler of a function draws every trial, and always
+            from the whole space: nothing is narrowed. Optuna has no reverse-log scale: there a sampler sees
+            log10(1 - x), while values that it holds itself, such as those of a grid, are x.
         retries: how often a failed trial is tried again, by cause.
 
     Raises:

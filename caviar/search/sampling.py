@@ -4,8 +4,10 @@ A draw depends on the region, on the seed, the round and its index, and for samp
 earlier rounds. It never depends on workers, on the order in which results arrive, or on interruptions.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -25,31 +27,18 @@ from caviar.rounds import Narrowing
 from caviar.search.candidate_ranking import NeighborRanking
 from caviar.search.region import Box, Region, Window, whole_range
 from caviar.space import Choice, Domain, Interval, Space
-from caviar.study import SamplerFactory
+from caviar.study import SamplerFactory, Study
 from caviar.trial import Value, derive_seed
+from caviar.validation import plain_value
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # its samplers would log a line or more a draw
 
 _STRATA = 16
 """Number of equal parts that a range is divided into in the first round, and a window in later rounds."""
 _STUDY_SIZE = 512
 """Draws from one in-memory Optuna study before it is replaced, because it keeps every trial."""
-
-
-def require_sampler(sampler: str | SamplerFactory) -> None:
-    """Refuse a function that does not make an Optuna sampler.
-
-    Raises:
-        StudyError: it returns something else.
-    """
-    if isinstance(sampler, str):
-        return
-    made = sampler(0)
-    if not isinstance(made, BaseSampler):
-        raise StudyError(
-            f"sampler: the function returns {made!r}, which is not an Optuna sampler; "
-            "use for instance lambda seed: optuna.samplers.TPESampler(seed=seed)"
-        )
+_REHEARSED = 100
+"""Largest number of draws by which a user's sampler is checked before a study starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +47,50 @@ class Observation:
 
     params: Mapping[str, Value]
     value: float
+
+
+def require_sampler(study: Study) -> None:
+    """Refuse a sampler that could not draw the study's params, by drawing with it what the study would draw.
+
+    The first round is drawn, up to `_REHEARSED` trials. If more rounds follow, the sampler is then told these trials
+    with made-up values and draws once more, because many samplers need their packages only then.
+
+    Raises:
+        StudyError: the function makes no Optuna sampler, or ignores its seed; or the sampler raises an exception or
+            draws a value that is not in the space.
+    """
+    if isinstance(study.sampler, str):
+        return
+    made = study.sampler(0)
+    if not isinstance(made, BaseSampler):
+        raise StudyError(
+            f"sampler: the function returns {made!r}, which is not an Optuna sampler; "
+            "use for instance lambda seed: optuna.samplers.TPESampler(seed=seed)"
+        )
+    first, *later = study.search_rounds
+
+    def rehearse(round_number: int, count: int, history: Sequence[Observation]) -> list[dict[str, Value]]:
+        return list(
+            draw_params(
+                Region(declared=study.space),
+                study.narrowing,
+                count=count,
+                seed=study.seed,
+                round_number=round_number,
+                sampler=study.sampler,
+                history=history,
+                maximize=study.objective.maximize,
+            )
+        )
+
+    params = rehearse(1, min(first.trials, _REHEARSED), ())
+    if params != rehearse(1, len(params), ()):
+        raise StudyError(
+            "sampler: two samplers that the function makes from one seed draw different params, so the study could "
+            "not be repeated; pass the seed on, as in lambda seed: optuna.samplers.TPESampler(seed=seed)"
+        )
+    if later:
+        rehearse(2, 1, [Observation(drawn, float(index)) for index, drawn in enumerate(params)])
 
 
 def draw_params(
@@ -81,7 +114,8 @@ def draw_params(
         seed: the study's seed.
         round_number: number of the round, from 1.
         sampler: "random", "qmc", "tpe", or a function that makes an Optuna sampler from a seed. All but "random" draw
-            from the region's `space`, which also holds what is between the elite values.
+            from the region's `space`, which also holds what is between the elite values. The sampler of a function is
+            asked only for the parameters whose conditions hold.
         history: results of earlier rounds, for samplers that learn. Those outside the region's space are left out.
         maximize: True if larger values are better, for samplers that learn.
         skip: indices of trials that are not needed. They cost nothing, unless the sampler learns.
@@ -126,33 +160,49 @@ def draw_params(
 def distribution(domain: Domain) -> BaseDistribution:
     """Return the Optuna distribution of a domain.
 
-    Optuna has no reverse-log distribution, so there it is the distribution of the coordinate. Optuna's categories must
-    never change, so for a choice it is the distribution of the option's index.
+    Optuna has no reverse-log distribution, so there it is the distribution of log10(1 - x), the negative coordinate.
     """
     if isinstance(domain, Choice):
-        return CategoricalDistribution(tuple(range(len(domain.options))))
+        return CategoricalDistribution(domain.options)
     if domain.integer:
         return IntDistribution(int(domain.low), int(domain.high), log=domain.scale == "log")
     if domain.scale == "reverse_log":
-        return FloatDistribution(*domain.ends)
+        low, high = domain.ends
+        return FloatDistribution(-high, -low)
     return FloatDistribution(domain.low, domain.high, log=domain.scale == "log")
 
 
-def _from_optuna(domain: Domain, drawn: Value) -> Value:
-    """Convert a draw from `distribution(domain)` to the parameter's value."""
+def _from_optuna(name: str, domain: Domain, drawn: Value) -> Value:
+    """Convert what a sampler draws from `distribution(domain)` to the parameter's value.
+
+    Samplers with values of their own, such as those of a grid, return these whatever the distribution. On a reverse-log
+    scale they are told apart by their sign: log10(1 - x) is negative for every x above 0.
+
+    Raises:
+        StudyError: the value is not in the domain.
+    """
+    drawn = plain_value(drawn)
     if isinstance(domain, Choice):
-        return domain.options[drawn]  # type: ignore[index]
-    if domain.scale == "reverse_log":
-        return domain.value(drawn)  # type: ignore[arg-type]
-    return drawn
+        if drawn in domain.options:
+            return domain.options[domain.options.index(drawn)]
+    elif isinstance(drawn, int | float) and not isinstance(drawn, bool):
+        if domain.scale == "reverse_log" and _is_within(-drawn, *domain.ends):
+            return domain.value(-drawn)
+        if _is_within(drawn, domain.low, domain.high) and (not domain.integer or float(drawn).is_integer()):
+            inside = min(max(drawn, domain.low), domain.high)
+            return int(inside) if domain.integer else float(inside)
+    raise StudyError(f"sampler: it draws {name} = {drawn!r}, which is not in the space: {domain}")
+
+
+def _is_within(x: float, low: float, high: float) -> bool:
+    """Return True for a number between two bounds, up to the rounding of a sampler that works on a log scale."""
+    return low <= x <= high or math.isclose(x, low, rel_tol=1e-12) or math.isclose(x, high, rel_tol=1e-12)
 
 
 def _to_optuna(domain: Domain, value: Value) -> Value:
     """Convert a parameter's value to the draw from `distribution(domain)` that gives it."""
-    if isinstance(domain, Choice):
-        return domain.options.index(value)
-    if domain.scale == "reverse_log":
-        return domain.coordinate(value)  # type: ignore[arg-type]
+    if isinstance(domain, Interval) and domain.scale == "reverse_log":
+        return -domain.coordinate(value)  # type: ignore[arg-type]
     return value
 
 
@@ -177,7 +227,7 @@ def _random_draws(declared: Space, seed: int, round_number: int) -> Callable[[in
 
 
 def _part_distribution(part: Window | Choice) -> BaseDistribution | None:
-    """Return the distribution of a coordinate in a window, or of an option's index; None for a single option."""
+    """Return the distribution of a coordinate in a window, or of an option; None for a single option."""
     if isinstance(part, Choice):
         return distribution(part) if len(part.options) > 1 else None
     return FloatDistribution(*part)
@@ -186,7 +236,7 @@ def _part_distribution(part: Window | Choice) -> BaseDistribution | None:
 def _part_value(domain: Domain, part: Window | Choice, drawn: Value) -> Value:
     """Convert a draw from `_part_distribution(part)` to the parameter's value."""
     if isinstance(part, Choice):
-        return part.options[0] if len(part.options) == 1 else _from_optuna(part, drawn)
+        return part.options[0] if len(part.options) == 1 else drawn
     assert isinstance(domain, Interval)
     return domain.value(drawn)  # type: ignore[arg-type]
 
@@ -254,28 +304,72 @@ def _learner_draws(
     """Return a function that asks an Optuna sampler for the next params, after telling it the history."""
     factory = _FACTORIES[sampler] if isinstance(sampler, str) else sampler
     study = _optuna_study(factory(seed % 2**32), maximize)
-    distributions = {name: distribution(space[name].domain) for name in sorted(space)}
+    space = Space(**dict(sorted(space.items())))  # however it is written, the draws are the same
+    distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
     for observation in history:
+        params = observation.params
+        if not isinstance(
+            sampler, str
+        ):  # samplers such as BruteForceSampler need the order in which they are asked
+            params = {name: params[name] for name in space if name in params}
         if all(name in space and value in space[name].domain for name, value in observation.params.items()):
-            study.add_trial(_optuna_trial(space, observation))
+            study.add_trial(_optuna_trial(space, params, observation.value))
 
-    def draw() -> dict[str, Value]:
-        drawn = study.ask(distributions).params
-        return {name: _from_optuna(parameter.domain, drawn[name]) for name, parameter in space.items()}
+    def draw_all() -> dict[str, Value]:
+        drawn = study.ask({name: distributions[name] for name in sorted(space)}).params
+        return {name: _from_optuna(name, space[name].domain, drawn[name]) for name in space}
 
-    return draw
+    def draw_those_that_apply() -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        with _errors_as_study_errors():
+            trial = study.ask()
+            for name, parameter in space.items():
+                if parameter.applies(values):
+                    drawn = _suggest(trial, name, distributions[name], parameter.domain)
+                    values[name] = _from_optuna(name, parameter.domain, drawn)
+        return values
+
+    return draw_all if isinstance(sampler, str) else draw_those_that_apply
+
+
+def _suggest(trial: optuna.Trial, name: str, part: BaseDistribution, domain: Domain) -> Value:
+    """Return an Optuna trial's value of a parameter. A value that is not in the distribution raises an exception.
+
+    A sampler with values of its own has others than the coordinates of a reverse-log scale; `_from_optuna` checks them.
+    """
+    with warnings.catch_warnings():
+        has_coordinates = isinstance(domain, Interval) and domain.scale == "reverse_log"
+        warnings.filterwarnings("ignore" if has_coordinates else "error", message=".*is out of range")
+        match part:
+            case CategoricalDistribution():
+                return trial.suggest_categorical(name, part.choices)
+            case IntDistribution():
+                return trial.suggest_int(name, part.low, part.high, log=part.log)
+            case FloatDistribution():
+                return trial.suggest_float(name, part.low, part.high, log=part.log)
+    raise AssertionError(part)
+
+
+@contextmanager
+def _errors_as_study_errors() -> Iterator[None]:
+    """Raise what a user's sampler raises as a StudyError."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        raise StudyError(f"sampler: it raises {type(error).__name__}: {error}") from error
 
 
 def _optuna_study(sampler: BaseSampler, maximize: bool) -> optuna.Study:
     return optuna.create_study(sampler=sampler, direction="maximize" if maximize else "minimize")
 
 
-def _optuna_trial(space: Space, observation: Observation) -> optuna.trial.FrozenTrial:
-    params = {name: _to_optuna(space[name].domain, value) for name, value in observation.params.items()}
+def _optuna_trial(space: Space, params: Mapping[str, Value], value: float) -> optuna.trial.FrozenTrial:
     return create_trial(
         state=TrialState.COMPLETE,
-        value=observation.value,
-        params=params,
+        value=value,
+        params={name: _to_optuna(space[name].domain, told) for name, told in params.items()},
         distributions={name: distribution(space[name].domain) for name in params},
     )
 

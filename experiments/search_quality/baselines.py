@@ -35,11 +35,7 @@ def tpe(table: Table, evaluations: int, seed: int) -> Iterator[Evaluation]:
     study = optuna.create_study(sampler=TPESampler(seed=seed))
     for _ in range(evaluations):
         trial = study.ask(distributions)
-        params = {
-            name: p.domain.options[trial.params[name]] if isinstance(p.domain, Choice) else trial.params[name]
-            for name, p in space.items()
-        }
-        row, value = observed(table, params, noise)
+        row, value = observed(table, trial.params, noise)
         study.tell(trial, value)
         yield row, value
 

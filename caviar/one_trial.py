@@ -58,7 +58,7 @@ def try_one(study: Study, params: Mapping[str, Value] | None = None, epochs: int
             or the trial failed.
         Exception: whatever the user's function raises.
     """
-    require_sampler(study.sampler)
+    require_sampler(study)
     pickle_objective(study.objective)
     trial = _choose_trial(study, params, epochs)
     dataset = study.objective.load()

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any, Self
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend
 from caviar.driver.loop import Loop
-from caviar.errors import InterruptedStudy, RunError, StudyError
+from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
@@ -69,7 +69,9 @@ def run_study(
 
     def create() -> Ledger:  # only once the workers are there, so that a refused study leaves no directory
         study_file = StudyFile.describe(study, dataset, script)
-        return Ledger.create(folder, name or study.name, study_file, numbered=name is None)
+        return Ledger.create(
+            folder, name or study.name, study_file, numbered=name is None, remove_if_empty=True
+        )
 
     run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
     if progress:
@@ -111,10 +113,12 @@ def resume_study(
     return run
 
 
-def calling_script() -> Path | None:
-    """Return the script that Python was started with, if any."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return Path(file) if file and file.endswith(".py") else None
+def declaring_script(study: Study) -> Path | None:
+    """Return the script that Python was started with, if it declares the study, so that `caviar resume` finds it."""
+    main = vars(sys.modules["__main__"])
+    file = main.get("__file__")
+    declares = any(value is study for value in main.values())
+    return Path(file) if declares and file and file.endswith(".py") else None
 
 
 def _require_script_is_loaded() -> None:
@@ -147,25 +151,41 @@ def _train(
     factory: BackendFactory,
     progress: bool,
 ) -> Run:
-    """Start the workers and run the loop. Ctrl-C and SIGTERM stop it between chunks."""
-    with ExitStack() as stack:
-        interruption = stack.enter_context(_Interruption())
-        watcher: Display | NoProgress = Display(study) if progress else NoProgress()
-        stack.enter_context(watcher)
-        workers = factory(dataset.without_test() if dataset is not None else None)
-        interruption.listen()  # again, because starting Ray replaces the signal handlers
-        stack.callback(workers.close)
-        ledger = open_ledger()
-        stack.callback(ledger.close)
-        watcher.recalled(ledger.trials())
-        stack.callback(interruption.ignore)  # closing must not be cut short
-        finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested).run()
+    """Start the workers and run the loop. A signal stops it between chunks, a second one at once."""
+    ledger = None
+    try:
+        with ExitStack() as stack:
+            interruption = stack.enter_context(_Interruption())
+            watcher: Display | NoProgress = Display(study) if progress else NoProgress()
+            stack.enter_context(watcher)
+            workers = factory(dataset.without_test() if dataset is not None else None)
+            stack.callback(workers.close)
+            ledger = open_ledger()
+            stack.callback(ledger.close)
+            interruption.await_trials()
+            watcher.recalled(ledger.trials())
+            stack.callback(interruption.ignore)  # closing must not be cut short
+            finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested).run()
+    except KeyboardInterrupt:
+        raise _interrupted("stopped at once", ledger) from None
+    except ClusterError as error:
+        if ledger is None or ledger.is_empty:
+            raise
+        hint = f"recorded trials are safe: continue with `{ledger.resume_command}`"
+        raise ClusterError(f"{error}; {hint}") from error
     if not finished:
-        _end_script_quietly()
-        raise InterruptedStudy(
-            f"stopped; all finished trials are recorded: continue with `caviar resume {ledger.location.quoted}`"
-        )
+        raise _interrupted("stopped", ledger)
     return Run(ledger.location)
+
+
+def _interrupted(how: str, ledger: Ledger | None) -> InterruptedStudy:
+    """Return the error of an interrupted study, and prepare its script to end with it."""
+    _end_script_quietly()
+    if ledger is None or ledger.is_empty:
+        return InterruptedStudy(f"{how}, before a trial was finished")
+    return InterruptedStudy(
+        f"{how}; all finished trials are recorded: continue with `{ledger.resume_command}`"
+    )
 
 
 def _ray(study: Study, address: str, workers: int | None, gpus: int | None) -> BackendFactory:
@@ -178,40 +198,54 @@ def _ray(study: Study, address: str, workers: int | None, gpus: int | None) -> B
 
 
 class _Interruption:
-    """A handler of Ctrl-C and SIGTERM: the first one requests a stop, a second one stops at once."""
+    """A handler of Ctrl-C, SIGTERM and SIGHUP (a closed terminal), which stop the study.
+
+    The first signal lets the running trials finish, and a second one stops at once; so does the first one while the
+    workers start.
+    """
 
     def __init__(self) -> None:
         self.requested = False
-        self._ignored = False
+        self._trials_run = self._ignored = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = self.listen()
+        self._before = self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def listen(self) -> dict[int, Any]:
-        """Install the handler; return the handlers that it replaces."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        return {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def await_trials(self) -> None:
+        """Let the first signal from now on wait for running trials."""
+        self._trials_run = True
+        self._listen()  # again, because starting Ray may replace signal handlers
 
     def ignore(self) -> None:
         """Ignore further signals: the study is closing."""
         self._ignored = True
 
+    def _listen(self) -> dict[int, Any]:
+        """Install the handler; return the handlers that it replaces."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
+            numbers.append(signal.SIGHUP)
+        return {number: signal.signal(number, self._handle) for number in numbers}
+
     def _handle(self, number: int, frame: object) -> None:
         del number, frame
-        if self._ignored:
-            return
-        if self.requested:
+        if self._ignored or (self.requested and not self._trials_run):
+            return  # what was started is being removed
+        if self.requested or not self._trials_run:
+            self.requested = True
             raise KeyboardInterrupt
         self.requested = True
-        # `os.write` is safe in a handler. A progress bar of two lines overwrites the empty line at the end.
-        os.write(2, b"\nstopping when the running trials are done (Ctrl-C again: at once) ...\n\n")
+        with suppress(OSError):  # the terminal is closed
+            # `os.write` is safe in a handler. A progress bar of two lines overwrites the empty line at the end.
+            os.write(2, b"\nstopping when the running trials are done (Ctrl-C again: at once) ...\n\n")
 
 
 def _end_script_quietly() -> None:

@@ -200,7 +200,7 @@ class Study:
             runs=runs,
             name=name,
             progress=progress,
-            script=runner.calling_script(),
+            script=runner.declaring_script(self),
         )
 
     def resume(

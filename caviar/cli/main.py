@@ -30,10 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"caviar: {error}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print(
-            "caviar: stopped at once; finished trials are saved, and `caviar resume` continues the run",
-            file=sys.stderr,
-        )
+        print("caviar: interrupted", file=sys.stderr)
         return 130
     except CaviarError as error:
         return _print_error(options, error, str(error))

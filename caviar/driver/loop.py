@@ -233,7 +233,7 @@ class Loop:
         if final.outcome is not Outcome.COMPLETED and self._dataset is not None:
             raise StudyError(
                 f"the winner is trial {final.trial.confirms}, but its final training {final.outcome} "
-                f"({final.failure}): `caviar resume {self._ledger.location.quoted}` tries it again"
+                f"({final.failure}): `{self._ledger.resume_command}` tries it again"
             )
         winner, test = self._plan.winner, self._dataset.test if self._dataset else None
         accuracy = final.test.get("accuracy")

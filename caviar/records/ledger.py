@@ -14,7 +14,7 @@ rows. They are deleted when the run is resumed, and their trials are trained aga
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import pandas as pd
@@ -23,7 +23,7 @@ from pyarrow import compute
 
 from caviar.data.splits import Dataset
 from caviar.engine import Checkpoint
-from caviar.errors import DamagedError
+from caviar.errors import DamagedError, RunError
 from caviar.records import schema
 from caviar.records.run_files import StudyFile, write_rounds
 from caviar.records.segments import Segment, open_tables, to_frame
@@ -39,15 +39,26 @@ MERGE_AT = 16
 class Ledger:
     """A run directory, locked by the driver that writes to it. Use `create` or `reopen`."""
 
-    def __init__(self, location: Location, study_file: StudyFile, lock: Lock) -> None:
-        self.location, self._space, self._lock = location, study_file.space(), lock
+    def __init__(
+        self, location: Location, study_file: StudyFile, lock: Lock, remove_if_empty: bool = False
+    ) -> None:
+        self.location, self.study_file, self._lock = location, study_file, lock
+        self._space = study_file.space()
+        self._remove_if_empty = remove_if_empty
         self._trials, self._curves = open_tables(location, study_file)
         present = self._trials.current()
         self._next = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
 
     @classmethod
-    def create(cls, runs: Location, name: str, study_file: StudyFile, numbered: bool) -> "Ledger":
+    def create(
+        cls,
+        runs: Location,
+        name: str,
+        study_file: StudyFile,
+        numbered: bool,
+        remove_if_empty: bool = False,
+    ) -> "Ledger":
         """Create a run directory.
 
         Args:
@@ -55,6 +66,7 @@ class Ledger:
             name: the name of the new one.
             study_file: the content of its `study.json`.
             numbered: take the first free of NAME, NAME-2, NAME-3, ...
+            remove_if_empty: remove the run directory as it is closed if no trial was recorded.
 
         Raises:
             RunError: the name is taken, or the folder cannot be created.
@@ -67,7 +79,7 @@ class Ledger:
 
         with hint_on_refusal("or choose another folder with --runs"):
             location, lock = runs.create(name, numbered, fill)
-        return cls(location, study_file, lock)
+        return cls(location, study_file, lock, remove_if_empty)
 
     @classmethod
     def reopen(cls, location: Location, study_file: StudyFile, repair: bool = False) -> "Ledger":
@@ -154,8 +166,22 @@ class Ledger:
         """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""
         self._lock.check()
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no trial is recorded."""
+        return self._next == 0
+
+    @property
+    def resume_command(self) -> str:
+        """The command or the call that continues the run."""
+        return self.study_file.resume_command(self.location)
+
     def close(self) -> None:
         """Release the lock."""
+        if self._remove_if_empty and self.is_empty:
+            with suppress(RunError):  # another driver has taken it
+                self._lock.confirm()
+                self.location.remove_tree()
         self._lock.release()
 
     def _tables(self, results: Sequence[Result]) -> tuple[pa.Table, pa.Table]:
@@ -168,9 +194,7 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Confirm the lock before a write, and name the way to continue where the write is refused."""
-        with hint_on_refusal(
-            f"earlier results are recorded; continue with `caviar resume {self.location.quoted}`"
-        ):
+        with hint_on_refusal(f"earlier results are recorded; continue with `{self.resume_command}`"):
             self._lock.confirm()
             yield
 

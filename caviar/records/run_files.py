@@ -150,6 +150,12 @@ class StudyFile:
         """True if the user of this process began the run with its script."""
         return self.script is not None and is_signed(self.script, self.folder, self.signature)
 
+    def resume_command(self, run: Location) -> str:
+        """Return the command that continues the run, or the call if no script declares its study."""
+        if self.script is None:
+            return f"study.resume({str(run)!r})"
+        return f"caviar resume {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
+
     def space(self) -> Space:
         """Return the space that the study declares."""
         return space_from_json(self.study["space"])

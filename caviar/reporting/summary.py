@@ -103,7 +103,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     state = f"running ({driver})" if driver else "unfinished"
     yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
-        yield _line(f"  to resume    {_resume_command(run)}")
+        yield _line(f"  to resume    {run.study_file.resume_command(run.location)}")
     search = run.trials[run.trials["stage"] == Stage.SEARCH]
     completed = search[search["outcome"] == Outcome.COMPLETED]
     if completed.empty:
@@ -113,12 +113,6 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     score = f"{_metric(run)} {metric_text(best['value'])} (trial {best['trial']})"
     params = _params_text(params_from_row(run.space, best))
     yield _table([("best so far", score), ("params", params)])
-
-
-def _resume_command(run: Run) -> str:
-    if run.study_file.script is None:  # begun in a notebook, say
-        return f"study.resume({str(run.location)!r})"
-    return f"caviar resume {run.location.quoted}"
 
 
 def _how_far(run: Run) -> str:

@@ -64,7 +64,7 @@ def test_a_dead_joined_cluster_ends_the_driver_with_advice(
     said = log.read_text()
     assert status == 1, said
     assert f"caviar: the Ray cluster died: its {name} did not answer" in said
-    assert "`caviar resume` the run" in said
+    assert "caviar resume" in said
     assert "Traceback" not in said
     study = bowl_study(rounds=ROUNDS)
     assert_same_frames(run_inline(study, tmp_path), resume_inline(study, run))

@@ -113,7 +113,7 @@ def test_order_of_arrival_does_not_change_the_frames(undisturbed: Run, tmp_path:
 
 @pytest.mark.parametrize("polls", [1, 3, 7, 20])
 def test_interruptions_do_not_change_the_frames(undisturbed: Run, tmp_path: Path, polls: int) -> None:
-    with pytest.raises(InterruptedStudy, match="caviar resume"):
+    with pytest.raises(InterruptedStudy, match="continue with"):
         run_on(Interrupted(BOWL, polls), BOWL, tmp_path)
     interrupted = load(tmp_path / "bowl")
     assert not interrupted.finished

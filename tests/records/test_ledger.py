@@ -258,7 +258,7 @@ def test_runs_of_other_studies_are_refused(run: Run) -> None:
 def test_a_full_disk_loses_no_recorded_trials(small_disk: Path) -> None:
     study = bowl_study(rounds=(400, 400))
     with pytest.raises(
-        RunError, match=rf"cannot write .*No space left on device.*caviar resume {small_disk}/bowl`"
+        RunError, match=rf"cannot write .*No space left on device.*study.resume..{small_disk}/bowl"
     ):
         run_inline(study, small_disk)
     recorded = load(small_disk / "bowl").trials

@@ -2,14 +2,15 @@
 
 Each function names the file of Ray 2.60 that it relies on. If another version of Ray has moved an attribute, its patch
 does nothing: Ray then prints more, listens on all network interfaces (its token still protects it), uses the token of
-the last cluster, or refuses a request later.
+the last cluster, refuses a request later, or exits at once on SIGTERM while it starts.
 """
 
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from caviar.backends.ray.placement import ResourceDict
@@ -46,6 +47,38 @@ def bind_to_loopback() -> Iterator[None]:
             os.environ[CLUSTER_VARIABLE] = before
 
 
+@contextmanager
+def keep_signal_handlers() -> Iterator[None]:
+    """Keep Ray from replacing this process's handler of SIGTERM while inside.
+
+    Relies on `set_sigterm_handler` in ray/_private/utils.py.
+    """
+    with _patched("ray._private.utils", "set_sigterm_handler", lambda handler: None):
+        yield
+
+
+@contextmanager
+def on_session_folder(call: Callable[[Path], object]) -> Iterator[None]:
+    """Call a function with the session folder of a cluster that starts while inside, before its processes start.
+
+    Relies on `Node._init_temp` in ray/_private/node.py.
+    """
+    try:
+        from ray._private.node import Node
+
+        create: Any = Node._init_temp
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def create_and_call(node: Any, *arguments: Any, **options: Any) -> None:
+        create(node, *arguments, **options)
+        call(Path(node.get_session_dir_path()))
+
+    with _patched("ray._private.node", "Node._init_temp", create_and_call):
+        yield
+
+
 def reload_auth() -> None:
     """Let Ray read mode and token from the environment again: it caches those of the last cluster.
 
@@ -77,10 +110,13 @@ def predict_resources(**options: Any) -> ResourceDict | None:
 
 @contextmanager
 def _patched(module_name: str, attribute: str, value: object) -> Iterator[None]:
-    """Set a module's attribute while inside, if both exist."""
+    """Set an attribute of a module, or of a class in it, while inside, if both exist."""
     with contextlib.ExitStack() as undo:
         with contextlib.suppress(ImportError, AttributeError):
-            module = importlib.import_module(module_name)
-            undo.callback(setattr, module, attribute, getattr(module, attribute))
-            setattr(module, attribute, value)
+            owner: Any = importlib.import_module(module_name)
+            *path, name = attribute.split(".")
+            for part in path:
+                owner = getattr(owner, part)
+            undo.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
         yield

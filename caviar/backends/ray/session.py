@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,14 @@ from caviar.backends.ray.join import (
     split_address,
 )
 from caviar.backends.ray.placement import WorkerRequest
-from caviar.backends.ray.private_api import bind_to_loopback, mute_ray, predict_resources, reload_auth
+from caviar.backends.ray.private_api import (
+    bind_to_loopback,
+    keep_signal_handlers,
+    mute_ray,
+    on_session_folder,
+    predict_resources,
+    reload_auth,
+)
 from caviar.backends.ray.session_cleanup import (
     keep_session,
     lock_session,
@@ -43,6 +51,9 @@ ANSWER_TIMEOUT_S = 8.0
 """Seconds without an answer after which a joined cluster counts as dead."""
 HEAD_RETURN_S = 50.0
 """The same for a fault-tolerant head, which may return; after a minute Ray ends this process."""
+
+_connected = threading.Lock()
+"""Held while this module has connected this process to Ray, which can be connected once."""
 
 
 @contextmanager
@@ -88,7 +99,7 @@ def import_ray() -> Any:
 def connect(address: str, request: WorkerRequest, data_bytes: int) -> Iterator["Session"]:
     """Connect this process to Ray while inside: to a new local cluster or to the cluster at the address.
 
-    If this process is connected to Ray already, that connection is used and stays open.
+    If the user has connected this process to Ray already, that connection is used and stays open.
 
     Args:
         address: "local", "auto" or HOST:PORT.
@@ -96,16 +107,25 @@ def connect(address: str, request: WorkerRequest, data_bytes: int) -> Iterator["
         data_bytes: size of the data that its object store must hold, in bytes.
 
     Raises:
-        ClusterError: Ray is missing, there is no such cluster, it refuses access, or it has too little room.
+        ClusterError: Ray is missing, there is no such cluster, it refuses access, it has too little room, or another
+            study of this process uses Ray.
     """
-    with ExitStack() as settings:
+    with ExitStack() as settings, ExitStack() as alone:
+        if not _connected.acquire(blocking=False):
+            raise ClusterError(
+                "another study is running in this process, which Ray connects to one cluster at a time: wait for its "
+                "end, run this study in a process of its own, or call ray.init() before both to share a cluster"
+            )
+        alone.callback(_connected.release)
         settings.enter_context(ray_environment(address))
         ray = import_ray()
         if ray.is_initialized():
+            alone.close()  # several studies can share the user's connection
             yield _joined_session(ray)
             return
         settings.enter_context(mute_ray())
-        session = _start(ray, request, data_bytes) if address == "local" else _join(ray, address)
+        with keep_signal_handlers():
+            session = _start(ray, request, data_bytes) if address == "local" else _join(ray, address)
         try:
             yield session
         finally:
@@ -177,6 +197,10 @@ class Session:
         """Return the resources that the cluster was asked for and has not given yet; None if unknown."""
         return pending_demands(self.ray.get_runtime_context().gcs_address)
 
+    def claim(self, folder: Path) -> None:
+        """Take the folder of a local cluster as its own: make it private, and lock it against other drivers."""
+        self.folder, self.lock = folder, lock_session(folder)
+
     def clean_up(self) -> None:
         """Remove the session folder of a local cluster that has ended, unless its logs are worth reading."""
         if self.folder is None:
@@ -191,24 +215,31 @@ class Session:
 
     def _death(self, how: str) -> ClusterError:
         self.keep_logs = True
-        return ClusterError(f"the Ray cluster died: {how}; recorded trials are safe: `caviar resume` the run")
+        return ClusterError(f"the Ray cluster died: {how}")
 
 
 def _start(ray: Any, request: WorkerRequest, data_bytes: int) -> Session:
     """Start a cluster on this machine."""
     options = _local_options(request, data_bytes)
     reload_auth()
-    with bind_to_loopback():
-        try:
+    session = Session(ray)
+    try:
+        with bind_to_loopback(), on_session_folder(session.claim):
             context = ray.init(address="local", include_dashboard=False, **options, **QUIET)
-        except Exception as error:
-            ray.shutdown()
-            raise ClusterError(
-                f"cannot start a Ray cluster on this machine: {explain_connection_error(error)}"
-            ) from error
-    folder = Path(context.address_info["session_dir"])
-    remove_stale_sessions(folder.parent)
-    return Session(ray, folder, ray._private.worker._global_node, lock=lock_session(folder))
+    except BaseException as error:  # KeyboardInterrupt too: starting takes seconds
+        ray.shutdown()
+        session.keep_logs = isinstance(error, Exception)
+        session.clean_up()
+        if not isinstance(error, Exception):
+            raise
+        raise ClusterError(
+            f"cannot start a Ray cluster on this machine: {explain_connection_error(error)}"
+        ) from error
+    session.node = ray._private.worker._global_node
+    if session.folder is None:
+        session.claim(Path(context.address_info["session_dir"]))
+    remove_stale_sessions(Path(context.address_info["session_dir"]).parent)
+    return session
 
 
 def _local_options(request: WorkerRequest, data_bytes: int) -> dict[str, Any]:

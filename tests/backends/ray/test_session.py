@@ -1,17 +1,26 @@
 """Sessions: their environment, what they leave on the disk, and clear errors when a local cluster fails."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from caviar.backends.ray import session
+from caviar.backends.ray.placement import WorkerRequest
 from caviar.backends.ray.private_api import mute_ray, predict_resources
 from caviar.backends.ray.session import Session, ray_environment
+from caviar.backends.ray.session_cleanup import remove_stale_sessions
+from caviar.errors import ClusterError
+from tests.objectives import bowl_study
+from tests.runs import run_on_ray
 
 ROOT = Path(__file__).parents[3]
 
@@ -205,6 +214,140 @@ def test_a_dead_cluster_ends_the_driver_with_advice(tmp_path: Path, kind: str) -
     _, said = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert f"caviar: the Ray cluster died: its {kind} ended unexpectedly" in said
-    assert "`caviar resume` the run" in said
+    assert "caviar resume" in said
     assert "something went wrong in Ray; its logs are in" in said
     assert "Traceback" not in said
+
+
+THREADS = """
+import threading
+import caviar as cv
+from tests.objectives import bowl_study
+
+def go(name):
+    try:
+        print(name, bowl_study(rounds=(6,)).run(name=name, workers=1, progress=False).finished, flush=True)
+    except cv.ClusterError as error:
+        print(name, "refused", flush=True)
+
+for names in (["first", "second"], ["third"]):
+    threads = [threading.Thread(target=go, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_of_two_threads_one_runs_its_study(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", THREADS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    *both, third = ended.stdout.splitlines()
+    assert sorted(line.split()[1] for line in both) == ["True", "refused"]
+    assert third == "third True"
+
+
+@pytest.mark.ray
+def test_threads_share_the_users_connection(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        one, two = pool.map(lambda seed: run_on_ray(bowl_study(seed=seed), tmp_path / f"{seed}", 1), (1, 2))
+    assert one.finished
+    assert two.finished
+
+
+def test_a_process_has_one_connection_of_its_own() -> None:
+    request = WorkerRequest(None, 1, 0)
+    with session._connected, pytest.raises(ClusterError, match="another study"):
+        session.connect("local", request, 0).__enter__()
+
+
+STARTING = """
+import sys
+from caviar.backends.ray import session
+from caviar.cli.main import main
+
+claim = session.Session.claim
+
+def claim_and_print(started, folder):
+    claim(started, folder)
+    print(folder, flush=True)
+
+session.Session.claim = claim_and_print
+sys.exit(main(["run", "experiment.py", "--workers", "1"]))
+"""
+
+
+def start_driver(folder: Path) -> tuple["subprocess.Popen[str]", Path]:
+    """Start a driver; return it with its session's folder as soon as Ray begins to start there."""
+    (folder / "experiment.py").write_text("from tests.objectives import bowl_study\nstudy = bowl_study()\n")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", STARTING],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    return driver, Path(driver.stdout.readline().strip())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 1.0, 2.0])
+def test_a_driver_killed_while_ray_starts_leaves_nothing_for_long(tmp_path: Path, delay_s: float) -> None:
+    driver, folder = start_driver(tmp_path)
+    time.sleep(delay_s)
+    driver.kill()
+    driver.communicate()
+    assert folder.exists()
+    deadline = time.monotonic() + 60
+    while folder.exists() and time.monotonic() < deadline:  # its raylet ends a moment after it
+        remove_stale_sessions(folder.parent)
+        time.sleep(0.2)
+    assert not folder.exists()
+    assert not processes_of(folder)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("delay_s", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP]],
+    ids=["interrupted", "interrupted twice", "terminated", "terminal closed"],
+)
+def test_a_driver_stopped_while_ray_starts_leaves_nothing(
+    tmp_path: Path, delay_s: float, signals: list[signal.Signals]
+) -> None:
+    driver, folder = start_driver(tmp_path)
+    time.sleep(delay_s)
+    for number in signals:
+        driver.send_signal(number)
+        time.sleep(0.1)
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode in (130, -signal.SIGINT), said  # the second signal may come after the end
+    assert "caviar resume" not in said
+    assert "Traceback" not in said
+    assert not folder.exists()
+    assert not processes_of(folder)
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(folder.name in argument for argument in process.cmdline()):
+                found.append(process)
+    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from caviar.data.splits import Split
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Progress
+from caviar.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,15 @@ class Measured:
     progress: tuple[Progress, ...]
 
 
-BackendEvent = WorkerJoined | WorkerLost | ChunkDone | Measured
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """A trial that has failed while others of its chunk are still running. Its result comes later, with theirs."""
+
+    trial: Trial
+    failure: str
+
+
+BackendEvent = WorkerJoined | WorkerLost | ChunkDone | Measured | TrialFailed
 
 
 class Backend(ABC):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from caviar.data.splits import Dataset
 from caviar.driver import controller
-from caviar.driver.backend import Backend, Measured
+from caviar.driver.backend import Backend, Measured, TrialFailed
 from caviar.driver.messages import (
     Chunk,
     ChunkDone,
@@ -59,6 +59,9 @@ class Watcher(Protocol):
 
     def measured(self, progress: Sequence[Progress]) -> None:
         """Note the latest measurements of long trials; some are skipped."""
+
+    def failed(self, trial: Trial, failure: str) -> None:
+        """Note that a trial has failed; it may be told twice, and its result is recorded later."""
 
     def waited(self, workers: int) -> None:
         """Note that time has passed with this many live workers."""
@@ -158,6 +161,9 @@ class Loop:
             case SubmitChunk(worker, chunk):
                 self._submit(worker, chunk)
             case RecordResults(results):
+                for result in results:
+                    if result.outcome is Outcome.FAILED:
+                        self._watcher.failed(result.trial, str(result.failure))
                 if not self._unrecorded:
                     self._unrecorded_since = self._backend.clock()
                 self._unrecorded.extend(results)
@@ -262,6 +268,8 @@ class Loop:
         for event in self._backend.poll(timeout_s):
             if isinstance(event, Measured):
                 self._watcher.measured(event.progress)
+            elif isinstance(event, TrialFailed):
+                self._watcher.failed(event.trial, event.failure)
             else:
                 events.append(event)
         return events or ([Idle()] if has_spare_time else [])

@@ -17,11 +17,15 @@ from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
 from caviar.search.stages import StagePlan
 from caviar.study import Study
-from caviar.trial import Outcome, Result, Stage
+from caviar.trial import Outcome, Result, Stage, Trial
 
 _LOG = logging.getLogger("caviar")
 LINE_EVERY_S = 10.0
 """Seconds between lines of progress if the output is not a terminal."""
+MAX_ERRORS = 5
+"""Largest number of different errors that are shown."""
+MAX_PARAMS_LENGTH = 300
+"""Largest number of characters of a failed trial's params that are shown."""
 
 
 class NoProgress:
@@ -43,6 +47,9 @@ class NoProgress:
         """Do nothing."""
 
     def measured(self, progress: Sequence[Progress]) -> None:
+        """Do nothing."""
+
+    def failed(self, trial: Trial, failure: str) -> None:
         """Do nothing."""
 
     def waited(self, workers: int) -> None:
@@ -84,6 +91,7 @@ class Display:
         self._smallest_round = min(r.trials for r in study.search_rounds)
         self._best: tuple[int, float] | None = None
         self._latest: Progress | None = None
+        self._errors: set[tuple[str, str]] = set()
         self._stage = ""
         self._done = self._total = self._trained = self._workers = 0
         self._began: float | None = None
@@ -137,6 +145,20 @@ class Display:
         """Show the latest measurement of a long trial."""
         self._latest = progress[-1]
         self._update(force=False)
+
+    def failed(self, trial: Trial, failure: str) -> None:
+        """Show each error once, however many trials it fails, and say how to see its traceback."""
+        kind = _kind_of_error(failure)
+        if kind in self._errors or len(self._errors) == MAX_ERRORS:
+            return
+        self._errors.add(kind)
+        self._say(f"  trial {trial.number} failed: {failure}")
+        if len(self._errors) == 1:
+            params = repr(dict(trial.params))
+            given = params if len(params) <= MAX_PARAMS_LENGTH else "params"
+            self._say(f"    study.try_one({given}) shows the traceback of an error in your function")
+        if len(self._errors) == MAX_ERRORS:
+            self._say("  further errors are in the column `failure` of the trials")
 
     def waited(self, workers: int) -> None:
         """Update the time left and the number of workers."""
@@ -196,6 +218,17 @@ class Display:
         if per_s:
             parts.append(f"{duration_text(self._ahead / per_s)} left")
         return ", ".join(parts)
+
+
+def _kind_of_error(failure: str) -> tuple[str, str]:
+    """Return what the failures of one error share, although their messages may differ: exception class and place.
+
+    Example:
+        >>> _kind_of_error("KeyError: 'x7' (train.py, line 3)")
+        ('KeyError', '(train.py, line 3)')
+    """
+    place = failure[failure.rfind("(") :] if failure.endswith(")") else ""
+    return failure.partition(":")[0], place
 
 
 def _stage_name(study: Study, plan: StagePlan) -> str:

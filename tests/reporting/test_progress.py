@@ -94,6 +94,31 @@ def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
     ]
 
 
+def test_each_error_is_shown_once(capsys: Captured) -> None:
+    with Display(bowl_study()) as display:
+        for number in range(20):
+            display.failed(result(number, 0).trial, f"KeyError: 'x{number}' (train.py, line 3)")
+        display.failed(result(20, 0).trial, "KeyError: 'x' (train.py, line 4)")
+        display.failed(result(21, 0).trial, "its worker died 2 times: its process ended")
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert [line.strip().split(":")[0] for line in lines] == [
+        "trial 0 failed",
+        "study.try_one({}) shows the traceback of an error in your function",
+        "trial 20 failed",
+        "trial 21 failed",
+    ]
+
+
+def test_a_flood_of_different_errors_is_cut_off(capsys: Captured) -> None:
+    trial = Trial(number=0, round=1, params={f"parameter_{n}": 0.5 for n in range(100)}, epochs=1, seed=0)
+    with Display(bowl_study()) as display:
+        for number in range(100):
+            display.failed(trial, f"ValueError: no (train.py, line {number})")
+    said = capsys.readouterr().err
+    assert said.count("failed:") == progress.MAX_ERRORS
+    assert "study.try_one(params)" in said
+
+
 def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, capsys: Captured) -> None:
     study = bowl_study()
     recorded = run_inline(study, tmp_path).trials[:30]

@@ -14,6 +14,7 @@ from caviar.backends.ray.objective_pickle import PickledObjective, unpickle_obje
 from caviar.backends.ray.placement import WorkerSpec
 from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
+from caviar.driver.backend import TrialFailed
 from caviar.driver.messages import Task
 from caviar.engine import Progress
 from caviar.errors import ClusterError
@@ -65,16 +66,24 @@ class WorkerActor:
         )
         return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), note)
 
-    def run(self, tasks: Sequence[Task], test: Split | None) -> Iterator[list[Progress] | list[Result]]:
-        """Train a chunk; yield measurements of long trials now and then, and all results at the end."""
+    def run(
+        self, tasks: Sequence[Task], test: Split | None
+    ) -> Iterator[list[Progress] | list[TrialFailed] | list[Result]]:
+        """Train a chunk; yield measurements of long trials now and then, and all results at the end.
+
+        The first failure is yielded at once: the user should see it before the rest of the chunk is trained.
+        """
         assert self._worker is not None
         fresh: list[Progress] = []
         results: list[Result] = []
-        sent = time.monotonic()
+        sent, has_failed = time.monotonic(), False
         for event in self._worker.stream(_with_checkpoints(tasks), test):
             if isinstance(event, Result):
                 results.append(event)
                 fresh = []  # the result has these measurements
+                if event.outcome is Outcome.FAILED and not has_failed and len(results) < len(tasks):
+                    has_failed = True
+                    yield [TrialFailed(event.trial, str(event.failure))]
                 continue
             fresh.append(event)
             if time.monotonic() - sent > STREAM_S:

@@ -31,7 +31,7 @@ from caviar.backends.ray.placement import (
 )
 from caviar.backends.worker import overtime
 from caviar.data.splits import Dataset, Split
-from caviar.driver.backend import Backend, BackendEvent, Measured
+from caviar.driver.backend import Backend, BackendEvent, Measured, TrialFailed
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Progress
 from caviar.errors import ClusterError
@@ -316,6 +316,8 @@ class RayBackend(Backend):
             return [self._lost(chunk.worker, error)]
         if message and isinstance(message[0], Progress):
             return [Measured(chunk.worker, tuple(message))]
+        if message and isinstance(message[0], TrialFailed):
+            return list(message)
         self._inflight.end(stream, time.monotonic())
         return [ChunkDone(chunk.worker, chunk.number, tuple(message))]
 

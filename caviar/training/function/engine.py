@@ -141,8 +141,8 @@ class FunctionEngine(Engine):
         except BaseException as error:  # also SystemExit
             if isinstance(error, KeyboardInterrupt) and self._is_user_interrupt():
                 raise
-            failure = describe_failure(error, self._fn)
-        return self._end(context, context._error or failure, started)
+            failure = describe_failure(error, self._fn, context._error)
+        return self._end(context, failure or context._error, started)
 
     def _run(self, context: TrialContext) -> None:
         """Call the function and record what it returns; let its exceptions pass."""
@@ -166,17 +166,18 @@ class FunctionEngine(Engine):
         return not self._signature.has_trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
-def describe_failure(error: BaseException, fn: Callable[..., Any]) -> str:
+def describe_failure(error: BaseException, fn: Callable[..., Any], message: str | None = None) -> str:
     """Return an exception in one line, with the place in the function's file that raised it.
 
     Args:
         error: the exception that the function raised.
         fn: the function.
+        message: the text instead of the exception's own.
     """
     file = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == file]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return one_line(error) + place
+    return (message or one_line(error)) + place
 
 
 def _name(fn: object) -> str:

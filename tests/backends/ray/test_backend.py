@@ -15,7 +15,7 @@ import pytest
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend, Timing
 from caviar.data.splits import Dataset
-from caviar.driver.backend import BackendEvent, Measured
+from caviar.driver.backend import BackendEvent, Measured, TrialFailed
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Engine
 from caviar.errors import ClusterError, DataError
@@ -134,6 +134,29 @@ def test_each_chunk_comes_back_from_its_worker() -> None:
     assert sorted(result.trial.number for result in results) == list(range(12))
     assert {result.outcome for result in results} == {Outcome.COMPLETED}
     assert all(result.node and result.worker for result in results)
+
+
+def test_a_failure_arrives_before_the_rest_of_its_chunk(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    def fails_first(params: dict[str, Any], trial: TrialContext) -> float:
+        if trial.number == 0:
+            raise KeyError("x")
+        while not go.exists():
+            time.sleep(0.02)
+        return 1.0
+
+    with closing(RayBackend(Function(fails_first), None, workers=1)) as backend:
+        wait_for(backend, 1)
+        backend.submit("cpu-0", 0, make_tasks(0, 1), None)
+        (failed,) = wait_for(backend, 1)
+        go.touch()
+        (done,) = wait_for(backend, 1)
+    assert isinstance(failed, TrialFailed)
+    assert isinstance(done, ChunkDone)
+    assert failed.trial == done.results[0].trial
+    assert failed.failure == done.results[0].failure
+    assert failed.failure.startswith("KeyError: 'x' (test_backend.py, line ")
 
 
 def test_waiting_for_cores_in_use_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -100,7 +100,9 @@ class Display:
 
     def __enter__(self) -> "Display":
         name = (self._study.name, "bold")
-        self._console.print(Text.assemble(name, f": {self._asked:,} trials, then the winner once more"))
+        self._console.print(
+            Text.assemble(name, f": {self._asked:,} trials, then the winner trains once more")
+        )
         self._bar.start()
         _LOG.addHandler(self._log)
         return self
@@ -243,9 +245,9 @@ def _stage_name(study: Study, plan: StagePlan) -> str:
 def _what_it_trains(plan: StagePlan) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
-        return "the winner once more"
+        return "the winner trains once more"
     if plan.stage is Stage.CONFIRMATION:
-        return f"the best again with fresh seeds, {plan.count:,} trials" if plan.count else "already decided"
+        return f"{plan.count:,} trials of the best, with fresh seeds" if plan.count else "already decided"
     elite = len(plan.region.elite) if plan.region is not None else 0
     return f"{plan.count:,} trials " + (
         f"near the best {elite:,} so far" if elite else "from the whole space"

@@ -19,18 +19,17 @@ from caviar.trial import Outcome, Stage, Value
 
 WIDTH = 118
 """Columns of the summary if the output is not a terminal."""
-MAX_CAUSES = 4
+MAX_CAUSES = 3
 """Maximum number of failure causes that are listed."""
 
 
 def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:
-    """Print how a run went: the winner, the rounds, what failed, how the space narrowed, and what to do next.
+    """Print how a run went: the winner, the rounds, what failed, and what to do next.
 
     Args:
         run: a finished, running or unfinished run.
         console: the terminal to print to; by default standard output.
-        every_round: list the changes of every round, rather than the difference between the declared space and
-            the last round.
+        every_round: print each round in a row of its own, and how each narrowed the space.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     with escaped_output(sys.stdout):
@@ -70,11 +69,14 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
     if not run.trials.empty:
         yield _rounds(run, every_round)
         yield from _not_completed(run.trials)
-        yield from _every_round(run) if every_round else _narrowing(run)
+        if every_round:
+            yield from _changes(run)
+            yield from _narrowing(run)
         yield _worker_time(run.trials)
-    yield _python_line(run, best)
+    attributes = ".trials, .curves, .rounds" + (", .best" if best is not None else "")
+    yield _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
     if not every_round:
-        yield _heading("Every round", f"  caviar show {run.location.quoted} --rounds")
+        yield _heading("Narrowing", f"    caviar show {run.location.quoted} --rounds")
 
 
 # The result
@@ -129,31 +131,30 @@ def _how_far(run: Run) -> str:
 # The rounds
 
 
-def _rounds(run: Run, every_step: bool) -> Table:
-    """Return one row a round and one for the confirmation, or one for each of its steps."""
-    trials = run.trials if every_step else run.trials[run.trials["stage"] != Stage.FINAL]
-    searching = trials["stage"] == Stage.SEARCH
-    labels = trials["round"] if every_step else trials["round"].where(searching, len(run.study["rounds"]) + 1)
+def _rounds(run: Run, every_round: bool) -> Table:
+    """Return a row for each round and confirmation step, or one for those between the first and the last round."""
+    trials = run.trials if every_round else run.trials[run.trials["stage"] != Stage.FINAL]
+    last = trials.loc[trials["stage"] == Stage.SEARCH, "round"].max()
+    rounds, steps = len(run.study["rounds"]), len(Confirmation(**run.study["confirmation"]).steps)
+
+    def label(stage: str, number: int) -> str:
+        if stage == Stage.SEARCH:
+            is_between = 1 < number < last and last > 3 and not every_round
+            return f"2 .. {last - 1}" if is_between else f"{number}"
+        is_step = stage == Stage.CONFIRMATION and every_round
+        return f"step {number - rounds} of {steps}" if is_step else stage
+
+    labels = [label(stage, number) for stage, number in zip(trials["stage"], trials["round"], strict=True)]
     outcomes = [o for o in Outcome if o is Outcome.COMPLETED or (trials["outcome"] == o).any()]
     rows = []
-    for number, group in trials.groupby(labels):
+    for name, group in trials.groupby(labels, sort=False):
         counts = [int((group["outcome"] == outcome).sum()) for outcome in outcomes]
         values = group.loc[group["outcome"] == Outcome.COMPLETED, "value"]
         best = values.max() if run.study_file.maximize else values.min()
         ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
-        label = _stage_name(run, group["stage"].iloc[0], int(number), every_step)
-        rows.append([label, *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
+        rows.append([str(name), *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
     header = ["Rounds", "trials", "epochs", *map(str, outcomes), f"best {_metric(run)}", "median"]
     return _table(rows, header, numbers=True)
-
-
-def _stage_name(run: Run, stage: str, number: int, every_step: bool) -> str:
-    if stage == Stage.SEARCH:
-        return f"{number}"
-    if stage == Stage.CONFIRMATION and every_step:
-        steps = Confirmation(**run.study["confirmation"]).steps
-        return f"confirmation, step {number - len(run.study['rounds'])} of {len(steps)}"
-    return stage
 
 
 def _not_completed(trials: pd.DataFrame) -> Iterator[RenderableType]:
@@ -193,7 +194,7 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
     yield _table(rows, ["Search space", f"declared -> round {last['round'].iloc[0]}", "reason"])
 
 
-def _every_round(run: Run) -> Iterator[RenderableType]:
+def _changes(run: Run) -> Iterator[RenderableType]:
     """Yield the parameters that each round changed, with the reasons."""
     decided = run.rounds[run.rounds["action"] != "declared"]
     for number, rows in decided.groupby("round"):
@@ -219,13 +220,6 @@ def _how_drawn(run: Run, width: float) -> str:
 def _worker_time(trials: pd.DataFrame) -> Text:
     training, setup, waiting = (f"{share:.1%}" for share in worker_time(trials).values())
     return _heading("Worker time", f"  {training} training, {setup} setup, {waiting} waiting for trials")
-
-
-def _python_line(run: Run, best: Best | None) -> Text:
-    attributes = ".trials, .curves, .rounds"
-    if best is not None:
-        attributes += ", .best.params" if best.test_accuracy is None else ", .best.predict(x)"
-    return _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
 
 
 # Building blocks. They turn strings into Text, because Rich looks for markup in strings.
@@ -268,7 +262,10 @@ def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: b
     rows = list(rows)
     for number in range(len(rows[0]) if rows else 0):
         title = _line(header[number], "dim" if number else "bold") if header else ""
-        table.add_column(title, justify="right" if numbers and number else "left", overflow="fold")
+        is_number = numbers and number > 0
+        table.add_column(
+            title, justify="right" if is_number else "left", overflow="fold", no_wrap=numbers and number == 0
+        )
     for first, *rest in rows:
         table.add_row(_line(f"  {first}"), *map(_line, rest))
     return table

@@ -51,7 +51,7 @@ def test_progress_shows_round_trials_speed_best_and_time(capsys: Captured) -> No
 def test_progress_counts_search_and_confirmation_trials(capsys: Captured) -> None:
     with Display(replace(bowl_study(), rounds=coarse_to_fine(trials=150, epochs=2))):
         pass
-    assert "bowl: 150 trials, then the winner once more" in capsys.readouterr().err
+    assert "bowl: 150 trials, then the winner trains once more" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("every_update")
@@ -88,9 +88,9 @@ def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
     assert capsys.readouterr().err.splitlines()[1:] == [
         "round 1 of 2: 30 trials from the whole space",
         "round 2 of 2: 20 trials near the best 6 so far",
-        "confirmation, step 2 of 2: the best again with fresh seeds, 8 trials",
+        "confirmation, step 2 of 2: 8 trials of the best, with fresh seeds",
         "confirmation, step 2 of 2: already decided",
-        "final training: the winner once more",
+        "final training: the winner trains once more",
     ]
 
 

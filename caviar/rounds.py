@@ -158,8 +158,8 @@ class Round:
         rungs = self.halving.rung_epochs(self.epochs)
         if not rungs or rungs[-1] >= self.epochs:
             raise StudyError(
-                f"Round: the last rung of {self.halving} must be before the last epoch, {self.epochs}; "
-                "train longer, or give rungs=(epoch, ...)"
+                f"Round: halving compares trials at its rungs, which must be before the last epoch, {self.epochs}: "
+                "train longer, or give Halving(rungs=(epoch, ...))"
             )
 
 

@@ -38,7 +38,7 @@ again with --resume and the same --runs and --name.
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
     submit = commands.add_parser(
-        "submit", usage="caviar submit EXPERIMENT.py --runs DIR|URL [OPTIONS]", description=SUBMIT
+        "submit", usage="caviar submit EXPERIMENT.py --runs DIR|URI [OPTIONS]", description=SUBMIT
     )
     _add_submit_options(submit)
     jobs = commands.add_parser("jobs", usage="caviar jobs [OPTIONS]", description=JOBS)
@@ -66,7 +66,7 @@ def _add_submit_options(submit: argparse.ArgumentParser) -> None:
     results.add_argument(
         "--runs",
         required=True,
-        metavar="DIR|URL",
+        metavar="DIR|URI",
         help="folder for run directories: an absolute path on the head, s3://... or gs://... (required)",
     )
     results.add_argument("--name", help="name of the run directory (default: that of the study)")

@@ -24,12 +24,12 @@ examples:
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
     show = commands.add_parser("show", usage="caviar show RUN [OPTIONS]", description=SHOW)
-    show.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+    show.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     show.add_argument("--rounds", action="store_true", help="explain how each round narrowed the space")
     show.set_defaults(action=_show)
 
     fetch = commands.add_parser("fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH)
-    fetch.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+    fetch.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     fetch.add_argument("to", nargs="?", metavar="DEST", help="folder of the copy (default: runs/NAME)")
     fetch.add_argument("--frames", action="store_true", help="copy the frames only, not the network")
     fetch.set_defaults(action=_fetch)

@@ -44,7 +44,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     results.add_argument(
         "--runs",
         default="runs",
-        metavar="DIR|URL",
+        metavar="DIR|URI",
         help="folder for run directories: a path, s3://... or gs://... (default: runs)",
     )
     results.add_argument(
@@ -56,7 +56,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     resume = commands.add_parser(
         "resume", usage="caviar resume RUN [EXPERIMENT.py] [OPTIONS]", description=RESUME
     )
-    resume.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+    resume.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     resume.add_argument(
         "experiment",
         type=Path,

@@ -24,7 +24,7 @@ Version = Mapping[str, str]
 _LOG = logging.getLogger(__name__)
 RENEWALS: Final = 12
 """Renewals within the time after which a lease that is not renewed expires."""
-FRESH_S: Final = 1.0
+RENEWED_WITHIN_S: Final = 1.0
 """Seconds after a renewal within which `confirm` does not renew: some stores take one write a second to an object."""
 
 
@@ -86,7 +86,7 @@ class Lease(Lock):
 
     def confirm(self) -> None:
         ages = (now - then for now, then in zip(_clocks(), self._renewed, strict=True))
-        if any(abs(age) >= FRESH_S for age in ages):
+        if any(abs(age) >= RENEWED_WITHIN_S for age in ages):
             self._renew()
         self.check()
 

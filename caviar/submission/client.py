@@ -254,7 +254,7 @@ def _translated_errors(url: str, job_id: str | None = None) -> Iterator[None]:
 
 
 def _token_error(url: str, *, has_token: bool) -> ClusterError:
-    problem = "does not accept our token" if has_token else "asks for a token"
+    problem = "does not accept this token" if has_token else "asks for a token"
     return ClusterError(f"the cluster at {url} {problem}: {TOKEN_HINT}")
 
 

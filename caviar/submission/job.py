@@ -29,7 +29,7 @@ class JobSpec:
 
     Args:
         script: Path of the experiment script within the upload.
-        runs: Folder of run directories as the head of the cluster sees it, or the URL of an object store.
+        runs: Folder of run directories as the head of the cluster sees it, or the URI of one in an object store.
         name: Name of the run directory.
         resume: Continue the run if it exists.
         study: Name of the study, for a script that declares several.
@@ -39,7 +39,7 @@ class JobSpec:
 
     Raises:
         StudyError: `name` cannot name a run directory.
-        SubmissionError: `runs` is a relative path, an unsupported URL or contains credentials, or `workers` or `gpus`
+        SubmissionError: `runs` is a relative path, an unsupported URI or contains credentials, or `workers` or `gpus`
             is negative.
 
     Example:

@@ -209,7 +209,7 @@ def check_value(name: str, value: Value) -> Value:
     if name not in _ROWS:
         similar = difflib.get_close_matches(name, _NAMES, n=1)
         hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(_NAMES)}"
-        raise StudyError(f"{name} is not a hyperparameter of the batch-norm/softmax network; {hint}")
+        raise StudyError(f"{name} is not a hyperparameter of cv.Classifier; {hint}")
     row = _ROWS[name]
     if row.limits is not None:
         return whole_number(name, value, *row.limits) if row.is_integer else number(name, value, *row.limits)

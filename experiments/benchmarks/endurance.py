@@ -150,15 +150,16 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
-    for _, part in frame.groupby("part"):
+    for (_, part), label in zip(frame.groupby("part"), ("first part", "resumed"), strict=False):
         thinned = part.iloc[:: max(1, len(part) // 20)]
         steps = thinned[["trials", "driver_cpu_s"]].diff()
-        axes[0].plot(part["trials"], part["rss_mib"])
+        axes[0].plot(part["trials"], part["rss_mib"], label=label)
         axes[1].plot(thinned["trials"], 1_000 * steps["driver_cpu_s"] / steps["trials"])
         axes[2].plot(part["trials"], part["files"])
     titles = ("driver's memory, MiB", "driver's CPU time a trial, ms", "files of the run")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel="finished trials", ylim=(0, None))
+    axes[0].legend(frameon=False, loc="lower right")
     figure.savefig(file, dpi=120)
 
 

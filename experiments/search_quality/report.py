@@ -49,10 +49,8 @@ def write(searches: Path) -> None:
 def write_precise(rows: list[dict[str, object]]) -> None:
     """Write `precise.md`: the mean regret, and how often the winner's interval holds its true mean."""
     frame = pd.DataFrame(rows)
-    developed = frame["table"].isin(tables.DEVELOPED_ON)
-    parts = {"all twelve": frame, "developed on": frame[developed], "judging": frame[~developed]}
     cells = []
-    for title, part in parts.items():
+    for title, part in {"all twelve tables": frame, **_halves(frame)}.items():
         by_seed = part.groupby("seed")["regret"].mean()
         half = 1.96 * float(by_seed.sem())  # type: ignore[arg-type]
         cells.append([title, f"{by_seed.mean():.4f} ± {half:.4f}", f"{part['held'].dropna().mean():.1%}"])
@@ -70,14 +68,18 @@ def mean_regret(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"mean": groups["regret"].mean(), "half": 1.96 * spread})
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    developed = frame["table"].isin(tables.DEVELOPED_ON)
-    parts = {
-        "All twelve tables": frame,
-        "The six on which the default was developed": frame[developed],
-        "The six that only judge it": frame[~developed],
+def _halves(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of the tables on which the default was chosen, and those of the others."""
+    chosen_on = frame["table"].isin(tables.CHOSEN_ON)
+    return {
+        "the six on which the default was chosen": frame[chosen_on],
+        "the six that only test it": frame[~chosen_on],
     }
-    blocks = [f"**{title}**\n\n{_block(part)}" for title, part in parts.items()]
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    parts = {"all twelve tables": frame, **_halves(frame)}
+    blocks = [f"**{title.capitalize()}**\n\n{_block(part)}" for title, part in parts.items()]
     blocks.append(f"**Processor seconds that deciding took in a search** (not training)\n\n{_seconds(frame)}")
     return "\n\n".join(blocks) + "\n"
 
@@ -112,10 +114,8 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _figure(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    developed = frame["table"].isin(tables.DEVELOPED_ON)
-    titles = {"developed on these six tables": frame[developed], "judged by these six": frame[~developed]}
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, (title, part) in zip(panels, titles.items(), strict=True):
+    for axes, (title, part) in zip(panels, _halves(frame).items(), strict=True):
         means = mean_regret(part)
         for method in WORDS:
             if method not in means.index.get_level_values("method"):

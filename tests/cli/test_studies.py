@@ -457,7 +457,7 @@ def test_clusters_with_a_token_are_joined_with_it_only(tmp_path: Path) -> None:
         assert (refused.returncode, "asks for a token" in refused.stderr) == (1, True), refused.stderr
         assert "Traceback" not in refused.stderr
         refused = run_with(environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 10))
-        assert (refused.returncode, "does not accept our token" in refused.stderr) == (1, True), (
+        assert (refused.returncode, "does not accept this token" in refused.stderr) == (1, True), (
             refused.stderr
         )
         assert not runs.exists()

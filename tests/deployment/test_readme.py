@@ -108,7 +108,7 @@ def test_troubleshooting_quotes_caviars_messages() -> None:
     source = "".join(inspect.getsource(module) for module in (auth, autoscaler, placement))
     for words in (
         "asks for a token",
-        "does not accept our token",
+        "does not accept this token",
         "no workers; the cluster has",
         "may not start",
     ):

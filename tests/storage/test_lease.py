@@ -153,7 +153,7 @@ def test_confirm_renews_a_lease_that_is_not_fresh(monkeypatch: pytest.MonkeyPatc
     run = in_memory(LONG_S)
     held, written = dead(run), list[bytes]()
     for fresh_s in (60.0, 0.0):
-        monkeypatch.setattr(lease, "FRESH_S", fresh_s)
+        monkeypatch.setattr(lease, "RENEWED_WITHIN_S", fresh_s)
         held.confirm()
         written.append((run / LOCK).read())
     assert written[0] != written[1]

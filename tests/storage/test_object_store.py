@@ -165,7 +165,7 @@ def test_a_second_driver_is_refused(runs: str, caplog: pytest.LogCaptureFixture)
 def test_a_driver_that_lost_its_lease_writes_nothing(
     store: ObjectStore, runs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "FRESH_S", 0.0)
+    monkeypatch.setattr(lease, "RENEWED_WITHIN_S", 0.0)
     first = new_ledger(runs)
     first.append([result(0)])
     store.put(key(runs, "/bowl/.lock"), OTHER_LEASE)

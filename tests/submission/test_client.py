@@ -107,7 +107,9 @@ def test_other_web_servers_are_recognised(url: str, answer: tuple[int, Any]) -> 
     assert "is not a Ray dashboard" in list_error(url, {"/api/version": answer})
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "asks for a token"), (403, "does not accept our token")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "asks for a token"), (403, "does not accept this token")]
+)
 def test_refused_access_explains_tokens(url: str, status: int, words: str) -> None:
     error = list_error(url, {"/api/version": (status, "Unauthorized")})
     assert words in error

@@ -219,7 +219,7 @@ def test_broken_connection_loses_no_output(project: Project, head: Head) -> None
 
 
 @pytest.mark.parametrize(
-    ("token", "words"), [(None, "asks for a token"), ("b0b0" * 9, "does not accept our token")]
+    ("token", "words"), [(None, "asks for a token"), ("b0b0" * 9, "does not accept this token")]
 )
 def test_wrong_token_is_explained(project: Project, token: str | None, words: str) -> None:
     code, _, messages = project.call("submit", "bowl.py", "--runs", str(project.runs), token=token)

@@ -64,7 +64,7 @@ def require_access(address: str) -> None:
             channel.unary_unary(PROBE_METHOD)(b"", timeout=HEAD_TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                refusal = "does not accept our token" if token else "asks for a token"
+                refusal = "does not accept this token" if token else "asks for a token"
                 raise ClusterError(f"the Ray cluster at {address} {refusal}: {TOKEN_HINT}") from None
             if error.code().name in NOT_A_HEAD:
                 raise ClusterError(

@@ -257,7 +257,7 @@ def _local_options(request: WorkerRequest, data_bytes: int) -> dict[str, Any]:
         else None,  # None: all that Ray finds; Ray accepts no more than that
         "object_store_memory": 100 * 2**20 + 2 * data_bytes,
     }
-    resources = predict_resources(**options)
+    resources = predict_resources(**{**options, "num_cpus": cores})
     if resources is not None:
         request.require_room([resources])
     return options

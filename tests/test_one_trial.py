@@ -5,13 +5,17 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import caviar as cv
 from caviar.errors import StudyError
 from caviar.trial import Outcome
+from tests.runs import run_inline
 
 Params = dict[str, Any]
 
@@ -144,6 +148,54 @@ def test_an_incomplete_checkpoint_is_warned_of_with_both_values() -> None:
     assert warned[0].filename == __file__
     with pytest.warns(UserWarning, match="saves no checkpoint"):
         study(never_saves, halving=cv.Halving()).try_one()
+
+
+def adam(params: Params, trial: cv.TrialContext) -> None:
+    """Train a network with dropout, in mini-batches of a random order, by torch's global generator."""
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=params["rate"])
+    if state := trial.restore():
+        model, optimizer = state
+    x = torch.linspace(-1, 1, 80).reshape(20, 4)
+    for epoch in trial.remaining():
+        for rows in torch.randperm(len(x)).split(5):
+            loss = ((model(x[rows]) - x[rows].sum(1, keepdim=True) ** 2) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        trial.report(epoch, loss=float(loss.detach()))
+        trial.save((model, optimizer))
+
+
+def adam_forgets(params: Params, trial: cv.TrialContext) -> None:
+    """Train likewise, but save the model alone."""
+    save, restore = trial.save, trial.restore
+    trial.save = lambda state: save(state[0])  # type: ignore[method-assign]
+
+    def restored() -> Any:
+        model = restore()
+        return model and (model, torch.optim.Adam(model.parameters(), lr=params["rate"]))
+
+    trial.restore = restored  # type: ignore[method-assign]
+    adam(params, trial)
+
+
+def test_adam_continues_with_its_averages_and_its_order() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study(adam, halving=cv.Halving()).try_one({"rate": 0.03})
+    with pytest.warns(UserWarning, match="halving changes what the trial learns"):
+        study(adam_forgets, halving=cv.Halving()).try_one({"rate": 0.03})
+
+
+def test_trials_that_lose_by_pauses_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for fn, warned in ((descend, False), (forgets, True)):
+        caplog.clear()
+        halved = study(fn, cv.Space(rate=cv.log(1e-3, 0.03)), halving=cv.Halving())
+        run_inline(replace(halved, rounds=[cv.Round(60, 9, cv.Halving()), cv.Confirmation(6)]), tmp_path)
+        assert ("halving seems to change" in caplog.text) == warned
 
 
 def test_a_complete_checkpoint_continues_without_a_warning() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+import pandas as pd
+
 from caviar.data.splits import Dataset
 from caviar.driver import controller
 from caviar.driver.backend import Backend, Measured, TrialFailed
@@ -31,7 +33,7 @@ from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
 from caviar.records.winner import Best
-from caviar.search.confirmation import wilson_interval
+from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.stages import StagePlan, open_stage, stage_count
 from caviar.study import Study
@@ -176,6 +178,7 @@ class Loop:
         number = self._state.opened + 1
         before = recorded[recorded["round"] < number]
         done = set(recorded.loc[recorded["round"] == number, "trial"])
+        self._warn_of_incomplete_checkpoints(number, before)
         plan = open_stage(self._study, number, before, self._plan.region if self._plan else None, done)
         if plan.region is not None:
             self._rounds.append(round_entry(plan))
@@ -184,6 +187,23 @@ class Loop:
         self._trials = plan.trials
         self._watcher.opened(plan, len(done))
         self._events.append(StageOpened(plan.count - len(done), self._resumed_race(plan, done)))
+
+    def _warn_of_incomplete_checkpoints(self, number: int, before: pd.DataFrame) -> None:
+        """Warn after the first confirmation step if functions that were paused in the search trained worse for it."""
+        study = self._study
+        is_halved = any(this.halving for this in study.search_rounds)
+        if self._dataset is not None or not is_halved or number != len(study.search_rounds) + 2:
+            return
+        search, confirmed = (before[before["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+        means = loss_by_pauses(search, confirmed, study.objective.maximize)
+        if means is not None:
+            _log.warning(
+                "halving seems to change what trials learn: the mean %s of the best is %.4g if they are paused and "
+                "continued, and %.4g if the same trials train in one part; save all that the training needs, such as "
+                "trial.save((model, optimizer)), and compare one trial with study.try_one()",
+                study.objective.metric,
+                *means,
+            )
 
     def _resumed_race(self, plan: StagePlan, done: set[int]) -> Race | None:
         """Return the state of the stage's halving, as decided before an interruption."""

@@ -23,6 +23,10 @@ from caviar.trial import Outcome
 
 MAX_STANDARD_ERRORS = 2.0
 """A contender that is worse than the best one by more standard errors of the difference drops out."""
+MIN_GAIN = 4.0
+"""Mean gain of the contenders in confirmation, in standard errors, from which their parts trained worse."""
+MIN_GAINERS = 5
+"""Contenders below which their gain says nothing."""
 MIN_CONTENDERS = 3
 """Contenders with one fresh training each, below which they say nothing about the noise."""
 
@@ -124,6 +128,34 @@ def _is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def loss_by_pauses(
+    search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool
+) -> tuple[float, float] | None:
+    """Find out whether contenders that a halving paused in the search do better if they train without a pause.
+
+    The contenders were chosen for their luck in the search, so by chance their fresh values are worse. If they are
+    clearly better, the parts of the search trained worse: a checkpoint lacks something, such as the optimizer.
+
+    Args:
+        search: the search trials.
+        confirmed: the confirming trials of the first step, each trained in one part.
+        maximize: True if larger values are better.
+
+    Returns:
+        The mean value of the contenders in the search and in confirmation; None if nothing is wrong.
+    """
+    completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
+    paused = search.set_index("trial")["value"].loc[completed["confirms"]].tolist()
+    fresh = completed["value"].tolist()
+    gains = [(now - then) * (1 if maximize else -1) for then, now in zip(paused, fresh, strict=True)]
+    if len(gains) < MIN_GAINERS or min(gains) <= 0:
+        return None
+    variance = sum((gain - _mean(gains)) ** 2 for gain in gains) / (len(gains) - 1)
+    if _mean(gains) < MIN_GAIN * math.sqrt(variance / len(gains)):
+        return None
+    return _mean(paused), _mean(fresh)
 
 
 def noise_variance(search: pd.DataFrame, confirmed: pd.DataFrame) -> float | None:

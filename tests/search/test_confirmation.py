@@ -12,6 +12,7 @@ from caviar.rounds import ConfirmationStep
 from caviar.search.confirmation import (
     choose_contenders,
     choose_winner,
+    loss_by_pauses,
     next_step,
     rank_contenders,
     t_interval,
@@ -65,6 +66,20 @@ def test_search_values_do_not_decide_the_winner() -> None:
     assert best is not None
     assert (best.trial, best.seeds) == (3, 2)
     assert best.value == pytest.approx(0.89)
+
+
+def test_contenders_that_gain_without_pauses_are_found() -> None:
+    values = [0.60, 0.62, 0.61, 0.66, 0.58]
+    search = searched(LINE, [{"x": 0.1}] * 5, values)
+
+    def means(*fresh: float | None) -> tuple[float, float] | None:
+        return loss_by_pauses(search, trained_again([{n: [v] for n, v in enumerate(fresh)}]), maximize=False)
+
+    assert means(0.45, 0.47, 0.44, 0.50, 0.44) == (pytest.approx(0.614), pytest.approx(0.46))
+    assert means(0.45, 0.47, 0.44, 0.50, None) is None, "four say too little"
+    assert means(0.45, 0.47, 0.44, 0.50, 0.59) is None, "one did worse"
+    assert means(0.599, 0.60, 0.609, 0.20, 0.579) is None, "one alone gained"
+    assert means(*values) is None
 
 
 def test_last_step_alone_gives_the_winners_value() -> None:

@@ -1,6 +1,10 @@
 """The argument `trial` of a function, with which it reports metrics, stops early and continues later.
 
-A function's `Checkpoint` is {"object": uint8 array of what it saved, pickled, "epoch": last epoch trained, int}.
+A function's `Checkpoint` has these arrays:
+
+    object        uint8: what it saved, pickled
+    epoch         int: the last epoch trained
+    generators    uint8: state of the global random generators, pickled
 """
 
 import math
@@ -15,6 +19,7 @@ import numpy as np
 
 from caviar.engine import Part
 from caviar.errors import StudyError
+from caviar.training.function.random_generators import restore_generators, save_generators
 from caviar.trial import Measurement, Stage, Trial
 from caviar.validation import require_type, whole_number
 
@@ -178,6 +183,7 @@ class TrialContext:
 
         If rounds use halving, report epoch `until`: trials are compared at that epoch.
         """
+        self._continue_generators()
         for epoch in range(self.trained + 1, self.until + 1):
             if self.should_stop():
                 return
@@ -189,7 +195,7 @@ class TrialContext:
         """Save what the function needs to continue this trial later.
 
         Call it after each epoch, before the next `should_stop`. The object is pickled at once, and only if the trial
-        may be paused.
+        may be paused. The state of the global random generators of Python, NumPy and torch is saved with it.
 
         Args:
             state: any object that cloudpickle can pickle, such as `(model, optimizer)`.
@@ -197,11 +203,27 @@ class TrialContext:
         if self._keep_checkpoint:
             pickled = np.frombuffer(cloudpickle.dumps(state), np.uint8)
             reported = self._last.epoch if self._last else self.trained
-            self._checkpoint = {"object": pickled, "epoch": np.array(max(self._epoch, reported))}
+            self._checkpoint = {
+                "object": pickled,
+                "epoch": np.array(max(self._epoch, reported)),
+                "generators": save_generators(),
+            }
 
     def restore(self) -> Any:
-        """Return what an earlier call for this trial saved, or None if there is nothing to continue from."""
-        return pickle.loads(self._checkpoint["object"].tobytes()) if self._checkpoint else None
+        """Return what an earlier call for this trial saved, or None if there is nothing to continue from.
+
+        The global random generators continue from where they were: at once, and again when `remaining` begins, so that
+        a model may be built in between.
+        """
+        if self._checkpoint is None:
+            return None
+        self._continue_generators()
+        return pickle.loads(self._checkpoint["object"].tobytes())
+
+    def _continue_generators(self) -> None:
+        """Set the global random generators as the call before left them."""
+        if self._part.checkpoint is not None:
+            restore_generators(self._part.checkpoint["generators"])
 
     # For the engine
 

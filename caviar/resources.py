@@ -1,4 +1,4 @@
-"""Resources of a worker: cores, GPUs or a share of one, memory, and the cluster's custom resources."""
+"""Resources of a worker: cores, GPUs or a share of one, memory, the cluster's custom resources, and cores beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ class Resources:
         gpus: a whole number, or a share of one GPU: 0.25 for four workers on each GPU.
         memory_gib: main memory in GiB, which is also the limit; 0 for no limit.
         custom: custom resources of the cluster by name, such as `{"license": 1}`.
+        nested_cpus: cores that stay free beside each worker, for Ray tasks and actors that its trials start. Without
+            them such a task waits until a worker ends if all cores of the cluster have workers.
 
     Raises:
         StudyError: an amount is negative, or all are zero, so that any number of workers would fit.
@@ -40,9 +42,10 @@ class Resources:
     gpus: float = 0.0
     memory_gib: float = 0.0
     custom: Mapping[str, float] = field(default_factory=dict)
+    nested_cpus: float = 0.0
 
     def __post_init__(self) -> None:
-        check_fields(self, "cpus gpus memory_gib", number, 0)
+        check_fields(self, "cpus gpus memory_gib nested_cpus", number, 0)
         for name, amount in self.custom.items():
             number(f"Resources: custom[{name!r}]", amount, 0)
         if self.gpus > 1 and self.gpus != int(self.gpus):

@@ -26,6 +26,7 @@ from caviar.backends.ray.placement import (
     ResourceDict,
     WorkerRequest,
     WorkerSpec,
+    explain_blocked_tasks,
     explain_shortage,
     find_unplaced,
 )
@@ -52,7 +53,7 @@ class Timing:
     """Intervals and timeouts of the driver, in seconds."""
 
     warn_after_s: float = 5.0
-    """Seconds that a worker may wait for resources before the reason is logged."""
+    """Seconds that a worker, or a trial's own Ray task, may wait for resources before the reason is logged."""
     warn_again_s: float = 60.0
     """Seconds until the reason is logged again."""
     node_check_s: float = 5.0
@@ -115,6 +116,7 @@ class RayBackend(Backend):
         self._actors: dict[str, _Actor] = {}
         self._starting: dict[Any, _StartingWorker] = {}
         self._warn_at = 0.0
+        self._warn_of_blocked_at = 0.0
         self._inflight = InflightChunks(objective.time_limit_s, timing.grace_s)
         self._started = {"cpu": 0, "gpu": 0}
         self._failed_starts = 0
@@ -162,6 +164,8 @@ class RayBackend(Backend):
         if not waiting:
             time.sleep(timeout_s)
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
+        if ready or not self._inflight:
+            self._warn_of_blocked_at = time.monotonic() + self._timing.warn_after_s
         if ready:  # take all that are ready, so that those at the end of the list do not starve
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         events: list[BackendEvent] = []
@@ -171,6 +175,7 @@ class RayBackend(Backend):
             elif reference in self._inflight:  # else its worker has just been lost
                 events += self._receive(reference)
         self._warn_of_waiting()
+        self._warn_of_blocked()
         self._start_missing()
         return events + self._overdue() + self._drop_silent()
 
@@ -251,6 +256,19 @@ class RayBackend(Backend):
         self._session.require_alive(now=True)
         reason, timing = self._waiting_reason(), self._timing
         self._warn_at = time.monotonic() + (timing.warn_again_s if reason else timing.warn_after_s)
+        if reason:
+            _log.warning(reason)
+
+    def _warn_of_blocked(self) -> None:
+        """Warn if no trial ends while Ray tasks, which trials may have started, wait for resources."""
+        if time.monotonic() < self._warn_of_blocked_at:
+            return
+        self._session.require_alive(now=True)
+        demands = self._session.pending_demands() or []
+        waiting = [self._actors[start.name].spec.needs for start in self._starting.values()]
+        reason = demands and explain_blocked_tasks(demands, waiting, self._ray.available_resources())
+        timing = self._timing
+        self._warn_of_blocked_at = time.monotonic() + (timing.warn_again_s if reason else timing.warn_after_s)
         if reason:
             _log.warning(reason)
 

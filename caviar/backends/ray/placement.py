@@ -23,6 +23,14 @@ class WorkerSpec:
     needs: ResourceDict
     has_whole_gpu: bool = False
     """True if it trains with torch on a GPU of its own."""
+    nested_cpus: float = 0.0
+    """Cores that stay free beside it, for Ray tasks that its trials start."""
+
+    @property
+    def room(self) -> ResourceDict:
+        """The resources that a machine must have for it."""
+        cpus = self.needs.get("CPU", 0.0) + self.nested_cpus
+        return {**self.needs, "CPU": cpus} if self.nested_cpus else self.needs
 
     @property
     def kind(self) -> str:
@@ -68,7 +76,7 @@ class WorkerRequest:
         """Return the specs of the requested workers that fit on the machines."""
         plan: list[WorkerSpec] = []
         for spec, limit in self._limits():
-            fitting = _count_fitting(spec.needs, machines)
+            fitting = _count_fitting(spec.room, machines)
             plan += [spec] * (fitting if limit is None else min(fitting, limit))
         return plan
 
@@ -83,10 +91,10 @@ class WorkerRequest:
         """
         limits = self._limits()
         if all(limit is None for _, limit in limits) and not self.plan(machines):
-            return [limits[0][0].needs]
+            return [limits[0][0].room]
         missing: list[ResourceDict] = []
         for spec, limit in limits:
-            missing += [spec.needs] * ((limit or 0) - _count_fitting(spec.needs, machines))
+            missing += [spec.room] * ((limit or 0) - _count_fitting(spec.room, machines))
         return missing
 
     def require_room(self, machines: Sequence[ResourceDict]) -> None:
@@ -107,7 +115,8 @@ class WorkerRequest:
         limits = [] if self.workers is None else [self.workers]
         if self.gpus is not None and self.resources.gpus > 0:
             limits.append(int(self.gpus / self.resources.gpus + ROUNDING))
-        return [(WorkerSpec(self.resources.needs()), min(limits, default=None))]
+        spec = WorkerSpec(self.resources.needs(), nested_cpus=self.resources.nested_cpus)
+        return [(spec, min(limits, default=None))]
 
     @property
     def _options(self) -> str:
@@ -133,7 +142,7 @@ class WorkerRequest:
             )
 
     def _require_fit(self, resources: Resources, machines: Sequence[ResourceDict]) -> None:
-        needs = resources.needs()
+        needs = WorkerSpec(resources.needs(), nested_cpus=resources.nested_cpus).room
         if _count_fitting(needs, machines) == 0:
             raise ClusterError(
                 f"each worker needs {_describe(needs)}, and no machine of the cluster has that "
@@ -189,6 +198,31 @@ def explain_shortage(waiting: Sequence[ResourceDict], total: ResourceDict, free:
         return f"waiting for {workers}: no machine of the cluster has {names} now"
     counts = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name} free" for name in short)
     return f"waiting for {workers}: the cluster's {names} are in use ({counts})"
+
+
+def explain_blocked_tasks(
+    demands: Sequence[ResourceDict], waiting: Sequence[ResourceDict], free: ResourceDict
+) -> str | None:
+    """Return which Ray tasks wait for resources that nobody gives back; None if there are none.
+
+    Args:
+        demands: resources that Ray was asked for and has not given to anybody yet.
+        waiting: resources of each worker of this study that waits; these demands do not count.
+        free: resources that nobody uses.
+    """
+    others = list(demands)
+    for needs in waiting:
+        own = next((demand for demand in others if _is_same(needs, demand)), None)
+        if own is not None:
+            others.remove(own)
+    blocked = [d for d in others if any(free.get(name, 0.0) < amount for name, amount in d.items())]
+    if not blocked:
+        return None
+    tasks = "a Ray task waits" if len(blocked) == 1 else f"{len(blocked):,} Ray tasks wait"
+    return (
+        f"{tasks} for {_describe(blocked[0])}, which is in use: if trials started them, leave room with "
+        "cv.Resources(nested_cpus=1) or fewer --workers, or declare the tasks with num_cpus=0"
+    )
 
 
 def _is_same(needs: ResourceDict, demand: ResourceDict) -> bool:

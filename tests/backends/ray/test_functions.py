@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 import caviar as cv
 from caviar.backends.ray.actor import STREAM_S
-from caviar.backends.ray.backend import RayBackend
+from caviar.backends.ray.backend import RayBackend, Timing
 from caviar.backends.ray.objective_pickle import pickle_objective, unpickle_objective
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task
@@ -233,3 +234,33 @@ def test_workers_share_one_gpu(tmp_path: Path) -> None:
     trials = cv.load(tmp_path / "shares").trials
     assert set(trials["value"]) == {1.0}
     assert set(trials["worker"]) <= {f"gpu-{n}" for n in range(4)}
+
+
+def nested(params: dict[str, Any], timeout_s: float) -> float:
+    """Ask Ray for a core for a task, and return how many tasks have not ended in time."""
+    import ray
+
+    task: Any = ray.remote(num_cpus=1)(lambda x: x).remote(params["x"])
+    _, waiting = ray.wait([task], timeout=timeout_s)
+    if waiting:
+        ray.cancel(task)
+    return float(len(waiting))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("nested_cpus", "timeout_s"), [(0.0, 0.7), (1.0, 30.0)])
+def test_tasks_of_trials_need_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, nested_cpus: float, timeout_s: float
+) -> None:
+    study = cv.Study(
+        name="nested",
+        objective=cv.Function(
+            partial(nested, timeout_s=timeout_s), resources=cv.Resources(nested_cpus=nested_cpus)
+        ),
+        space=cv.Space(x=cv.linear(0.0, 1.0)),
+        rounds=(cv.Round(2, 1), cv.Confirmation(1)),
+    )
+    run = run_on_ray(study, tmp_path, 2 - int(nested_cpus), timing=Timing(warn_after_s=0.3))
+    has_room = nested_cpus > 0
+    assert (run.trials["value"] == (0.0 if has_room else 1.0)).all()
+    assert any("nested_cpus" in message for message in caplog.messages) != has_room

@@ -11,6 +11,7 @@ from caviar.backends.ray.placement import (
     GPU_WORKER,
     ResourceDict,
     WorkerRequest,
+    explain_blocked_tasks,
     explain_shortage,
     find_unplaced,
 )
@@ -231,3 +232,27 @@ def test_a_shortage_names_resources_that_left_the_cluster() -> None:
 def test_amounts_that_cannot_be_are_refused(asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(StudyError, match=sentence):
         Resources(**asked)
+
+
+@pytest.mark.parametrize(("nested", "fitting"), [(0.0, 4), (1.0, 2), (0.5, 2), (3.0, 1)])
+def test_workers_leave_room_for_nested_tasks(nested: float, fitting: int) -> None:
+    planned = WorkerRequest(Resources(nested_cpus=nested), None, None).plan([LAPTOP])
+    assert len(planned) == fitting
+    assert all(spec.actor_options["num_cpus"] == 1.0 for spec in planned)
+
+
+def test_room_for_nested_tasks_is_required_at_the_start() -> None:
+    with pytest.raises(ClusterError, match="5 CPU"):
+        WorkerRequest(Resources(nested_cpus=4), None, None).require_room([LAPTOP])
+    with pytest.raises(StudyError, match="nested_cpus"):
+        Resources(nested_cpus=-1)
+
+
+def test_only_tasks_of_others_that_cannot_run_are_blocked() -> None:
+    ours, theirs = {"CPU": 2.0}, {"CPU": 1.0}
+    assert explain_blocked_tasks([ours], [ours], {}) is None
+    assert explain_blocked_tasks([theirs], [ours], {"CPU": 1.0}) is None
+    reason = explain_blocked_tasks([ours, theirs, theirs], [ours], {"CPU": 0.5})
+    assert reason is not None
+    assert reason.startswith("2 Ray tasks wait for 1 CPU")
+    assert "nested_cpus" in reason

@@ -160,7 +160,7 @@ def adam(params: Params, trial: cv.TrialContext) -> None:
         model, optimizer = state
     x = torch.linspace(-1, 1, 80).reshape(20, 4)
     for epoch in trial.remaining():
-        for rows in torch.randperm(len(x)).split(5):
+        for rows in torch.randperm(len(x)).reshape(4, 5):
             loss = ((model(x[rows]) - x[rows].sum(1, keepdim=True) ** 2) ** 2).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -172,7 +172,7 @@ def adam(params: Params, trial: cv.TrialContext) -> None:
 def adam_forgets(params: Params, trial: cv.TrialContext) -> None:
     """Train likewise, but save the model alone."""
     save, restore = trial.save, trial.restore
-    trial.save = lambda state: save(state[0])  # type: ignore[method-assign]
+    trial.save = lambda state: save(state[0])  # type: ignore[index, method-assign]
 
     def restored() -> Any:
         model = restore()

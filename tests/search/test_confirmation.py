@@ -75,7 +75,7 @@ def test_contenders_that_gain_without_pauses_are_found() -> None:
     def means(*fresh: float | None) -> tuple[float, float] | None:
         return loss_by_pauses(search, trained_again([{n: [v] for n, v in enumerate(fresh)}]), maximize=False)
 
-    assert means(0.45, 0.47, 0.44, 0.50, 0.44) == (pytest.approx(0.614), pytest.approx(0.46))
+    assert means(0.45, 0.47, 0.44, 0.50, 0.44) == pytest.approx((0.614, 0.46))
     assert means(0.45, 0.47, 0.44, 0.50, None) is None, "four say too little"
     assert means(0.45, 0.47, 0.44, 0.50, 0.59) is None, "one did worse"
     assert means(0.599, 0.60, 0.609, 0.20, 0.579) is None, "one alone gained"

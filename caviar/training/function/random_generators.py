@@ -24,7 +24,7 @@ def save_generators() -> npt.NDArray[np.uint8]:
     return np.frombuffer(pickle.dumps(state), np.uint8)
 
 
-def restore_generators(saved: npt.NDArray[np.uint8]) -> None:
+def restore_generators(saved: npt.NDArray[np.generic]) -> None:
     """Set the generators to the state that `save_generators` returned."""
     torch: Any = sys.modules.get("torch")
     state = pickle.loads(saved.tobytes())

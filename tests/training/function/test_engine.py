@@ -429,7 +429,7 @@ def test_a_study_of_a_function_has_frames_winner_and_summary(
     show(run)
     said = capsys.readouterr().out
     assert "confirmed  loss" in said
-    assert "best.params" in said
+    assert ".best" in said
     assert "accuracy" not in said
     assert "network" not in said
 

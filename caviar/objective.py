@@ -46,6 +46,14 @@ class Objective(ABC):
         return False
 
     @property
+    def refit(self) -> bool:
+        """True if the winner's final training learns from the train and the dev split together.
+
+        It has no value then, and its metrics on the dev split (`dev_...`) are not recorded.
+        """
+        return False
+
+    @property
     def resources(self) -> Resources | None:
         """The resources of each worker; None for one core, or one whole GPU."""
         return None
@@ -62,6 +70,10 @@ class Objective(ABC):
         Raises:
             StudyError: the objective has no parameter of that name, or a value is out of its limits.
         """
+
+    def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return all hyperparameters of a trial, by default its params; for `best.json`."""
+        return dict(params)
 
     @abstractmethod
     def load(self) -> "Dataset | None":

@@ -1,6 +1,7 @@
 """Run and resume studies: data, run directory, workers, loop, signals."""
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -21,12 +22,13 @@ from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
 from caviar.reporting.progress import Display, NoProgress
-from caviar.reporting.summary import show
+from caviar.reporting.summary import NO_BETTER, show
 from caviar.search.sampling import require_sampler
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
 
+_log = logging.getLogger(__name__)
 BackendFactory = Callable[[Dataset | None], Backend]
 """Returns the workers, given train and dev split; the test split stays with the driver."""
 
@@ -74,8 +76,7 @@ def run_study(
         )
 
     run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
-    if progress:
-        show(run)
+    _report(run, progress)
     return run
 
 
@@ -108,8 +109,7 @@ def resume_study(
     """
     _require_workers(workers, gpus)
     run = _continue(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
-    if progress:
-        show(run)
+    _report(run, progress)
     return run
 
 
@@ -128,6 +128,14 @@ def _require_script_is_loaded() -> None:
             "the script calls study.run() while `caviar run` loads it, so the study would run twice: "
             'put the call under if __name__ == "__main__":'
         )
+
+
+def _report(run: Run, progress: bool) -> None:
+    """Show how a run went; without progress, warn only of a network that is no better than a constant answer."""
+    if progress:
+        show(run)
+    elif run.best is not None and run.best.beats_baseline is False:
+        _log.warning(NO_BETTER)
 
 
 def _continue(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:

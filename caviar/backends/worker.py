@@ -11,7 +11,7 @@ from typing import Any
 
 from caviar.data.splits import Dataset, Split
 from caviar.driver.messages import Task
-from caviar.engine import Part, PartDone, Progress
+from caviar.engine import Engine, Part, PartDone, Progress
 from caviar.objective import Objective
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times
 
@@ -57,7 +57,7 @@ class Worker:
         self, name: str, node: str, objective: Objective, dataset: Dataset | None, device: str = "cpu"
     ) -> None:
         self._name, self._node, self._device, self._objective = name, node, device, objective
-        self._hands_over = dataset is not None
+        self._dataset = dataset
         self._engine = objective.make_engine(dataset, device)
         self._free_since = time.perf_counter()
 
@@ -82,8 +82,9 @@ class Worker:
         """Train one task; yield its measurements and its result."""
         started = time.perf_counter()
         dispatch_s = started - self._free_since
-        training = yield from self._train(task)
-        scores = self._test_scores(task, training.end, test)
+        engine = self._make_refit_engine() if self._is_refit(task) else self._engine
+        training = yield from self._train(task, engine)
+        scores = _test_scores(task, training.end, test, engine)
         elapsed_s = time.perf_counter() - started
         ending = self._ending(task, training, elapsed_s)
         setup_s = elapsed_s - training.train_s
@@ -95,7 +96,7 @@ class Worker:
             failure=ending.failure,
             cause=ending.cause,
             test=scores,
-            engine=self._engine.name,
+            engine=engine.name,
             device=self._device,
             worker=self._name,
             node=self._node,
@@ -110,22 +111,31 @@ class Worker:
         self._free_since = time.perf_counter()
         yield result
 
-    def _train(self, task: Task) -> Generator[Progress, None, _Training]:
+    def _is_refit(self, task: Task) -> bool:
+        """Return True for the final trial if it learns from the dev split, too."""
+        return task.trial.stage is Stage.FINAL and self._objective.refit
+
+    def _make_refit_engine(self) -> Engine:
+        assert self._dataset is not None, "an objective without data has no dev split"
+        return self._objective.make_engine(self._dataset.with_dev_in_train(), self._device)
+
+    def _train(self, task: Task, engine: Engine) -> Generator[Progress, None, _Training]:
         """Train a task from its checkpoint; from the first epoch on if there is none that fits."""
         trial = task.trial
         checkpoint, ends = self._start(task)
         measurements: list[Measurement] = []
         train_s = 0.0
         for until in ends:
-            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._hands_over)
+            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._dataset is not None)
             end = PartDone(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
-            for event in self._engine.train(
+            for event in engine.train(
                 [Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)]
             ):
                 match event:
-                    case Progress(_, measurement):
-                        _append(measurements, measurement)
-                        yield event
+                    case Progress(number, measurement):
+                        kept = _without_dev(measurement) if self._is_refit(task) else measurement
+                        _append(measurements, kept)
+                        yield Progress(number, kept)
                     case PartDone():
                         end = event
             checkpoint, train_s = end.checkpoint, train_s + end.train_s
@@ -146,12 +156,6 @@ class Worker:
             return None, (*task.parts[:-1], task.until)
         return earlier.checkpoint, (task.until,)
 
-    def _test_scores(self, task: Task, end: PartDone, test: Split | None) -> dict[str, float]:
-        """Return the metrics of a trained network on the test split, if it was sent."""
-        if test is None or end.outcome is not Outcome.COMPLETED or end.checkpoint is None:
-            return {}
-        return dict(self._engine.evaluate(task.trial, end.checkpoint, test))
-
     def _ending(self, task: Task, training: _Training, elapsed_s: float) -> _Ending:
         """Return outcome and value of a task; a value that is not finite is a divergence."""
         end = training.end
@@ -164,6 +168,8 @@ class Worker:
             training.measurements[-1],
             self._objective.time_limit_s,
         )
+        if self._is_refit(task):
+            return _Ending(Outcome.COMPLETED)
         value = float(last.metrics[metric])
         if not math.isfinite(value):
             return _Ending(Outcome.DIVERGED, failure=f"{metric} is not finite ({value:g})")
@@ -171,6 +177,19 @@ class Worker:
             return _Ending(Outcome.FAILED, failure=overtime(limit_s), cause=Cause.TIME)
         is_paused = task.until <= last.epoch < task.trial.epochs
         return _Ending(Outcome.STOPPED if is_paused else Outcome.COMPLETED, value)
+
+
+def _test_scores(task: Task, end: PartDone, test: Split | None, engine: Engine) -> dict[str, float]:
+    """Return the metrics of a trained network on the test split, if it was sent."""
+    if test is None or end.outcome is not Outcome.COMPLETED or end.checkpoint is None:
+        return {}
+    return dict(engine.evaluate(task.trial, end.checkpoint, test))
+
+
+def _without_dev(measurement: Measurement) -> Measurement:
+    """Return a measurement without the metrics of the dev split, which are no scores if it was trained on."""
+    kept = {name: value for name, value in measurement.metrics.items() if not name.startswith("dev_")}
+    return Measurement(measurement.epoch, kept)
 
 
 def _append(measurements: list[Measurement], measurement: Measurement) -> None:

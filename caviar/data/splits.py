@@ -83,6 +83,18 @@ class Dataset:
         """Return a copy for workers, without the test split."""
         return replace(self, test=None)
 
+    def with_dev_in_train(self) -> "Dataset":
+        """Return a copy whose train split also has the rows of the dev split."""
+        x_ND, y_N = (
+            np.concatenate([getattr(part, name) for part in (self.train, self.dev)]) for name in "xy"
+        )
+        return replace(self, train=Split(x_ND, y_N))
+
+    @property
+    def frequent_class(self) -> int:
+        """Number of the class that most rows of the train split have."""
+        return int(np.bincount(self.train.y).argmax())
+
 
 def split(
     name: str,

@@ -32,7 +32,7 @@ from caviar.engine import Progress
 from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
-from caviar.records.winner import Best
+from caviar.records.winner import Baseline, Best
 from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.stages import StagePlan, open_stage, stage_count
@@ -261,18 +261,23 @@ class Loop:
                 f"the winner is trial {final.trial.confirms}, but its final training {final.outcome} "
                 f"({final.failure}): `{self._ledger.resume_command}` tries it again"
             )
-        winner, test = self._plan.winner, self._dataset.test if self._dataset else None
+        winner, objective = self._plan.winner, self._study.objective
+        test = self._dataset.test if self._dataset else None
         accuracy = final.test.get("accuracy")
         best = Best(
             trial=winner.trial,
             params=final.trial.params,
+            recipe=objective.recipe(final.trial.params),
+            epochs=final.trial.epochs,
+            seed=final.trial.seed,
+            refit=objective.refit,
             value=winner.value,
             interval=winner.interval,
             seeds=winner.seeds,
             test_accuracy=accuracy,
             test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
             test_rows=len(test.y) if test else None,
-            fixed=self._study.to_json()["objective"].get("fixed", {}),
+            baseline=Baseline.of(self._dataset) if self._dataset else None,
         )
         self._ledger.write_best(best, final.checkpoint, self._dataset)
 

@@ -1,6 +1,6 @@
 """The winner of a study: `best/` in its run directory.
 
-best.json     the trial, its params, its confirmed value and test score, the names of the features
+best.json     the trial, its params, the whole recipe, its confirmed value and test score, the names of the features
 network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
 inputs.npz    shift and scale of the features, and the names of the classes
 """
@@ -8,7 +8,7 @@ inputs.npz    shift and scale of the features, and the names of the classes
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,16 +31,40 @@ _NUMBER = int | float
 _BEST_SHAPE = {
     "trial": int,
     "params": dict,
-    "fixed": dict,
+    "recipe": dict,
+    "epochs": int,
+    "seed": int,
+    "refit": bool,
     "value": _NUMBER,
     "interval": list | None,
     "seeds": int,
     "test_accuracy": _NUMBER | None,
     "test_interval": list | None,
     "test_rows": int | None,
+    "baseline": dict | None,
     "feature_names": list | None,
 }
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The scores of always predicting the most frequent class of the train split."""
+
+    label: str
+    """The name of that class."""
+    dev_accuracy: float
+    test_accuracy: float | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Baseline":
+        """Return the scores on a data set; None for a test split that is not there."""
+        frequent, test = dataset.frequent_class, dataset.test
+        return cls(
+            label=dataset.classes[frequent],
+            dev_accuracy=float((dataset.dev.y == frequent).mean()),
+            test_accuracy=None if test is None else float((test.y == frequent).mean()),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +75,15 @@ class Best:
     """Number of the search trial that drew the params."""
     params: Mapping[str, Value]
     """Hyperparameters that were searched."""
+    recipe: Mapping[str, Value]
+    """All hyperparameters that the final training used: searched, fixed and default ones."""
+    epochs: int
+    """Epochs of the final training."""
+    seed: int
+    """Seed of the final training."""
+    refit: bool = False
+    """True if the final training learned from the train and the dev split together. Before, params and value were
+    found with the train split alone."""
     value: float
     """Mean over the trainings of the last confirmation step, by the study's metric on the dev split."""
     interval: tuple[float, float] | None
@@ -62,12 +95,19 @@ class Best:
     test_interval: tuple[float, float] | None = None
     """95 % confidence interval of the test accuracy, for this number of test rows."""
     test_rows: int | None = None
-    fixed: Mapping[str, Value] = field(default_factory=dict)
-    """Hyperparameters that all trials shared."""
+    baseline: Baseline | None = None
+    """The scores of always predicting the most frequent class; None if the study has no data."""
     feature_names: tuple[str, ...] | None = None
     """Names of the columns that are features; None if the data were arrays."""
     location: Location | None = None
     """The folder `best/`."""
+
+    @property
+    def beats_baseline(self) -> bool | None:
+        """True if the whole interval of the test accuracy is above the baseline's; None without a test score."""
+        if self.test_interval is None or self.baseline is None or self.baseline.test_accuracy is None:
+            return None
+        return self.test_interval[0] > self.baseline.test_accuracy
 
     def network(self) -> "Network":
         """Return the trained torch module in evaluation mode. Its inputs are preprocessed features.
@@ -80,8 +120,7 @@ class Best:
 
         content, inputs = self._read("network.pt"), self._inputs()
         with errors_as_damage(self._file("network.pt")):
-            params = {**self.fixed, **self.params}
-            return unpack_network(content, params, len(inputs["shift"]), len(inputs["classes"]))
+            return unpack_network(content, self.recipe, len(inputs["shift"]), len(inputs["classes"]))
 
     def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
         """Predict the class of each row, as the data name it.
@@ -163,10 +202,11 @@ def write_best(
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
         inputs = io.BytesIO()
         np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
-        (folder / "network.pt").write(pack_network({**best.fixed, **best.params}, checkpoint))
+        (folder / "network.pt").write(pack_network(best.recipe, checkpoint))
         (folder / "inputs.npz").write(inputs.getvalue())
-    plain: dict[str, Any] = {name: getattr(best, name) for name in Best.__slots__ if name != "location"}
-    write_json(folder / "best.json", {**plain, "params": dict(best.params), "fixed": dict(best.fixed)})
+    plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
+    del plain["location"]
+    write_json(folder / "best.json", plain)
 
 
 def read_best(folder: Location) -> Best | None:
@@ -182,6 +222,13 @@ def read_best(folder: Location) -> Best | None:
                 plain[name] = float(low), float(high)
         if (plain["test_accuracy"] is None) != (plain["test_rows"] is None):
             raise ValueError("test_accuracy and test_rows do not fit together")
+        if (scores := plain["baseline"]) is not None:
+            dev, test = float(scores["dev_accuracy"]), scores["test_accuracy"]
+            plain["baseline"] = Baseline(
+                label=str(scores["label"]),
+                dev_accuracy=dev,
+                test_accuracy=None if test is None else float(test),
+            )
         names = plain.pop("feature_names")
         if names is not None and not all(isinstance(name, str) for name in names):
             raise ValueError(f"feature_names is {names!r}")

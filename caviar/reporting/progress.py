@@ -127,7 +127,7 @@ class Display:
         """Say which stage begins, and where its trials come from."""
         self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
-        self._say(f"{self._stage}: {_what_it_trains(plan)}")
+        self._say(f"{self._stage}: {_what_it_trains(plan, self._study.objective.refit)}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
@@ -213,7 +213,7 @@ class Display:
         if self._best is not None:
             trial, value = self._best
             parts.append(f"best {metric} {metric_text(value)} (trial {trial})")
-        if self._latest is not None:
+        if self._latest is not None and metric in self._latest.measurement.metrics:
             latest = self._latest.measurement
             value_text = metric_text(latest.metrics[metric])
             parts.append(f"trial {self._latest.trial} has {metric} {value_text} after epoch {latest.epoch}")
@@ -242,10 +242,10 @@ def _stage_name(study: Study, plan: StagePlan) -> str:
     return "final training"
 
 
-def _what_it_trains(plan: StagePlan) -> str:
+def _what_it_trains(plan: StagePlan, is_refit: bool) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
-        return "the winner trains once more"
+        return "the winner trains once more" + (", on train and dev rows together" if is_refit else "")
     if plan.stage is Stage.CONFIRMATION:
         return f"{plan.count:,} trials of the best, with fresh seeds" if plan.count else "already decided"
     elite = len(plan.region.elite) if plan.region is not None else 0

@@ -11,7 +11,7 @@ from rich.text import Text
 from caviar.columns import params_from_row
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.records.frames import Run
-from caviar.records.winner import Best
+from caviar.records.winner import Baseline, Best
 from caviar.reporting.formatting import metric_text
 from caviar.rounds import Confirmation
 from caviar.space import Choice
@@ -19,6 +19,10 @@ from caviar.trial import Outcome, Stage, Value
 
 WIDTH = 118
 """Columns of the summary if the output is not a terminal."""
+NO_BETTER = (
+    "the test rows do not show that the network is better than always predicting the most frequent class: "
+    "look at the features, the space and the number of epochs"
+)
 MAX_CAUSES = 3
 """Maximum number of failure causes that are listed."""
 
@@ -93,10 +97,23 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     if best.test_accuracy is not None:
         score = _score_text(best.test_accuracy, best.test_interval)
         rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
+    if best.baseline is not None:
+        rows.append(("baseline", _baseline_text(best.baseline)))
+    if best.refit:
+        rows.append(("network", "trained on train and dev rows together"))
     yield _heading(
         run.study["name"], f" is finished, saved in {run.location}. The winner is trial {best.trial}:"
     )
     yield _table(rows)
+    if best.beats_baseline is False:
+        yield _line(f"  Warning: {NO_BETTER}")
+
+
+def _baseline_text(baseline: Baseline) -> str:
+    accuracies = [f"dev {metric_text(baseline.dev_accuracy)}"]
+    if baseline.test_accuracy is not None:
+        accuracies.append(f"test {metric_text(baseline.test_accuracy)}")
+    return f"accuracy {', '.join(accuracies)} (always {baseline.label}, the most frequent class)"
 
 
 def _unfinished(run: Run) -> Iterator[RenderableType]:
@@ -149,7 +166,7 @@ def _rounds(run: Run, every_round: bool) -> Table:
     rows = []
     for name, group in trials.groupby(labels, sort=False):
         counts = [int((group["outcome"] == outcome).sum()) for outcome in outcomes]
-        values = group.loc[group["outcome"] == Outcome.COMPLETED, "value"]
+        values = group.loc[group["outcome"] == Outcome.COMPLETED, "value"].dropna()
         best = values.max() if run.study_file.maximize else values.min()
         ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
         rows.append([str(name), *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])

@@ -14,7 +14,13 @@ from caviar.errors import StudyError
 from caviar.objective import Objective
 from caviar.space import Space
 from caviar.training import cost
-from caviar.training.recipe import adapt, check_value, hyperparameter_table, recipe_from
+from caviar.training.recipe import (
+    adapt,
+    check_value,
+    hyperparameter_table,
+    recipe_from,
+    used_hyperparameters,
+)
 from caviar.trial import Value
 from caviar.validation import require_type
 
@@ -44,10 +50,13 @@ class Classifier(Objective):
         metric: the metric that ranks trials: "dev_accuracy", which is maximised, or "dev_loss", which is minimised.
         engine: "native", compiled kernels for CPUs; "reference", plain torch for CPUs and GPUs; or "auto", native on
             CPU workers and reference on GPU workers. Engines give the same metrics up to rounding.
+        refit: True trains the network that is handed over on the train and dev rows together. Which params win is
+            decided before, on the dev split, and the test score is that of this network. Features stay preprocessed
+            as the train split asks.
         fixed: hyperparameters that all trials share, by name. Those neither fixed nor in the space have their defaults.
 
     Raises:
-        StudyError: the metric, the engine or a fixed hyperparameter is invalid.
+        StudyError: the metric, the engine, `refit` or a fixed hyperparameter is invalid.
 
     Example:
         >>> import caviar as cv
@@ -74,6 +83,7 @@ class Classifier(Objective):
     preprocess: Preprocess = "standardize"
     metric: str = "dev_accuracy"
     engine: str = "auto"
+    refit: bool = False
     fixed: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,6 +92,7 @@ class Classifier(Objective):
                 raise StudyError(
                     f"Classifier: {field_name} must be one of {', '.join(options)}, not {given!r}"
                 )
+        require_type("Classifier: refit", self.refit, bool, "True or False")
         require_type("Classifier: fixed", self.fixed, Mapping, 'a dict such as {"optimizer": "adam"}')
         for name, value in self.fixed.items():
             check_value(name, value)
@@ -100,6 +111,9 @@ class Classifier(Objective):
 
     def adapt(self, space: Space) -> Space:
         return adapt(space, self.fixed)
+
+    def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
+        return used_hyperparameters({**self.fixed, **params})
 
     def load(self) -> Dataset:
         if isinstance(self.data, tuple):
@@ -145,6 +159,7 @@ class Classifier(Objective):
             "preprocess": self.preprocess,
             "metric": self.metric,
             "engine": self.engine,
+            "refit": self.refit,
             "fixed": dict(self.fixed),
         }
 

@@ -196,6 +196,30 @@ def recipe_from(params: Mapping[str, Value]) -> Recipe:
     return recipe
 
 
+def used_hyperparameters(params: Mapping[str, Value]) -> dict[str, Value]:
+    """Return every hyperparameter that a trial uses, with defaults for those that are not given.
+
+    Args:
+        params: as for `recipe_from`, with the same errors.
+
+    Example:
+        >>> used = used_hyperparameters({"layers": 0, "optimizer": "adam"})
+        >>> used["beta2"], "momentum" in used, "units" in used
+        (0.999, False, False)
+    """
+    recipe = recipe_from(params)
+    values: dict[str, Value] = {name: getattr(recipe, name) for name in _ROWS if name not in _WIDTHS}
+    if recipe.widths is not None:
+        del values["units"]
+        values |= dict(zip(_WIDTHS, recipe.widths, strict=False))
+    used: dict[str, Value] = {}
+    for name, value in values.items():
+        condition = _ROWS[name].used_when
+        if condition is None or used.get(condition[0]) in condition[1]:
+            used[name] = value
+    return used
+
+
 def check_value(name: str, value: Value) -> Value:
     """Return a value if a recipe can have it, as a Python number if it is a NumPy scalar.
 

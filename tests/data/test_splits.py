@@ -313,3 +313,15 @@ def test_large_features_keep_small_differences() -> None:
 def test_classes_may_be_one_column() -> None:
     y = np.arange(20) % 2
     assert np.array_equal(split("mine", np.eye(20), y[:, None]).train.y, split("mine", np.eye(20), y).train.y)
+
+
+def test_dev_rows_join_the_train_rows() -> None:
+    dataset = split("data", np.arange(40.0).reshape(20, 2), np.arange(20) % 4 // 2)
+    joined = dataset.with_dev_in_train()
+    assert joined.train.x.tolist() == dataset.train.x.tolist() + dataset.dev.x.tolist()
+    assert joined.train.y.tolist() == dataset.train.y.tolist() + dataset.dev.y.tolist()
+    assert (joined.dev, joined.test) == (dataset.dev, dataset.test)
+
+
+def test_frequent_class_is_that_of_the_train_rows() -> None:
+    assert split("data", np.zeros((20, 1)), np.repeat([2, 7], [5, 15])).frequent_class == 1

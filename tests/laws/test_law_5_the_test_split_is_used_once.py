@@ -102,6 +102,35 @@ def test_the_winning_network_has_the_reported_score(tmp_path: Path) -> None:
     assert np.isfinite(z_NC.detach().numpy()).all()
 
 
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_refitted_network_learns_from_dev_rows_after_they_chose_it(tmp_path: Path, engine: str) -> None:
+    objective = Classifier(data="sklearn:iris", engine=engine)
+    plain = run_inline(make_study(objective), tmp_path / "plain")
+    refit = run_inline(make_study(replace(objective, refit=True)), tmp_path / "refit")
+    one, other = (reproducible(run.trials).iloc[:-1] for run in (plain, refit))
+    pd.testing.assert_frame_equal(one, other)
+    final = refit.trials.iloc[-1]
+    assert final["outcome"] == Outcome.COMPLETED
+    assert final[["value", "dev_loss", "dev_accuracy"]].isna().all()
+    assert plain.best is not None
+    assert refit.best is not None
+    assert (refit.best.params, refit.best.value) == (plain.best.params, plain.best.value)
+    assert refit.best.refit
+    assert not plain.best.refit
+    curves = []
+    for run, dataset in ((plain, objective.load()), (refit, objective.load().with_dev_in_train())):
+        trial = Trial(number=0, round=1, params=plain.best.params, epochs=3, seed=plain.best.seed)
+        parts = objective.make_engine(dataset, "cpu").train([Part(trial=trial)])
+        curves.append([p.measurement.metrics["train_loss"] for p in parts if isinstance(p, Progress)])
+        recorded = run.curves[run.curves["trial"] == run.trials["trial"].max()]
+        assert recorded["train_loss"].tolist() == curves[-1]
+    assert curves[0] != curves[1]
+    test = objective.load().test
+    assert test is not None
+    z_NC = refit.best.network()(torch.from_numpy(test.x))
+    assert float((z_NC.argmax(dim=1).numpy() == test.y).mean()) == refit.best.test_accuracy
+
+
 def test_predict_returns_the_classes_of_the_data(tmp_path: Path) -> None:
     x, y = load_wine(return_X_y=True)
     study = make_study(Classifier(data=(x, y)))

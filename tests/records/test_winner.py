@@ -1,5 +1,6 @@
 """The winner predicts from rows as they are in the data, and refuses rows that it would misread."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,11 +10,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 import caviar as cv
 from caviar.errors import DamagedError, DataError
 from caviar.records.frames import load
-from caviar.records.winner import Best
+from caviar.records.winner import Baseline, Best
+from caviar.reporting.summary import show
+from caviar.training.recipe import used_hyperparameters
+from tests.objectives import bowl_study
 from tests.runs import run_inline
 
 COLUMNS = ["a", "b", "c", "d"]
@@ -130,3 +135,46 @@ def test_feature_names_are_saved_and_checked(folder: Path, tmp_path: Path) -> No
     file.write_text(json.dumps({**written, "feature_names": ["a", "b", "c"]}))
     with pytest.raises(DamagedError, match=r"inputs\.npz is damaged: its features are not those that"):
         load(run).best.predict(table())  # type: ignore[union-attr]
+
+
+def test_whole_recipe_is_saved(folder: Path) -> None:
+    written = json.loads((folder / "best" / "best.json").read_text())
+    assert written["recipe"] == used_hyperparameters(written["params"])
+    assert {"batch_size", "momentum", "units"} <= set(written["recipe"])
+    assert (written["epochs"], written["refit"]) == (4, False)
+    row = load(folder).trials.iloc[-1]
+    assert (written["epochs"], written["seed"]) == (row["epochs"], row["seed"])
+
+
+def test_frequent_class_is_the_baseline(best: Best, folder: Path) -> None:
+    dataset = cv.Classifier(data=folder.parent / "my.csv").load()
+    assert dataset.test is not None
+    frequent = int(np.bincount(dataset.train.y).argmax())
+    assert best.baseline == Baseline(
+        label=dataset.classes[frequent],
+        dev_accuracy=float((dataset.dev.y == frequent).mean()),
+        test_accuracy=float((dataset.test.y == frequent).mean()),
+    )
+    assert best.beats_baseline
+
+
+def test_network_that_learned_nothing_is_no_better_than_the_baseline(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    best = trained((random.normal(size=(200, 3)), random.random(200) < 0.8), tmp_path)
+    assert best.baseline is not None
+    assert best.baseline.label == "True"
+    assert best.beats_baseline is False
+    assert "most frequent class" in caplog.text
+    output = io.StringIO()
+    show(load(tmp_path / "table"), Console(file=output, width=118))
+    assert "Warning" in output.getvalue()
+
+
+def test_study_without_data_has_no_baseline(tmp_path: Path) -> None:
+    best = run_inline(bowl_study(), tmp_path).best
+    assert best is not None
+    assert best.baseline is None
+    assert best.beats_baseline is None
+    assert best.recipe == best.params

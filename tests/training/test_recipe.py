@@ -12,13 +12,17 @@ from caviar.errors import StudyError
 from caviar.space import Space, choice, integer, linear, log, reverse_log, when
 from caviar.training.recipe import (
     DECAYS,
+    HYPERPARAMETERS,
     MAX_LAYERS,
+    UNITS_OF_LAYER,
     Recipe,
     adapt,
     batches,
     learning_rate_at,
     recipe_from,
+    used_hyperparameters,
 )
+from caviar.trial import Value
 
 
 def refused(params: Mapping[str, Any]) -> str:
@@ -327,3 +331,24 @@ def test_batch_norm_leaves_out_a_single_last_row() -> None:
     assert batches(9, Recipe(batch_size=4, layers=0)) == [(0, 4), (4, 8), (8, 9)]
     assert batches(3, Recipe(batch_size=64)) == [(0, 3)]
     assert batches(3, Recipe(batch_size=1, batch_norm=False)) == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"layers": 0},
+        {"batch_norm": False, "optimizer": "adam"},
+        {"layers": 2, "units_1": 5, "units_2": 3, "decay": "step"},
+        {"optimizer": "rmsprop", "decay": "inverse"},
+    ],
+)
+def test_used_hyperparameters_make_the_same_recipe(params: dict[str, Value]) -> None:
+    used = used_hyperparameters(params)
+    assert recipe_from(used) == recipe_from(params)
+    assert set(params) <= set(used)
+    for name in used:
+        adapt(Space(**{name: choice(used[name])}), {n: v for n, v in used.items() if n != name})  # it is used
+    unused = {row.name for row in HYPERPARAMETERS} - set(used) - {UNITS_OF_LAYER}
+    assert ("momentum" in unused) == ("optimizer" in params)
+    assert ("units" in unused) == ("layers" in params)

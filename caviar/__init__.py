@@ -30,6 +30,7 @@ from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.retries import Retries
 from caviar.rounds import Confirmation, Halving, Narrowing, Round, coarse_to_fine
+from caviar.script_names import check_main
 from caviar.space import Space, choice, integer, linear, log, reverse_log, when
 from caviar.study import Study
 from caviar.trial import Outcome
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from caviar.training.classifier import Classifier
     from caviar.training.function.objective import Function
     from caviar.training.function.trial_context import TrialContext
+
+check_main()
+del check_main
 
 __version__ = "0.2.0"
 

@@ -3,11 +3,13 @@
 import importlib.util
 import sys
 import traceback
+from importlib.abc import SourceLoader
 from pathlib import Path
 from types import ModuleType
 
 from caviar.errors import CaviarError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
+from caviar.script_names import check_names
 from caviar.study import Study
 
 
@@ -23,6 +25,7 @@ def load_study(script: Path, name: str | None = None) -> Study:
     """
     if not script.is_file():
         raise StudyError(f"{script}: there is no such file")
+    check_names(script)
     module = _execute(script)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
     studies = [study for study in found.values() if name is None or study.name == name]
@@ -53,16 +56,29 @@ def locate_error(error: BaseException, script: Path | None) -> str:
     return f"{script}, line {lines[-1]}: " if lines else ""
 
 
+def _package(script: Path) -> tuple[str, Path]:
+    """Return the package that a script is a module of, empty if none, and the folder that the package lies in."""
+    names: list[str] = []
+    folder = script.resolve().parent
+    while (folder / "__init__.py").is_file():
+        names.append(folder.name)
+        folder = folder.parent
+    return ".".join(reversed(names)), folder
+
+
 def _execute(script: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, script)
-    if spec is None or spec.loader is None:
+    """Execute a script as the module `SCRIPT_MODULE`, which can import from the package that it belongs to."""
+    package, folder = _package(script)
+    spec = importlib.util.spec_from_file_location(f"{package}.{script.stem}".lstrip("."), script)
+    if spec is None or not isinstance(spec.loader, SourceLoader):
         raise StudyError(f"{script} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    module.__name__ = SCRIPT_MODULE
     sys.modules[SCRIPT_MODULE] = module
     vars(module)["__loading__"] = True  # Study.run refuses to run meanwhile
-    sys.path.insert(0, str(script.resolve().parent))
+    sys.path[:0] = list(dict.fromkeys([str(script.resolve().parent), str(folder)]))
     try:
-        spec.loader.exec_module(module)
+        exec(spec.loader.source_to_code(script.read_bytes(), str(script)), vars(module))
     except CaviarError:
         raise
     except SystemExit as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 SCRIPT_MODULE = "caviar_experiment"
 """The module name of a script that `caviar run` loads. It is not "__main__", so the main block does not run."""
-_SCRIPTS = ("__main__", "__mp_main__", SCRIPT_MODULE)
+SCRIPT_MODULES = ("__main__", "__mp_main__", SCRIPT_MODULE)
 """Module names of scripts and notebooks, which depend on how they were started."""
 
 
@@ -33,7 +33,7 @@ def fingerprint(function: Callable[..., Any]) -> dict[str, Any]:
     module = getattr(core, "__module__", None)
     name = getattr(core, "__qualname__", type(core).__qualname__)
     return {
-        "name": name if module in _SCRIPTS or module is None else f"{module}.{name}",
+        "name": name if module in SCRIPT_MODULES or module is None else f"{module}.{name}",
         "source": _digest(core),
         "bound": bound,
     }

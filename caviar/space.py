@@ -14,6 +14,7 @@ r, and widths and distances are measured in r:
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, Literal, get_args
 
 from caviar.errors import SpaceError
@@ -42,8 +43,10 @@ class Interval:
     def __post_init__(self) -> None:
         set_fields(self, low=plain_value(self.low), high=plain_value(self.high))
         where = self._as_code()
-        for bound in (self.low, self.high):
-            number(f"{where}: each bound", bound, error=SpaceError)
+        low, high = (
+            number(f"{where}: each bound", bound, error=SpaceError) for bound in (self.low, self.high)
+        )
+        set_fields(self, low=low, high=high)
         if self.scale not in get_args(ScaleName):
             raise SpaceError(f"{where}: the scale must be one of {', '.join(get_args(ScaleName))}")
         if self.low > self.high:
@@ -146,7 +149,7 @@ class Choice:
     """One of several options: None, booleans, numbers or strings.
 
     Raises:
-        SpaceError: there is no option, a duplicate option, or one that is not a plain value.
+        SpaceError: there is no option, a duplicate option, or one of another type, such as a member of an enum.
     """
 
     options: tuple[Value, ...]
@@ -156,10 +159,7 @@ class Choice:
         if not self.options:
             raise SpaceError("choice(): give at least one option")
         for option in self.options:
-            if not isinstance(option, bool | int | float | str | None):
-                raise SpaceError(
-                    f"choice: an option must be None, a bool, a number or a string, not {option!r}"
-                )
+            _require_plain("choice: an option", option)
             if isinstance(option, str):
                 require_text("choice: the option", option, SpaceError)
             if isinstance(option, float) and not math.isfinite(option):
@@ -174,6 +174,19 @@ class Choice:
 
     def __str__(self) -> str:
         return ", ".join(str(option) for option in self.options)
+
+
+def _require_plain(what: str, value: object) -> None:
+    """Refuse other values than None, booleans, numbers and strings: files and other processes keep no other classes."""
+    if type(value) in (bool, int, float, str, type(None)):
+        return
+    if isinstance(value, Enum):
+        advice = f"use its value, {value.value!r}, and {type(value).__name__}(...) in the function"
+    elif isinstance(value, int | float | str):
+        advice = f"convert it from {type(value).__name__} first"
+    else:
+        advice = "use its name, and look the object up in the function"
+    raise SpaceError(f"{what} must be None, a bool, a number or a string, not {value!r:.200}: {advice}")
 
 
 Domain = Interval | Choice
@@ -261,7 +274,7 @@ def choice(*options: Value) -> Choice:
     """Return a choice of one of several options.
 
     Args:
-        options: None, booleans, numbers or strings.
+        options: None, booleans, numbers or strings. Of an enum, give the values.
 
     Raises:
         SpaceError: there is no option, a duplicate option, or one that is not a plain value.
@@ -297,6 +310,8 @@ def when(domain: Domain, **conditions: Value | Collection[Value]) -> Parameter:
     for name, values in conditions.items():
         single = isinstance(values, str) or not isinstance(values, Collection)
         allowed[name] = tuple(plain_value(value) for value in ((values,) if single else values))  # type: ignore[union-attr]
+        for value in allowed[name]:
+            _require_plain(f"when: the value of {name}", value)
         if not allowed[name]:
             raise SpaceError(f"when: the condition on {name} allows no value")
     return Parameter(domain, allowed)

@@ -53,7 +53,7 @@ def whole_number(
     value = plain_value(value)
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         raise error(f"{name} must be a whole number{_within(minimum, maximum)}, not {value!r}")
-    return value
+    return int(value)
 
 
 def number(
@@ -68,7 +68,7 @@ def number(
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not minimum <= value <= maximum:
         raise error(f"{name} must be a finite number{_within(minimum, maximum)}, not {value!r}")
-    return value  # type: ignore[no-any-return]
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def require_type(

@@ -1,21 +1,24 @@
 """The layout: imports run one way, heavy libraries stay behind their borders."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import caviar
+from caviar.script_names import PACKAGES
 
 PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
     {"errors", "control_chars"},
-    {"trial", "fingerprint", "validation"},
+    {"trial", "fingerprint", "script_names", "validation"},
     {"space", "resources"},
     {"columns", "rounds", "retries", "storage", "data"},
     {"engine"},
@@ -48,7 +51,7 @@ BORDERS = {
     "optuna": {"search/sampling.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
-    "cloudpickle": {"backends/ray/objective_pickle.py", "training/function/trial_context.py"},
+    "cloudpickle": {"training/function/pickling.py"},
     "torch": {"training/reference.py", "training/network_file.py"},
 }
 """The only files that may import a heavy library."""
@@ -147,3 +150,11 @@ def test_help_loads_no_more_than_the_standard_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"numpy", "pandas", "rich", "sklearn"} & set(loaded)
+
+
+def test_names_of_all_required_packages_are_kept_from_scripts() -> None:
+    required = {
+        re.split(r"\W", line)[0] for line in metadata.requires("caviar") or () if "extra ==" not in line
+    }
+    required = required - {"scikit"} | {"sklearn", "caviar"}
+    assert set(PACKAGES) == required

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,38 @@ def test_invalid_options_are_refused(made_of: tuple[Any, ...], word: str) -> Non
     with pytest.raises(SpaceError) as refused:
         choice(*made_of)
     assert word in str(refused.value)
+
+
+class Optimizer(StrEnum):
+    ADAM = "adam"
+
+
+class Width(IntEnum):
+    NARROW = 16
+    WIDE = 64
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        (Optimizer.ADAM, "use its value, 'adam'"),
+        (Width.WIDE, "use its value, 64"),
+        (type("Text", (str,), {})("x"), "convert it from Text"),
+        (type("Real", (float,), {})(1.0), "convert it from Real"),
+        ((1, 2), "use its name"),
+        (len, "use its name"),
+    ],
+)
+def test_options_are_of_plain_types(option: Any, advice: str) -> None:
+    with pytest.raises(SpaceError, match=advice):
+        choice("sgd", option)
+    with pytest.raises(SpaceError, match=advice):
+        when(linear(0, 1), optimizer=[option])
+
+
+def test_bounds_become_plain_numbers() -> None:
+    interval = integer(Width.NARROW, Width.WIDE)
+    assert {type(bound) for bound in (interval.low, interval.high, interval.value(1e9))} == {int}
 
 
 def test_choice_contains_only_options_of_the_same_type() -> None:

@@ -87,6 +87,36 @@ def test_missing_scripts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "must end in .py" in run_failing(capsys, "run", tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize("name", ["ray.py", "pandas.py"])
+def test_scripts_that_hide_a_package_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    script = write_script(tmp_path)
+    (tmp_path / name).write_text(script.read_text())
+    hides = f"{name} hides the package {name[:-3]}, which caviar imports"
+    assert hides in run_failing(capsys, "run", tmp_path / name)
+    assert hides in run_failing(capsys, "run", script)
+    ended = subprocess.run(
+        [sys.executable, name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert hides in ended.stderr
+
+
+def test_scripts_in_a_package_import_from_it(tmp_path: Path) -> None:
+    inner = tmp_path / "parcel" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("")
+    (inner / "sizes.py").write_text("LARGEST = 1\n")
+    script = write_script(inner)
+    script.write_text("from .sizes import LARGEST\nfrom ..inner import sizes\n" + script.read_text())
+    assert load_study(script).name == "iris"
+
+
 def test_one_of_several_studies_is_chosen_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "experiment.py"
     script.write_text(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from caviar.backends.ray.memory_guard import start_guard
-from caviar.backends.ray.objective_pickle import PickledObjective, unpickle_objective
+from caviar.backends.ray.objective_pickle import ImportPath, PickledObjective, unpickle_objective
 from caviar.backends.ray.placement import WorkerSpec
 from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
@@ -46,23 +46,23 @@ class WorkerActor:
         self,
         name: str,
         objective: PickledObjective,
-        folders: list[str],
+        path: ImportPath,
         dataset: Dataset | None,
         spec: WorkerSpec,
     ) -> None:
-        self._arguments = name, objective, folders, dataset, spec
+        self._arguments = name, objective, path, dataset, spec
         self._worker: Worker | None = None
 
     def ready(self) -> ActorInfo:
         """Build the engine on the device that Ray assigned."""
         import ray
 
-        name, objective, folders, dataset, spec = self._arguments
+        name, objective, path, dataset, spec = self._arguments
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
         note = start_guard(int(spec.needs.get("memory", 0)))
         device = _assigned_device(spec)
         self._worker = Worker(
-            name, socket.gethostname(), unpickle_objective(objective, folders), dataset, device
+            name, socket.gethostname(), unpickle_objective(objective, path), dataset, device
         )
         return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), note)
 

@@ -6,12 +6,10 @@ trial twice: the controller decides what is tried again.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from caviar.backends.ray import session
@@ -21,7 +19,7 @@ from caviar.backends.ray.failure_diagnosis import diagnose, summarize
 from caviar.backends.ray.inflight import InflightChunks
 from caviar.backends.ray.memory_guard import read_note
 from caviar.backends.ray.node_monitor import NodeMonitor
-from caviar.backends.ray.objective_pickle import pickle_objective
+from caviar.backends.ray.objective_pickle import ImportPath, pickle_objective
 from caviar.backends.ray.placement import (
     ResourceDict,
     WorkerRequest,
@@ -138,7 +136,7 @@ class RayBackend(Backend):
             self._check_nodes_at = time.monotonic() + timing.node_check_s
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
             self._remote_actor = self._ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
-            self._folders = [str(Path(folder).resolve()) for folder in sys.path]
+            self._path = ImportPath.here()
             self._inputs = (packed, dataset)
             self._shared_inputs = self._share_inputs()
             for spec in planned:
@@ -215,7 +213,7 @@ class RayBackend(Backend):
             **spec.actor_options, scheduling_strategy=self._scheduling_strategy()
         )
         objective, dataset = self._shared_inputs
-        handle = remote.remote(name, objective, self._folders, dataset, spec)
+        handle = remote.remote(name, objective, self._path, dataset, spec)
         self._actors[name] = _Actor(handle, spec)
         if not self._starting:
             self._warn_at = time.monotonic() + self._timing.warn_after_s

@@ -7,15 +7,18 @@ Arrays of the objective are kept apart. All workers of a machine share one read-
 change what the next trial sees.
 """
 
+import os
 import pickle
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-import cloudpickle
-
-from caviar.errors import StudyError, one_line
-from caviar.fingerprint import SCRIPT_MODULE
+from caviar.errors import StudyError
 from caviar.objective import Objective
+from caviar.training.function.pickling import NotPicklableError, dumps, support_spawn
+
+_LIBRARY = {str(Path(os.__file__).parent.resolve()), *(p for p in sys.path if p.endswith(".zip"))}
+"""The standard library in `sys.path`: its folder, and the archive that may replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +40,47 @@ def pickle_objective(objective: Objective) -> PickledObjective:
     Raises:
         StudyError: the objective, or something that its function refers to, cannot be pickled.
     """
-    script = sys.modules.get(SCRIPT_MODULE)
-    if script is not None:
-        cloudpickle.register_pickle_by_value(script)
+    arrays: list[pickle.PickleBuffer] = []
     try:
-        arrays: list[pickle.PickleBuffer] = []
-        pickled = cloudpickle.dumps(objective, protocol=5, buffer_callback=arrays.append)
-        return PickledObjective(pickled, tuple(arrays))
-    except Exception as error:
+        pickled = dumps(objective, arrays.append)
+    except NotPicklableError as error:
         raise StudyError(
-            f"{objective} cannot be sent to workers ({one_line(error)}): "
-            "open files, locks, connections and generators inside the function, not around it"
+            f"{objective} cannot be sent to workers: {error}; create it inside the function, or in a function under "
+            "functools.cache, which each worker runs once"
         ) from error
-    finally:
-        if script is not None:
-            cloudpickle.unregister_pickle_by_value(script)
+    return PickledObjective(pickled, tuple(arrays))
 
 
-def unpickle_objective(packed: PickledObjective, folders: list[str]) -> Objective:
-    """Return the objective in a worker.
+@dataclass(frozen=True, slots=True)
+class ImportPath:
+    """The folders in which the driver finds modules, in its order."""
 
-    Args:
-        packed: the result of `pickle_objective`.
-        folders: import path of the driver; searched last, so that the worker's own packages come first.
-    """
-    sys.path.extend(folder for folder in folders if folder not in sys.path)
+    own: tuple[str, ...]
+    """Folders before the standard library: the script's, and those of PYTHONPATH."""
+    installed: tuple[str, ...]
+    """The standard library and all folders after it."""
+
+    @classmethod
+    def here(cls) -> "ImportPath":
+        """Return the import path of this process."""
+        folders = [str(Path(folder).resolve()) for folder in sys.path]
+        library = next((i for i, folder in enumerate(folders) if folder in _LIBRARY), len(folders))
+        return cls(tuple(folders[:library]), tuple(folders[library:]))
+
+    def add(self) -> None:
+        """Add the folders to the import path of a worker.
+
+        The driver's own folders come first, so that a module beside the script hides an installed one of the same name
+        there as well; what is installed here comes before what is installed on the driver's machine.
+        """
+        others = [folder for folder in sys.path if folder not in self.own]
+        sys.path[:] = [*self.own, *others, *(f for f in self.installed if f not in others)]
+
+
+def unpickle_objective(packed: PickledObjective, path: ImportPath) -> Objective:
+    """Return the objective in a worker, which finds modules where the driver does."""
+    path.add()
+    support_spawn()
     objective = pickle.loads(packed.pickled, buffers=packed.arrays)
     assert isinstance(objective, Objective)
     return objective

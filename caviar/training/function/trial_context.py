@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-import cloudpickle
 import numpy as np
 
 from caviar.engine import Part
 from caviar.errors import StudyError
+from caviar.training.function.pickling import dumps
 from caviar.training.function.random_generators import restore_generators, save_generators
 from caviar.trial import Measurement, Stage, Trial
 from caviar.validation import require_type, whole_number
@@ -201,7 +201,7 @@ class TrialContext:
             state: any object that cloudpickle can pickle, such as `(model, optimizer)`.
         """
         if self._keep_checkpoint:
-            pickled = np.frombuffer(cloudpickle.dumps(state), np.uint8)
+            pickled = np.frombuffer(dumps(state), np.uint8)
             reported = self._last.epoch if self._last else self.trained
             self._checkpoint = {
                 "object": pickled,

@@ -225,54 +225,53 @@ def _linears(network: Network) -> list[nn.Linear]:
     return [*linears, network.output]
 
 
-def _named_tensors(network: Network) -> dict[str, tuple[Tensor, bool]]:
-    """Return each tensor by its name in `Checkpoint`, and True if torch keeps it transposed."""
-    named: dict[str, tuple[Tensor, bool]] = {}
-    for number, layer in enumerate(network.hidden):
-        assert isinstance(layer, HiddenLayer)
-        stem = f"hidden.{number}"
-        named[f"{stem}.weight"] = (layer.linear.weight, True)
-        if isinstance(layer.norm, nn.BatchNorm1d):
-            assert layer.norm.running_mean is not None
-            assert layer.norm.running_var is not None
-            named[f"{stem}.gamma"] = (layer.norm.weight, False)
-            named[f"{stem}.beta"] = (layer.norm.bias, False)
-            named[f"{stem}.mean"] = (layer.norm.running_mean, False)
-            named[f"{stem}.var"] = (layer.norm.running_var, False)
+def _named_tensors(network: Network) -> dict[str, Tensor]:
+    """Return each tensor by its name in `Checkpoint`."""
+    named: dict[str, Tensor] = {}
+    stems = [*(f"hidden.{number}" for number in range(len(network.hidden))), "output"]
+    norms = [*(layer.norm for layer in network.hidden), None]
+    for stem, linear, norm in zip(stems, _linears(network), norms, strict=True):
+        named[f"{stem}.weight"] = linear.weight
+        if isinstance(norm, nn.BatchNorm1d):
+            named |= {f"{stem}.{ours}": getattr(norm, its) for ours, its in _NORM_TENSORS.items()}
         else:
-            named[f"{stem}.bias"] = (layer.linear.bias, False)
-    named["output.weight"] = (network.output.weight, True)
-    named["output.bias"] = (network.output.bias, False)
+            named[f"{stem}.bias"] = linear.bias
     return named
 
 
-_AVERAGES = {"momentum_buffer": "first", "exp_avg": "first", "square_avg": "second", "exp_avg_sq": "second"}
+_NORM_TENSORS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
+"""Names of batch norm's tensors in torch, by those in `Checkpoint`."""
+_AVERAGES: dict[type[torch.optim.Optimizer], dict[str, str]] = {
+    torch.optim.SGD: {"momentum_buffer": "first"},
+    torch.optim.RMSprop: {"square_avg": "second"},
+    torch.optim.Adam: {"exp_avg": "first", "exp_avg_sq": "second"},
+}
+"""Names of each optimizer's running averages in `Checkpoint`, by those in torch."""
 
 
 def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
     """Return the network and its optimizer as plain arrays (see `Checkpoint`)."""
     checkpoint: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
-    for name, (tensor, transposed) in _named_tensors(network).items():
-        checkpoint[name] = _to_array(tensor, transposed)
+    for name, tensor in _named_tensors(network).items():
+        checkpoint[name] = _to_array(tensor)
         for slot, average in optimizer.state.get(tensor, {}).items():
             if slot == "step":
                 checkpoint["step"] = np.array(int(average))
             elif average is not None:
-                checkpoint[f"{_AVERAGES[slot]}.{name}"] = _to_array(average, transposed)
+                checkpoint[f"{_AVERAGES[type(optimizer)][slot]}.{name}"] = _to_array(average)
     return checkpoint
 
 
 def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
     """Restore a network and its optimizer; return the number of epochs trained."""
     _fill(network, checkpoint)
-    slots = _slots_of(optimizer)
-    for name, (tensor, transposed) in _named_tensors(network).items():
+    for name, tensor in _named_tensors(network).items():
         kept = {
-            slot: _to_tensor(checkpoint[f"{average}.{name}"], transposed, tensor)
-            for slot, average in slots.items()
+            slot: _to_tensor(checkpoint[f"{average}.{name}"], tensor)
+            for slot, average in _AVERAGES[type(optimizer)].items()
             if f"{average}.{name}" in checkpoint
         }
-        if kept and "momentum_buffer" not in slots:
+        if kept and not isinstance(optimizer, torch.optim.SGD):
             kept["step"] = torch.tensor(float(checkpoint["step"]))
         if kept:
             optimizer.state[tensor] = kept
@@ -289,22 +288,14 @@ def trained_network(recipe: Recipe, checkpoint: Checkpoint) -> Network:
 
 @torch.no_grad()
 def _fill(network: Network, checkpoint: Checkpoint) -> None:
-    for name, (tensor, transposed) in _named_tensors(network).items():
-        tensor.copy_(_to_tensor(checkpoint[name], transposed, tensor))
+    for name, tensor in _named_tensors(network).items():
+        tensor.copy_(_to_tensor(checkpoint[name], tensor))
 
 
-def _slots_of(optimizer: torch.optim.Optimizer) -> dict[str, str]:
-    if isinstance(optimizer, torch.optim.Adam):
-        return {"exp_avg": "first", "exp_avg_sq": "second"}
-    if isinstance(optimizer, torch.optim.RMSprop):
-        return {"square_avg": "second"}
-    return {"momentum_buffer": "first"}
+def _to_array(tensor: Tensor) -> np.ndarray:
+    """Return a tensor as `Checkpoint` has it: torch keeps matrices transposed."""
+    return np.array(tensor.detach().cpu().numpy().T, order="C")
 
 
-def _to_array(tensor: Tensor, transposed: bool) -> np.ndarray:
-    array = tensor.detach().cpu().numpy()
-    return np.array(array.T if transposed else array, order="C")
-
-
-def _to_tensor(array: np.ndarray, transposed: bool, like: Tensor) -> Tensor:
-    return torch.tensor(array.T if transposed else array, dtype=like.dtype, device=like.device).contiguous()
+def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    return torch.tensor(array.T, dtype=like.dtype, device=like.device).contiguous()

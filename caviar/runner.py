@@ -15,13 +15,13 @@ from typing import Any, Self
 
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend
-from caviar.driver.loop import Loop
+from caviar.driver.loop import Loop, Watcher
 from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.reporting.progress import Display, NoProgress
+from caviar.reporting.progress import Display
 from caviar.reporting.summary import NO_BETTER, show
 from caviar.search.sampling import require_sampler
 from caviar.storage.location import Location
@@ -164,8 +164,7 @@ def _train(
     try:
         with ExitStack() as stack:
             interruption = stack.enter_context(_Interruption())
-            watcher: Display | NoProgress = Display(study) if progress else NoProgress()
-            stack.enter_context(watcher)
+            watcher = stack.enter_context(Display(study) if progress else Watcher())
             workers = factory(dataset.without_test() if dataset is not None else None)
             stack.callback(workers.close)
             ledger = open_ledger()

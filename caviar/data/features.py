@@ -40,21 +40,8 @@ def as_table(x: Any) -> "pd.DataFrame | None":
     return x if isinstance(x, pd.DataFrame) else None
 
 
-def column_names(name: str, table: "pd.DataFrame") -> tuple[str, ...]:
+def column_names(name: str, columns: Iterable[object]) -> tuple[str, ...]:
     """Return the names of a table's columns as strings.
-
-    Args:
-        name: the name of the data in error messages.
-        table: any table.
-
-    Raises:
-        DataError: two columns have the same name.
-    """
-    return require_unique(name, map(str, table.columns))
-
-
-def require_unique(name: str, columns: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of columns.
 
     Args:
         name: the name of the data in error messages.
@@ -63,7 +50,7 @@ def require_unique(name: str, columns: Iterable[str]) -> tuple[str, ...]:
     Raises:
         DataError: two columns have the same name.
     """
-    names = tuple(columns)
+    names = tuple(map(str, columns))
     duplicates = [column for column, count in Counter(names).items() if count > 1]
     if duplicates:
         raise DataError(
@@ -91,7 +78,7 @@ def select_columns(name: str, table: "pd.DataFrame", wanted: Sequence[str]) -> "
             "(or give an array whose columns are in the order of the data)"
         )
     found = table.loc[:, table.columns.map(str).isin(wanted)]
-    positions = {column: position for position, column in enumerate(column_names(name, found))}
+    positions = {column: position for position, column in enumerate(column_names(name, found.columns))}
     return found.iloc[:, [positions[column] for column in wanted]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caviar.data.features import Columns, as_table, column_names, join_names, require_unique, table_to_array
+from caviar.data.features import Columns, as_table, column_names, join_names, table_to_array
 from caviar.errors import DataError, StudyError
 
 Rows = tuple[npt.NDArray[np.generic], npt.NDArray[np.generic], Columns | None]
@@ -79,7 +79,7 @@ def from_memory(x: Any, y: Any) -> Rows:
     table = as_table(x)
     if table is None:
         return np.asarray(x), np.asarray(y), None
-    return table_to_array("arrays", table), np.asarray(y), Columns(column_names("arrays", table))
+    return table_to_array("arrays", table), np.asarray(y), Columns(column_names("arrays", table.columns))
 
 
 def _load_sklearn(name: str) -> Rows:
@@ -96,7 +96,7 @@ def _read_csv(path: Path, target: str | None) -> Rows:
     from caviar.data.csv_files import read_csv
 
     name, table = f"data={str(path)!r}", read_csv(path)
-    names = require_unique(name, table.cells.column_names)
+    names = column_names(name, table.cells.column_names)
     target = _find_target(name, names, target)
     _require_names(name, names)
     features = table.numbers(name, target)
@@ -108,12 +108,12 @@ def _read_parquet(path: Path, target: str | None) -> Rows:
     import pandas as pd
 
     name, table = f"data={str(path)!r}", pd.read_parquet(path)
-    names = column_names(name, table)
+    names = column_names(name, table.columns)
     table = table.set_axis(names, axis=1)  # columns of Parquet files may be called by numbers
     target = _find_target(name, names, target)
     _require_names(name, names)
     features = table.drop(columns=target)
-    columns = Columns(column_names(name, features), target)
+    columns = Columns(column_names(name, features.columns), target)
     return table_to_array(name, features), table[target].to_numpy(), columns
 
 

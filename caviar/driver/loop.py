@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Self
 
 import pandas as pd
 
@@ -50,8 +50,17 @@ MAX_RECORD_S = 5.0
 """Longest time between two writes, in seconds."""
 
 
-class Watcher(Protocol):
-    """An observer of a study's progress."""
+class Watcher:
+    """An observer of a study's progress, told of it while it is entered. This one ignores all that it is told."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Do nothing."""
+
+    def recalled(self, trials: pd.DataFrame) -> None:
+        """Note the trials of a resumed run that are recorded already."""
 
     def opened(self, plan: StagePlan, done: int) -> None:
         """Note that a stage begins, `done` of whose trials are recorded already."""

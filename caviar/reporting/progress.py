@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from typing import Self
 
 import pandas as pd
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from caviar.control_chars import replace_control_chars
+from caviar.driver.loop import Watcher
 from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
 from caviar.search.stages import StagePlan
@@ -28,34 +29,6 @@ MAX_PARAMS_LENGTH = 300
 """Largest number of characters of a failed trial's params that are shown."""
 
 
-class NoProgress:
-    """A watcher that shows nothing."""
-
-    def __enter__(self) -> "NoProgress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Do nothing."""
-
-    def recalled(self, trials: pd.DataFrame) -> None:
-        """Do nothing."""
-
-    def opened(self, plan: StagePlan, done: int) -> None:
-        """Do nothing."""
-
-    def recorded(self, results: list[Result]) -> None:
-        """Do nothing."""
-
-    def measured(self, progress: Sequence[Progress]) -> None:
-        """Do nothing."""
-
-    def failed(self, trial: Trial, failure: str) -> None:
-        """Do nothing."""
-
-    def waited(self, workers: int) -> None:
-        """Do nothing."""
-
-
 class _LogLines(logging.Handler):
     """A handler that prints caviar's warnings among the lines of progress."""
 
@@ -67,7 +40,7 @@ class _LogLines(logging.Handler):
         self._say(f"  {record.getMessage()}")
 
 
-class Display:
+class Display(Watcher):
     """A watcher that shows the stage, trials done, trials a second, the best so far and the time left.
 
     It prints to standard error, and caviar's warnings as well while it is shown.
@@ -98,7 +71,7 @@ class Display:
         self._printed = time.monotonic()
         self._has_warned_of_idle_workers = False
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         name = (self._study.name, "bold")
         self._console.print(
             Text.assemble(name, f": {self._asked:,} trials, then the winner trains once more")
@@ -107,9 +80,7 @@ class Display:
         _LOG.addHandler(self._log)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         _LOG.removeHandler(self._log)
         self._bar.stop()
 

@@ -230,8 +230,7 @@ def _decide_choice(name: str, before: Region, after: Region, rule: Narrowing) ->
     domain = after.declared[name].domain
     assert isinstance(domain, Choice)
     values = after.elite_values[name]
-    tally = Counter((type(value), value) for value in values)
-    counts = tuple(tally[type(option), option] for option in domain.options)
+    counts = after.option_counts(name)
     shares = [region.option_shares(name, rule.choice_mutation) for region in (before, after)]
     return Decision(
         parameter=name,

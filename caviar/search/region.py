@@ -69,13 +69,18 @@ class Region:
             name: the name of the choice.
             choice_mutation: the probability that the option is drawn from all of them (see `Narrowing`).
         """
+        counts = self.option_counts(name)
+        n, total = len(counts), sum(counts)
+        if not total:
+            return (1 / n,) * n
+        return tuple((1 - choice_mutation) * count / total + choice_mutation / n for count in counts)
+
+    def option_counts(self, name: str) -> tuple[int, ...]:
+        """Return how many of the best trials have each option of a choice."""
         domain = self.declared[name].domain
         assert isinstance(domain, Choice)
-        n, values = len(domain.options), self.elite_values.get(name, ())
-        if not values:
-            return (1 / n,) * n
-        counts = [sum(_is_same(value, option) for value in values) for option in domain.options]
-        return tuple((1 - choice_mutation) * count / len(values) + choice_mutation / n for count in counts)
+        values = [(type(value), value) for value in self.elite_values.get(name, ())]
+        return tuple(values.count((type(option), option)) for option in domain.options)
 
     def draw_box(self, rule: Narrowing, random: Random) -> Box:
         """Return the box that one trial is drawn from, if it does not explore.
@@ -137,7 +142,3 @@ def window_around(domain: Interval, value: Value, width: float) -> Window:
         below = min(below, domain.coordinate(value - INTEGER_REACH))
         above = max(above, domain.coordinate(value + INTEGER_REACH))
     return max(low, below), min(high, above)
-
-
-def _is_same(value: Value, option: Value) -> bool:
-    return type(value) is type(option) and value == option

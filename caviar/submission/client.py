@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from caviar.backends.ray.auth import TOKEN_HINT, read_token
+from caviar.backends.ray.auth import TOKEN_HINT, read_token, token_error
 from caviar.backends.ray.session import import_ray, ray_environment
 from caviar.errors import ClusterError, UnreachableError
 from caviar.submission.job import JobInfo, JobSpec, parse_job
@@ -236,10 +236,10 @@ def _translated_errors(url: str, job_id: str | None = None) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise _token_error(url, has_token="failed" in str(error).splitlines()[0]) from None
+        raise token_error(url, has_token="failed" in str(error).splitlines()[0]) from None
     except aiohttp.WSServerHandshakeError as error:
         if error.status in (401, 403):
-            raise _token_error(url, has_token=error.status == 403) from None
+            raise token_error(url, has_token=error.status == 403) from None
         if error.status == 404:
             raise _unknown_job_error(url, job_id) from None
         raise UnreachableError(
@@ -251,11 +251,6 @@ def _translated_errors(url: str, job_id: str | None = None) -> Iterator[None]:
         raise _connection_error(url, error) from error
     except RuntimeError as error:
         raise _request_error(url, job_id, str(error)) from error
-
-
-def _token_error(url: str, *, has_token: bool) -> ClusterError:
-    problem = "does not accept this token" if has_token else "asks for a token"
-    return ClusterError(f"the cluster at {url} {problem}: {TOKEN_HINT}")
 
 
 def _unknown_job_error(url: str, job_id: str | None) -> ClusterError:

@@ -21,8 +21,8 @@ import pandas as pd
 
 import caviar as cv
 from caviar import runner
+from caviar.driver.loop import Watcher
 from caviar.errors import InterruptedStudy
-from caviar.reporting.progress import NoProgress
 from caviar.reporting.summary import show
 from caviar.trial import Result
 
@@ -35,7 +35,7 @@ def bowl(params: dict[str, Any]) -> float:
     return float((params["x"] - 0.3) ** 2)
 
 
-class Watcher(NoProgress):
+class Meter(Watcher):
     """Samples the driver's memory and time, and interrupts the study at one point."""
 
     def __init__(self, runs: Path, interrupt_at: int) -> None:
@@ -82,9 +82,9 @@ def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[st
         space=cv.Space(x=cv.linear(0.0, 1.0), y=cv.log(1e-3, 1.0)),
         rounds=[cv.Round(trials, 1), cv.Round(1_000, 1), cv.Confirmation(3, 2)],
     )
-    halves = [Watcher(runs, interrupt_at=trials // 2), Watcher(runs, interrupt_at=-1)]
+    halves = [Meter(runs, interrupt_at=trials // 2), Meter(runs, interrupt_at=-1)]
     watchers = iter(halves)
-    runner.NoProgress = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
+    runner.Watcher = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
     with contextlib.suppress(InterruptedStudy):
         study.run(workers=workers, runs=runs, progress=False)
     path = runs / "endurance"

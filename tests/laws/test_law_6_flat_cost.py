@@ -16,11 +16,10 @@ from rich.console import Console
 
 from caviar.driver import controller, loop
 from caviar.driver.controller import State
-from caviar.driver.loop import Loop
+from caviar.driver.loop import Loop, Watcher
 from caviar.driver.messages import Command, Event
 from caviar.records import ledger
 from caviar.records.frames import load
-from caviar.reporting.progress import NoProgress
 from caviar.reporting.summary import show
 from caviar.rounds import Confirmation
 from caviar.runner import run_study
@@ -38,7 +37,7 @@ Mark = tuple[int, float, int]
 """Recorded trials, processor time in seconds, memory in bytes."""
 
 
-class Meter(NoProgress):
+class Meter(Watcher):
     """A watcher that measures processor time and memory after each recorded batch."""
 
     def __init__(self, read_memory: Callable[[], int]) -> None:
@@ -62,7 +61,7 @@ class Meter(NoProgress):
 def install_meter(monkeypatch: pytest.MonkeyPatch, read_memory: Callable[[], int]) -> Meter:
     """Have the next study watched by a meter."""
     meter = Meter(read_memory)
-    monkeypatch.setattr("caviar.runner.NoProgress", lambda: meter)
+    monkeypatch.setattr("caviar.runner.Watcher", lambda: meter)
     return meter
 
 

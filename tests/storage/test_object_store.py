@@ -23,7 +23,6 @@ from caviar.records import ledger as ledger_module
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.reporting.progress import NoProgress
 from caviar.rounds import Halving
 from caviar.runner import run_study
 from caviar.storage import lease
@@ -195,7 +194,7 @@ def test_a_driver_stops_when_it_loses_its_lease(store: ObjectStore, runs: str) -
         with_leases_of(1.0, runs), "bowl", StudyFile.describe(study, None, None), numbered=False
     )
     backend = inline(study)(None)
-    watcher = loop.Loop(study, None, ledger, backend, NoProgress(), overwrite_lease)
+    watcher = loop.Loop(study, None, ledger, backend, loop.Watcher(), overwrite_lease)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
         watcher.run()
     ledger.close()

@@ -64,13 +64,23 @@ def require_access(address: str) -> None:
             channel.unary_unary(PROBE_METHOD)(b"", timeout=HEAD_TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                refusal = "does not accept this token" if token else "asks for a token"
-                raise ClusterError(f"the Ray cluster at {address} {refusal}: {TOKEN_HINT}") from None
+                raise token_error(address, has_token=token is not None) from None
             if error.code().name in NOT_A_HEAD:
                 raise ClusterError(
                     f"what answers at {address} is not the head of a Ray cluster ({error.code().name}): "
                     "use the address that `ray start --head` prints (its port is usually 6379)"
                 ) from None
+
+
+def token_error(address: str, *, has_token: bool) -> ClusterError:
+    """Return the error of a cluster that refuses access.
+
+    Args:
+        address: address of the head, or URL of the dashboard.
+        has_token: True if a token was sent.
+    """
+    refusal = "does not accept this token" if has_token else "asks for a token"
+    return ClusterError(f"the Ray cluster at {address} {refusal}: {TOKEN_HINT}")
 
 
 def read_token() -> str | None:

@@ -6,6 +6,7 @@ another kind of machine that shares the home directory, has a folder of its own.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -84,7 +85,7 @@ def _default_roots() -> Iterator[Path]:
     """Yield folders to try, best first."""
     with contextlib.suppress(RuntimeError):  # there is no home directory
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caviar"
-    yield Path(tempfile.gettempdir()) / f"caviar-{os.getuid() if hasattr(os, 'getuid') else 'kernels'}"
+    yield Path(tempfile.gettempdir()) / f"caviar-{os.getuid()}"
 
 
 def _make_private(path: Path) -> bool:
@@ -98,17 +99,12 @@ def _make_private(path: Path) -> bool:
             status = path.stat()
     except OSError:
         return False
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file; the system releases it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks: each process compiles, and the last one's files stay
-        yield
-        return
     with path.open("w") as file:
         with contextlib.suppress(OSError):  # some network disks have no locks
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -144,9 +144,7 @@ def _continue(study: Study, location: Location, repair: bool, progress: bool, fa
     _require_same_version(location, begun.versions)
     with closing(Ledger.reopen(location, begun, repair)) as ledger:
         run = Run(location)
-        if (
-            run.finished and not ledger.has_damaged_segments
-        ):  # after a repair, trials before the last may be missing
+        if run.finished and run.is_whole:
             return run
         dataset = _load_same_data(study, location, begun)
         return _train(study, dataset, lambda: ledger, factory, progress)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run
-from caviar.records.run_files import StudyFile
+from caviar.records.run_files import LEDGER, ROUNDS, StudyFile, read_recorded, write_recorded
 from caviar.records.segments import Segment, open_tables
 from caviar.storage.local import Disk
 from caviar.storage.location import LOCK, Location, hint_on_refusal
@@ -54,7 +54,11 @@ def fetch(run: str | Path, to: str | Path | None = None, *, frames: bool = False
 
 
 def _copy(source: Location, target: Location, study_file: StudyFile, frames: bool) -> None:
-    """Copy the tables first: whatever is recorded meanwhile, the other files cover their rows."""
+    """Copy the tables first: whatever is recorded meanwhile, the other files cover their rows.
+
+    The count of their segments is copied before them, because it must not exceed them.
+    """
+    write_recorded(target, read_recorded(source))
     for _ in range(5):
         try:
             for table, segments in _recorded(source, study_file).items():
@@ -66,9 +70,9 @@ def _copy(source: Location, target: Location, study_file: StudyFile, frames: boo
     else:
         raise RunError(f"{source}: files vanish while they are read; is the run being deleted?")
     if frames:
-        _copy_files(source, target, [name for name in source.files() if name == "rounds.json"])
+        _copy_files(source, target, [name for name in source.files() if name == ROUNDS])
     else:
-        _copy_tree(source, target, without=(LOCK, "study.json", *TABLES))
+        _copy_tree(source, target, without=(LOCK, LEDGER, "study.json", *TABLES))
     _copy_files(source, target, ["study.json"])  # last: it makes the folder a run directory
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from caviar.columns import CIRCUMSTANCES
 from caviar.errors import RunError
-from caviar.records.run_files import StudyFile, read_rounds
+from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.segments import open_tables, to_frame
 from caviar.records.winner import Best, read_best
 from caviar.space import Space
@@ -72,14 +72,17 @@ class Run:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a finished trial, sorted by trial: outcome, value, `params_<name>`, last metrics, times."""
-        trials, _ = open_tables(self.location, self.study_file)
-        return to_frame(trials.read()).sort_values("trial", ignore_index=True)
+        recorded = read_recorded(self.location)  # first, because a study that runs records more meanwhile
+        trials, curves = open_tables(self.location, self.study_file)
+        curves.complete(recorded)
+        return to_frame(trials.read(recorded)).sort_values("trial", ignore_index=True)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an epoch of each trial in `trials`: losses, accuracy, learning rate."""
+        recorded = read_recorded(self.location)
         _, segments = open_tables(self.location, self.study_file)
-        curves = to_frame(segments.read())
+        curves = to_frame(segments.read(recorded))
         known = curves[curves["trial"].isin(self.trials["trial"])]
         return known.sort_values(["trial", "epoch"], ignore_index=True)
 
@@ -96,12 +99,18 @@ class Run:
     @property
     def best(self) -> Best | None:
         """The winner; None until the study is finished."""
-        return read_best(self.location / "best") if self.finished else None
+        return read_best(self.location) if self.finished else None
 
     @property
     def finished(self) -> bool:
         """True if the final trial is recorded, and with it the winner."""
         return bool((self.trials["stage"] == Stage.FINAL).any())
+
+    @property
+    def is_whole(self) -> bool:
+        """True if no trial before the last is missing, and no round: a repair may have set some aside."""
+        numbers = self.trials["trial"]
+        return len(numbers) == numbers.max() + 1 and not self.rounds.empty
 
 
 def load(path: str | Path) -> Run:

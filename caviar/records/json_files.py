@@ -1,8 +1,9 @@
 """JSON files of a run directory, checked as they are read."""
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caviar.errors import CaviarError, DamagedError, RunError
@@ -10,9 +11,8 @@ from caviar.storage.location import Location
 
 
 def write_json(file: Location, content: Any) -> None:
-    """Write a JSON file. Surrogates, in the paths of files whose names are not UTF-8, become escapes of JSON."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    file.write(text.encode(errors="backslashreplace"))
+    """Write a JSON file."""
+    file.write(_encode(content))
 
 
 def read_json(file: Location, shape: Any) -> Any:
@@ -26,15 +26,33 @@ def read_json(file: Location, shape: Any) -> Any:
         RunError: there is no such file, or it cannot be read.
         DamagedError: it is not JSON, or holds something else.
     """
-    try:
-        content = json.loads(file.read())
-    except FileNotFoundError as error:
-        raise RunError(f"{file}: there is no such file") from error
-    except ValueError as error:
-        raise DamagedError(f"{file} is damaged: it is not JSON ({error})") from error
-    if mismatch := _mismatch(content, shape):
-        raise DamagedError(f"{file} is damaged: {mismatch}")
+    return _decode(file, _read(file), shape)
+
+
+def write_checked(file: Location, content: Mapping[str, Any]) -> None:
+    """Write a JSON file with a checksum in it: that of the file with an empty checksum."""
+    digest = checksum(_encode({**content, "checksum": ""}))
+    file.write(_encode({**content, "checksum": digest}))
+
+
+def read_checked(file: Location, shape: Mapping[str, Any]) -> Any:
+    """Read a JSON file that `write_checked` has written; see `read_json`.
+
+    Raises:
+        RunError: there is no such file, or it cannot be read.
+        DamagedError: it is not as it was written.
+    """
+    written = _read(file)
+    content = _decode(file, written, {**shape, "checksum": str})
+    digest = content.pop("checksum")
+    if checksum(written.replace(f'"checksum": "{digest}"'.encode(), b'"checksum": ""')) != digest:
+        raise DamagedError(f"{file} is damaged: its content does not match its checksum")
     return content
+
+
+def checksum(content: bytes) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -50,6 +68,29 @@ def errors_as_damage(file: Location) -> Iterator[None]:
         raise DamagedError(f"{file} is damaged: {error}") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise DamagedError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _encode(content: Any) -> bytes:
+    """Encode JSON. Surrogates, in the paths of files whose names are not UTF-8, become escapes of JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")
+
+
+def _read(file: Location) -> bytes:
+    try:
+        return file.read()
+    except FileNotFoundError as error:
+        raise RunError(f"{file}: there is no such file") from error
+
+
+def _decode(file: Location, content: bytes, shape: Any) -> Any:
+    try:
+        decoded = json.loads(content)
+    except ValueError as error:
+        raise DamagedError(f"{file} is damaged: it is not JSON ({error})") from error
+    if mismatch := _mismatch(decoded, shape):
+        raise DamagedError(f"{file} is damaged: {mismatch}")
+    return decoded
 
 
 def _mismatch(content: Any, shape: Any, place: str = "") -> str | None:

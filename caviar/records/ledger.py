@@ -3,19 +3,21 @@
     study.json    the study, its data, and the versions that began it
     trials/       one row a finished trial; a trial is recorded once its row is here
     curves/       one row a trial and epoch; written before the rows of its trials
+    ledger.json   the number of segments in each of these tables
     rounds.json   the space of each round, and why it narrowed
     best/         the trained network of the winner
-    damaged/      segments that could not be read back, set aside by `caviar resume --repair`
+    damaged/      segments that `caviar resume --repair` has set aside
     .lock         the lock of the one driver that may write
 
-A batch of results becomes two segments of one number, curves first. A crash between the two leaves curves without
-rows. They are deleted when the run is resumed, and their trials are trained again.
+A batch of results becomes two segments of one number, curves first; then `ledger.json` counts them. A crash after the
+curves leaves curves without rows. They are deleted when the run is resumed, and their trials are trained again
+(`recovery.py`).
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -23,15 +25,15 @@ from pyarrow import compute
 
 from caviar.data.splits import Dataset
 from caviar.engine import Checkpoint
-from caviar.errors import DamagedError, RunError
+from caviar.errors import RunError
 from caviar.records import schema
-from caviar.records.run_files import StudyFile, write_rounds
-from caviar.records.segments import Segment, open_tables, to_frame
+from caviar.records.recovery import recover
+from caviar.records.run_files import StudyFile, write_recorded, write_rounds
+from caviar.records.segments import open_tables, to_frame
 from caviar.records.winner import Best, write_best
 from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
 
-DAMAGED: Final = "damaged"
 MERGE_AT = 16
 """Number of single segments at which they are merged into one file."""
 
@@ -76,6 +78,7 @@ class Ledger:
             study_file.write(location)
             for table in ("trials", "curves"):
                 (location / table).make_folder()
+            write_recorded(location, 0)
 
         with hint_on_refusal("or choose another folder with --runs"):
             location, lock = runs.create(name, numbered, fill)
@@ -88,15 +91,15 @@ class Ledger:
         Args:
             location: the run directory.
             study_file: the content of its `study.json`.
-            repair: move damaged segments to `damaged/`, so that their trials are trained again.
+            repair: set aside what is damaged, and what belongs to lost segments, so that it is trained again.
 
         Raises:
             RunError: another driver has locked it, or it cannot be written.
-            DamagedError: a segment cannot be read back, and `repair` is off.
+            DamagedError: a segment is missing or cannot be read back, and `repair` is off.
         """
         lock = location.lock()
         try:
-            cls(location, study_file, lock)._recover(repair)
+            recover(location, *open_tables(location, study_file), repair)
             return cls(location, study_file, lock)
         except BaseException:
             lock.release()
@@ -121,6 +124,8 @@ class Ledger:
             self._curves.write(self._next, curves)
             self._lock.confirm()  # again: writing the curves may have taken long
             self._trials.write(self._next, schema.with_record_s(trials, time.perf_counter() - started))
+            self._lock.confirm()
+            write_recorded(self.location, self._next + 1)
         self._next += 1
         self._singles += 1
         if self._singles >= MERGE_AT:
@@ -136,18 +141,13 @@ class Ledger:
 
     def trials(self) -> pd.DataFrame:
         """Return all rows, sorted by trial."""
-        return to_frame(self._trials.read()).sort_values("trial", ignore_index=True)
-
-    @property
-    def has_damaged_segments(self) -> bool:
-        """True if damaged segments were moved to `damaged/`."""
-        return DAMAGED in self.location.folders()
+        return to_frame(self._trials.read(self._next)).sort_values("trial", ignore_index=True)
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
         """Return the measurements of trials, by their numbers, in order of epochs."""
         found: dict[int, list[Measurement]] = {}
         wanted = compute.field("trial").isin(list(trials))
-        for row in self._curves.read().filter(wanted).sort_by("epoch").to_pylist():
+        for row in self._curves.read(self._next).filter(wanted).sort_by("epoch").to_pylist():
             metrics = {m: row[m] for m in self._curves.schema.names[2:] if row[m] is not None}
             found.setdefault(row["trial"], []).append(Measurement(row["epoch"], metrics))
         return found
@@ -160,7 +160,7 @@ class Ledger:
     def write_best(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
         """Write the winner and its trained network, if there is one, to `best/`."""
         with self._writing():
-            write_best(self.location / "best", best, checkpoint, dataset)
+            write_best(self.location, best, checkpoint, dataset)
 
     def check_lock(self) -> None:
         """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""
@@ -197,32 +197,3 @@ class Ledger:
         with hint_on_refusal(f"earlier results are recorded; continue with `{self.resume_command}`"):
             self._lock.confirm()
             yield
-
-    def _recover(self, repair: bool) -> None:
-        """Restore the state after the last recorded batch."""
-        for segments in (self._trials, self._curves):
-            segments.folder.make_folder()
-            segments.remove_replaced()
-        self._move_damaged(repair)
-        committed = max((s.last for s in self._trials.current()), default=-1)
-        self._curves.folder.remove(s.name for s in self._curves.current() if s.first > committed)
-
-    def _move_damaged(self, repair: bool) -> None:
-        """Move every damaged file to `damaged/`, with the files of both tables that share segments with it."""
-        lost: list[Segment] = []
-        for segments in (self._trials, self._curves):
-            for segment in segments.current():
-                try:
-                    segments.read_segment(segment)
-                except DamagedError:
-                    if not repair:
-                        raise
-                    lost.append(segment)
-        while lost:
-            damaged = lost.pop()
-            for segments in (self._trials, self._curves):
-                for segment in segments.current():
-                    if segment.first <= damaged.last and damaged.first <= segment.last:
-                        target = self.location / DAMAGED / segments.folder.name / segment.name
-                        (segments.folder / segment.name).move(target)
-                        lost.append(segment)

@@ -1,7 +1,8 @@
-"""Writing and reading of a run directory's `study.json` and `rounds.json`."""
+"""Writing and reading of a run directory's `study.json`, `rounds.json` and `ledger.json`."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from caviar.data.splits import Dataset
-from caviar.errors import RunError
-from caviar.records.json_files import errors_as_damage, read_json, write_json
+from caviar.errors import DamagedError, RunError
+from caviar.records.json_files import errors_as_damage, read_checked, read_json, write_checked, write_json
 from caviar.records.script_signature import is_signed, sign_script
 from caviar.space import Space, space_from_json
 from caviar.storage.location import Location
@@ -22,7 +23,7 @@ from caviar.study import Study
 if TYPE_CHECKING:
     from caviar.search.stages import StagePlan
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Format of the run directory; raised when a caviar before or after the change could not read the other's runs."""
 _STUDY = "study.json"
 _STUDY_SHAPE = {
@@ -43,17 +44,20 @@ _STUDY_SHAPE = {
     "versions": dict,
     "signature": str | None,
 }
-_ROUNDS = "rounds.json"
-_ROUNDS_SHAPE = [
-    {
-        "round": int,
-        "trials": int,
-        "epochs": int,
-        "width": int | float,
-        "space": dict,
-        "decisions": [{"parameter": str, "action": str, "before": str, "after": str, "reason": str}],
-    }
-]
+ROUNDS: Final = "rounds.json"
+_ROUNDS_SHAPE = {
+    "rounds": [
+        {
+            "round": int,
+            "trials": int,
+            "epochs": int,
+            "width": int | float,
+            "space": dict,
+            "decisions": [{"parameter": str, "action": str, "before": str, "after": str, "reason": str}],
+        }
+    ]
+}
+LEDGER: Final = "ledger.json"
 _COLUMNS = {
     "round": pa.int64(),
     "trials": pa.int64(),
@@ -182,7 +186,7 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
 
 def write_rounds(run: Location, entries: Sequence[Mapping[str, Any]]) -> None:
     """Write the entries of the rounds so far."""
-    write_json(run / _ROUNDS, list(entries))
+    write_checked(run / ROUNDS, {"rounds": list(entries)})
 
 
 def read_rounds(run: Location) -> pd.DataFrame:
@@ -191,13 +195,44 @@ def read_rounds(run: Location) -> pd.DataFrame:
     Raises:
         DamagedError: the file holds something else.
     """
-    file = run / _ROUNDS
-    rounds = read_json(file, _ROUNDS_SHAPE) if file.is_file() else []
-    with errors_as_damage(file):
-        rows = [row for entry in rounds for row in _rows(entry)]
-        return pd.DataFrame(
-            {name: _column([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}
-        )
+    file = run / ROUNDS
+    with repair_hint(run):
+        rounds = read_checked(file, _ROUNDS_SHAPE)["rounds"] if file.is_file() else []
+        with errors_as_damage(file):
+            rows = [row for entry in rounds for row in _rows(entry)]
+            return pd.DataFrame(
+                {name: _column([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}
+            )
+
+
+def write_recorded(run: Location, segments: int) -> None:
+    """Write how many segments each table has."""
+    write_checked(run / LEDGER, {"segments": segments})
+
+
+def read_recorded(run: Location) -> int:
+    """Read how many segments each table has at least: a driver may be killed just before it counts the last one.
+
+    Raises:
+        DamagedError: the file is missing, or not as it was written.
+    """
+    file = run / LEDGER
+    with repair_hint(run):
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing")
+        recorded: int = read_checked(file, {"segments": int})["segments"]
+        return recorded
+
+
+@contextmanager
+def repair_hint(run: Location) -> Iterator[None]:
+    """Say what to do about a file of a run directory that is damaged or missing."""
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(
+            f"{error}; copy the run again, or `caviar resume {run.quoted} --repair` trains again what is lost"
+        ) from error
 
 
 def _describe_data(dataset: Dataset) -> dict[str, Any]:

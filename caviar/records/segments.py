@@ -6,11 +6,12 @@
 The files that a merged one replaces are deleted after it is written. Any Parquet reader reads the folder as one table,
 for example `pd.read_parquet("runs/digits/trials")`. The name of a file ends with the first 16 hexadecimal digits of
 the SHA-256 of its content, which reveal each flipped bit and each truncation. Parquet's own checksums cover the pages
-but not the footer, where a flipped bit can turn a column into zeros or drop rows.
+but not the footer, where a flipped bit can turn a column into zeros or drop rows. The numbers have no gaps, which
+reveals a lost file; `ledger.json` says how many there are.
 """
 
-import hashlib
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,16 @@ from pyarrow import parquet
 
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
-from caviar.records.run_files import StudyFile
+from caviar.records.json_files import checksum
+from caviar.records.run_files import StudyFile, repair_hint
 from caviar.storage.location import Location
 
 MAX_MERGED_BYTES = 2**20
 """Bytes beyond which a file is not merged again: they limit the memory of a merge, and the trials lost to damage."""
+_ATTEMPTS = 5
+"""Number of times that a table is read while another process merges its files."""
+_LISTING_S = 0.02
+"""Seconds between listings of a folder from which a file is missing."""
 _NAME = re.compile(r"part-(\d{8})(?:-(\d{8}))?(?:\.[0-9a-f]+)?\.parquet")
 
 
@@ -64,19 +70,42 @@ class Segments:
         """Write a segment; it is durable on return."""
         self._write(number, number, table)
 
-    def read(self) -> pa.Table:
+    def read(self, recorded: int = 0) -> pa.Table:
         """Return the whole table, also while another process appends to it and merges it.
 
+        Args:
+            recorded: number of segments that it has at least.
+
         Raises:
-            DamagedError: a segment cannot be read back.
+            DamagedError: a segment is missing, or cannot be read back.
         """
-        for _ in range(5):
+        for _ in range(_ATTEMPTS):
             try:
-                tables = self._tables(self.current())
+                tables = self._tables(self.complete(recorded))
             except FileNotFoundError:
                 continue  # it was merged between listing and reading
             return pa.concat_tables(tables) if tables else self.schema.empty_table()
         raise RunError(f"{self.folder}: files vanish while they are read; is the run being deleted?")
+
+    def complete(self, recorded: int) -> list[Segment]:
+        """Return the files that make up the table, as `current` does.
+
+        Args:
+            recorded: number of segments that it has at least.
+
+        Raises:
+            DamagedError: a segment is missing.
+        """
+        for _ in range(_ATTEMPTS):
+            segments = self.current()
+            gaps = missing(segments, recorded)
+            if not gaps:
+                return segments
+            time.sleep(
+                _LISTING_S
+            )  # a merge while the folder is listed may hide both the old files and the new one
+        with repair_hint(self._run):
+            raise DamagedError(f"{self.folder} lacks {_numbers(gaps)}")
 
     def read_segment(self, segment: Segment) -> pa.Table:
         """Return the table of one file."""
@@ -101,6 +130,11 @@ class Segments:
         self.folder.remove(segment.name for segment in merged)
         pa.default_memory_pool().release_unused()
 
+    def fill(self, recorded: int) -> None:
+        """Write empty segments in place of the missing ones."""
+        for first, last in missing(self.current(), recorded):
+            self._write(first, last, self.schema.empty_table())
+
     def remove_replaced(self) -> None:
         """Delete files that a merged one replaces."""
         current = {segment.name for segment in self.current()}
@@ -113,16 +147,15 @@ class Segments:
         return [self._table(segment, content) for segment, content in zip(segments, contents, strict=True)]
 
     def _table(self, segment: Segment, content: bytes) -> pa.Table:
-        try:
-            if f".{_checksum(content)}." not in segment.name:
-                raise ValueError("its content does not match the checksum in its name")
-            table = parquet.ParquetFile(pa.BufferReader(content)).read()
-            return table.select(self.schema.names).cast(self.schema)
-        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise DamagedError(
-                f"{self.folder / segment.name} is damaged ({str(error).splitlines()[0]}): "
-                f"`caviar resume {self._run.quoted} --repair` sets it aside and trains its trials again"
-            ) from error
+        with repair_hint(self._run):
+            try:
+                if f".{checksum(content)}." not in segment.name:
+                    raise ValueError("its content does not match the checksum in its name")
+                table = parquet.ParquetFile(pa.BufferReader(content)).read()
+                return table.select(self.schema.names).cast(self.schema)
+            except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+                why = str(error).splitlines()[0]
+                raise DamagedError(f"{self.folder / segment.name} is damaged ({why})") from error
 
     def _write(self, first: int, last: int, table: pa.Table) -> None:
         stream = pa.BufferOutputStream()
@@ -138,6 +171,25 @@ def open_tables(run: Location, study_file: StudyFile) -> tuple[Segments, Segment
     return trials, Segments(run, "curves", schema.curves_schema(metrics))
 
 
+def missing(segments: Sequence[Segment], recorded: int) -> list[tuple[int, int]]:
+    """Return the first and the last number of each row of segments that no file holds.
+
+    Args:
+        segments: the files of a table, in order.
+        recorded: number of segments that the table has at least.
+
+    Example:
+        >>> missing([Segment(0, 3, ""), Segment(6, 6, "")], recorded=9)
+        [(4, 5), (7, 8)]
+    """
+    gaps, expected = [], 0
+    for first, last in [*((s.first, s.last) for s in segments), (recorded, recorded)]:
+        if first > expected:
+            gaps.append((expected, first - 1))
+        expected = max(expected, last + 1)
+    return gaps
+
+
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return a DataFrame whose columns keep their Arrow types, so that integers stay integers beside missing values."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
@@ -147,8 +199,10 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 def segment_name(first: int, last: int, content: bytes) -> str:
     """Return the name of the file that holds the segments from `first` to `last`, with its checksum in it."""
     numbers = f"{first:08d}" if first == last else f"{first:08d}-{last:08d}"
-    return f"part-{numbers}.{_checksum(content)}.parquet"
+    return f"part-{numbers}.{checksum(content)}.parquet"
 
 
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _numbers(gaps: Sequence[tuple[int, int]]) -> str:
+    """Return the numbers of missing segments in words."""
+    ranges = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
+    return f"segment{'s' if gaps[0][0] < gaps[-1][1] else ''} {', '.join(ranges)}"

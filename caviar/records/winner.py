@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from caviar.data.features import Columns, as_table, join_names, require_finite, select_columns, table_to_array
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
-from caviar.records.json_files import errors_as_damage, read_json, write_json
+from caviar.records.json_files import errors_as_damage, read_checked, write_checked
+from caviar.records.run_files import repair_hint
 from caviar.storage.location import Location
 from caviar.trial import Value
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from caviar.engine import Checkpoint
     from caviar.training.network_file import Network
 
+BEST: Final = "best/best.json"
+"""Path of the winner's description in a run directory."""
 _NUMBER = int | float
 _BEST_SHAPE = {
     "trial": int,
@@ -183,17 +186,16 @@ class Best:
         return self._file(name).read()
 
 
-def write_best(
-    folder: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None
-) -> None:
+def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None) -> None:
     """Write `best/`, with `best.json` last: if it exists, all of it does.
 
     Args:
-        folder: the folder `best/`.
+        run: the run directory.
         best: the winner.
         checkpoint: its trained network; None for an objective that trains none.
         dataset: its data, with their preprocessing and names; None likewise.
     """
+    folder = run / "best"
     folder.make_folder()
     if checkpoint is not None and dataset is not None:
         from caviar.training.network_file import pack_network
@@ -206,16 +208,21 @@ def write_best(
         (folder / "inputs.npz").write(inputs.getvalue())
     plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
     del plain["location"]
-    write_json(folder / "best.json", plain)
+    write_checked(run / BEST, plain)
 
 
-def read_best(folder: Location) -> Best | None:
-    """Return what `write_best` wrote; None if there is nothing yet."""
-    if not (folder / "best.json").is_file():
+def read_best(run: Location) -> Best | None:
+    """Return what `write_best` wrote; None if there is nothing yet.
+
+    Raises:
+        DamagedError: the file is not as it was written.
+    """
+    file = run / BEST
+    if not file.is_file():
         return None
-    file = folder / "best.json"
-    plain = read_json(file, _BEST_SHAPE)
-    with errors_as_damage(file):
+    with repair_hint(run):
+        plain = read_checked(file, _BEST_SHAPE)
+    with repair_hint(run), errors_as_damage(file):
         for name in ("interval", "test_interval"):
             if plain[name] is not None:
                 low, high = plain[name]
@@ -232,4 +239,4 @@ def read_best(folder: Location) -> Best | None:
         names = plain.pop("feature_names")
         if names is not None and not all(isinstance(name, str) for name in names):
             raise ValueError(f"feature_names is {names!r}")
-        return Best(location=folder, feature_names=None if names is None else tuple(names), **plain)
+        return Best(location=run / "best", feature_names=None if names is None else tuple(names), **plain)

@@ -23,7 +23,7 @@ from caviar.cli.main import main
 from caviar.experiment_script import load_study
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
-from caviar.records.run_files import StudyFile
+from caviar.records.run_files import StudyFile, read_recorded, write_recorded
 from caviar.runner import run_study
 from caviar.storage.uri import join, locate
 from tests.cli.commands import HEADER, ROOT, run_failing, write_script
@@ -295,6 +295,7 @@ def remove_last_segments(run: str) -> None:
     for table in ("trials", "curves"):
         folder = locate(run) / table
         folder.remove([[*folder.files()][-1]])
+    write_recorded(locate(run), read_recorded(locate(run)) - 1)
 
 
 def test_show_tells_running_from_unfinished(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_networks_are_fetched(tmp_path: Path) -> None:
     assert frames.best is None
     pd.testing.assert_frame_equal(frames.trials, there.trials)
     assert sorted(entry.name for entry in frames.path.iterdir()) == [
-        ".lock", "curves", "rounds.json", "study.json", "trials",
+        ".lock", "curves", "ledger.json", "rounds.json", "study.json", "trials",
     ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
-from caviar.records.run_files import FORMAT, StudyFile
+from caviar.records.json_files import write_checked
+from caviar.records.run_files import FORMAT, StudyFile, write_recorded
 from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
@@ -78,7 +79,7 @@ def test_rounds_hold_the_counts_of_their_decisions(run: Run) -> None:
     assert rounds.loc[declared, "counts"].isna().all()
     decided = rounds[~declared]
     assert len(decided) > 0
-    written = json.loads((run.path / "rounds.json").read_text())
+    written = json.loads((run.path / "rounds.json").read_text())["rounds"]
     decisions = {(entry["round"], d["parameter"]): d for entry in written for d in entry["decisions"]}
     for row in decided.to_dict(orient="records"):
         assert row["counts"] == decisions[row["round"], row["parameter"]]["counts"]
@@ -109,9 +110,9 @@ def test_columns_of_rounds_have_arrow_types(run: Run, tmp_path: Path) -> None:
 def test_rounds_of_another_shape_are_damaged(run: Run, hostile: Any) -> None:
     file = run.path / "rounds.json"
     written = json.loads(file.read_text())
-    decision = next(d for entry in written for d in entry["decisions"])
+    decision = next(d for entry in written["rounds"] for d in entry["decisions"])
     decision["elite"] = hostile
-    file.write_text(json.dumps(written))
+    write_checked(Disk(file), written)
     with pytest.raises(DamagedError, match=r"rounds\.json is damaged"):
         load(run.path).rounds  # noqa: B018
 
@@ -222,8 +223,10 @@ def test_repair_trains_the_trials_of_flipped_bits_again(run: Run, table: str, pl
 
 def test_curves_without_trial_rows_are_ignored(run: Run, tmp_path: Path) -> None:
     whole = run_inline(STUDY, tmp_path / "other")
-    last = segments(run)[-1]
-    last.unlink()
+    segments(run)[-1].unlink()
+    write_recorded(
+        run.location, len(segments(run))
+    )  # as if the driver had been killed after it wrote the curves
     assert set(load(run.path).curves["trial"]) == set(load(run.path).trials["trial"])
     assert_same_frames(whole, resume_inline(STUDY, run.path))
 

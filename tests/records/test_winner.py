@@ -15,8 +15,10 @@ from rich.console import Console
 import caviar as cv
 from caviar.errors import DamagedError, DataError
 from caviar.records.frames import load
+from caviar.records.json_files import write_checked
 from caviar.records.winner import Baseline, Best
 from caviar.reporting.summary import show
+from caviar.storage.local import Disk
 from caviar.training.recipe import used_hyperparameters
 from tests.objectives import bowl_study
 from tests.runs import run_inline
@@ -126,13 +128,13 @@ def test_feature_names_are_saved_and_checked(folder: Path, tmp_path: Path) -> No
     assert written["feature_names"] == COLUMNS
     hostile: Any
     for hostile in ("abcd", 3, {}, [1, 2, 3, 4], ["a", "b", "c", None]):
-        file.write_text(json.dumps({**written, "feature_names": hostile}))
+        write_checked(Disk(file), {**written, "feature_names": hostile})
         with pytest.raises(DamagedError, match=r"best\.json is damaged"):
             load(run).best  # noqa: B018
-    file.write_text(json.dumps({name: value for name, value in written.items() if name != "feature_names"}))
+    write_checked(Disk(file), {name: value for name, value in written.items() if name != "feature_names"})
     with pytest.raises(DamagedError, match=r"best\.json is damaged"):
         load(run).best  # noqa: B018
-    file.write_text(json.dumps({**written, "feature_names": ["a", "b", "c"]}))
+    write_checked(Disk(file), {**written, "feature_names": ["a", "b", "c"]})
     with pytest.raises(DamagedError, match=r"inputs\.npz is damaged: its features are not those that"):
         load(run).best.predict(table())  # type: ignore[union-attr]
 

@@ -14,6 +14,7 @@ import caviar as cv
 from caviar.records.fetch import fetch
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
+from caviar.records.run_files import write_recorded
 from caviar.reporting.summary import show
 from tests.objectives import Bowl, bowl_study
 from tests.runs import run_inline, run_until_failure
@@ -122,6 +123,7 @@ def test_run_without_trials_is_shown(tmp_path: Path) -> None:
     run = run_until_failure(bowl_study(), tmp_path)
     for segment in (run.path / "trials").iterdir():
         segment.unlink()
+    write_recorded(run.location, 0)
     assert "0 of 50 search trials are recorded" in shown(load(run.path))
 
 

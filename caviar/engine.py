@@ -20,7 +20,7 @@ from caviar.trial import Measurement, Outcome, Trial
 Checkpoint = Mapping[str, npt.NDArray[np.generic]]
 """The state of a network in training, from which training continues as if it had never stopped.
 
-The names are the same in every engine; D features or units of the layer below, H units, C classes:
+The names are the same in every engine of networks; D features or units of the layer below, H units, C classes:
 
     epoch, step                             epochs and optimizer steps so far
     hidden.<l>.weight                       (D, H), l from 0; the layer computes x W
@@ -104,6 +104,21 @@ class Engine(ABC):
         if end.outcome is Outcome.FAILED:
             raise StudyError(f"the trial failed: {end.failure}")
         return [*progress, end]
+
+    def score_winner(
+        self, trial: Trial, checkpoint: Checkpoint | None, test: Split | None
+    ) -> Mapping[str, float]:
+        """Return the winner's scores on data that nothing else has used; nothing if there are none.
+
+        Args:
+            trial: the final trial.
+            checkpoint: its trained network, or what it saved; None if it saved nothing.
+            test: the test split; None for an objective without data of its own.
+
+        Raises:
+            StudyError: a test function of the user's failed.
+        """
+        return {} if test is None or checkpoint is None else self.evaluate(trial, checkpoint, test)
 
     @abstractmethod
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:

@@ -115,7 +115,8 @@ class Result:
     """Number that ranks it, after its last epoch; None if it diverged or failed."""
     measurements: tuple[Measurement, ...] = ()
     failure: str | None = None
-    """Description in one line of why it diverged or failed; else None. Characters that no file can hold are escaped."""
+    """Description in one line of why it diverged or failed, or why the winner has no test score; else None.
+    Characters that no file can hold are escaped."""
     cause: Cause | None = None
     """Cause of the failure, if it failed."""
     test: Mapping[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 from caviar.data.splits import Dataset, Split
 from caviar.driver.messages import Task
 from caviar.engine import Engine, Part, PartDone, Progress
+from caviar.errors import StudyError
 from caviar.objective import Objective
 from caviar.trial import Cause, Measurement, Outcome, Result, Stage, Times
 
@@ -84,7 +85,7 @@ class Worker:
         dispatch_s = started - self._free_since
         engine = self._make_refit_engine() if self._is_refit(task) else self._engine
         training = yield from self._train(task, engine)
-        scores = _test_scores(task, training.end, test, engine)
+        scores, unscored = _score(task, training.end, test, engine)
         elapsed_s = time.perf_counter() - started
         ending = self._ending(task, training, elapsed_s)
         setup_s = elapsed_s - training.train_s
@@ -93,7 +94,7 @@ class Worker:
             outcome=ending.outcome,
             value=ending.value,
             measurements=training.measurements,
-            failure=ending.failure,
+            failure=ending.failure or unscored,
             cause=ending.cause,
             test=scores,
             engine=engine.name,
@@ -126,7 +127,7 @@ class Worker:
         measurements: list[Measurement] = []
         train_s = 0.0
         for until in ends:
-            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._dataset is not None)
+            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._objective.has_checkpoints)
             end = PartDone(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
             for event in engine.train(
                 [Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)]
@@ -179,11 +180,16 @@ class Worker:
         return _Ending(Outcome.STOPPED if is_paused else Outcome.COMPLETED, value)
 
 
-def _test_scores(task: Task, end: PartDone, test: Split | None, engine: Engine) -> dict[str, float]:
-    """Return the metrics of a trained network on the test split, if it was sent."""
-    if test is None or end.outcome is not Outcome.COMPLETED or end.checkpoint is None:
-        return {}
-    return dict(engine.evaluate(task.trial, end.checkpoint, test))
+def _score(
+    task: Task, end: PartDone, test: Split | None, engine: Engine
+) -> tuple[dict[str, float], str | None]:
+    """Return the test scores of the final trial, and why a test function of the user's gave none."""
+    if task.trial.stage is not Stage.FINAL or end.outcome is not Outcome.COMPLETED:
+        return {}, None
+    try:
+        return dict(engine.score_winner(task.trial, end.checkpoint, test)), None
+    except StudyError as error:
+        return {}, str(error)
 
 
 def _without_dev(measurement: Measurement) -> Measurement:

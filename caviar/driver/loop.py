@@ -258,7 +258,9 @@ class Loop:
         self._events.append(ResultsRecorded(len(results)))
 
     def _hand_over(self, final: Result) -> None:
-        """Write the winner: params, score and network. A study without data hands over params alone.
+        """Write the winner: params, score and network, or what a function saved.
+
+        If the final training of a function failed, its params are handed over alone.
 
         Raises:
             StudyError: the final training failed or diverged, so there is no network.
@@ -269,6 +271,10 @@ class Loop:
             raise StudyError(
                 f"the winner is trial {final.trial.confirms}, but its final training {final.outcome} "
                 f"({final.failure}): `{self._ledger.resume_command}` tries it again"
+            )
+        if final.failure is not None:
+            _log.warning(
+                "the winner is trial %d; its final training: %s", final.trial.confirms, final.failure
             )
         winner, objective = self._plan.winner, self._study.objective
         test = self._dataset.test if self._dataset else None
@@ -286,6 +292,7 @@ class Loop:
             test_accuracy=accuracy,
             test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
             test_rows=len(test.y) if test else None,
+            test_value=final.test.get("value"),
             baseline=Baseline.of(self._dataset) if self._dataset else None,
         )
         self._ledger.write_best(best, final.checkpoint, self._dataset)

@@ -3,9 +3,12 @@
 best.json     the trial, its params, the whole recipe, its confirmed value and test score, the names of the features
 network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
 inputs.npz    shift and scale of the features, and the names of the classes
+saved.pickle  what the final training of a function saved last
 """
 
 import io
+import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -45,8 +48,10 @@ _BEST_SHAPE = {
     "test_interval": list | None,
     "test_rows": int | None,
     "baseline": dict | None,
+    "test_value": _NUMBER | None,
     "feature_names": list | None,
 }
+_SAVED = "saved.pickle"
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -98,6 +103,8 @@ class Best:
     test_interval: tuple[float, float] | None = None
     """95 % confidence interval of the test accuracy, for this number of test rows."""
     test_rows: int | None = None
+    test_value: float | None = None
+    """Score that the test function of the study gave the winner (see `Function`)."""
     baseline: Baseline | None = None
     """The scores of always predicting the most frequent class; None if the study has no data."""
     feature_names: tuple[str, ...] | None = None
@@ -124,6 +131,29 @@ class Best:
         content, inputs = self._read("network.pt"), self._inputs()
         with errors_as_damage(self._file("network.pt")):
             return unpack_network(content, self.recipe, len(inputs["shift"]), len(inputs["classes"]))
+
+    def restore(self) -> Any:
+        """Return what the final training of a function saved last with `trial.save`, such as `(model, optimizer)`.
+
+        It is a pickle, and whoever wrote it decides what loading it executes: a `UserWarning` says so. Restore your own
+        runs only.
+
+        Raises:
+            RunError: the final training saved nothing.
+
+        Example:
+            >>> model, optimizer = load("runs/mine").best.restore()  # doctest: +SKIP
+        """
+        if self.location is None or not (self.location / _SAVED).is_file():
+            raise RunError(
+                f"{self.location}: the final training saved nothing; a function that takes the trial saves its model "
+                "with trial.save(...), and a classifier's network is best.network()"
+            )
+        warnings.warn(
+            f"{self.location / _SAVED} is a pickle, which can execute anything: restore only runs of your own",
+            stacklevel=2,
+        )
+        return pickle.loads((self.location / _SAVED).read())
 
     def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
         """Predict the class of each row, as the data name it.
@@ -192,7 +222,7 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
     Args:
         run: the run directory.
         best: the winner.
-        checkpoint: its trained network; None for an objective that trains none.
+        checkpoint: its trained network, or what a function saved; None for an objective that trains and saves none.
         dataset: its data, with their preprocessing and names; None likewise.
     """
     folder = run / "best"
@@ -206,6 +236,8 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
         np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
         (folder / "network.pt").write(pack_network(best.recipe, checkpoint))
         (folder / "inputs.npz").write(inputs.getvalue())
+    elif checkpoint is not None and "object" in checkpoint:
+        (folder / _SAVED).write(checkpoint["object"].tobytes())
     plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
     del plain["location"]
     write_checked(run / BEST, plain)

@@ -97,6 +97,8 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     if best.test_accuracy is not None:
         score = _score_text(best.test_accuracy, best.test_interval)
         rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
+    if best.test_value is not None:
+        rows.append(("test", f"{metric_text(best.test_value)} (by the study's test function, called once)"))
     if best.baseline is not None:
         rows.append(("baseline", _baseline_text(best.baseline)))
     if best.refit:

@@ -81,13 +81,20 @@ class FunctionEngine(Engine):
         fn: the function.
         metric: the metric that ranks trials.
         metrics: all metrics that the function may report or return.
+        test: a function that scores the winner, called as the function is; None for no test score.
 
     Raises:
         StudyError: the function's parameters do not fit (see `CallSignature`).
     """
 
-    def __init__(self, fn: Callable[..., Any], metric: str, metrics: tuple[str, ...]) -> None:
-        self._fn, self._metric, self._metrics = fn, metric, metrics
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        metric: str,
+        metrics: tuple[str, ...],
+        test: Callable[..., Any] | None = None,
+    ) -> None:
+        self._fn, self._metric, self._metrics, self._test = fn, metric, metrics, test
         self._signature = CallSignature.of(fn)
         self._process_state = ProcessState()
 
@@ -107,6 +114,22 @@ class FunctionEngine(Engine):
         if context._error is not None:  # the function caught it
             raise StudyError(f"Function: {_name(self._fn)}: {context._error}")
         return [*events, self._end(context, None, started)]
+
+    def score_winner(
+        self, trial: Trial, checkpoint: Checkpoint | None, test: Split | None
+    ) -> Mapping[str, float]:
+        """Call the test function with what the final trial saved, and return its score as "value"."""
+        del test
+        if self._test is None:
+            return {}
+        part = Part(trial=trial, checkpoint=checkpoint)
+        context = TrialContext._of_part(part, "test score", ("test score",), lambda measurement: None)
+        try:
+            with self._process_state.isolated(context.seed):
+                score = CallSignature.of(self._test).call(self._test, context)
+            return {"value": context._check_metric("test score", score)}
+        except Exception as error:
+            raise StudyError(f"the test function failed: {describe_failure(error, self._test)}") from error
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         raise NotImplementedError("a function has no test split")

@@ -33,6 +33,9 @@ class Function(Objective):
     An exception, or a result that is no number, makes a trial `failed`, with the cause in its row. A value of the
     ranking metric that is not finite makes it `diverged`.
 
+    **The winner.** The best trial is trained once more at the end, with `trial.stage` "final". What it saves last with
+    `trial.save` is what `run.best.restore()` returns.
+
     **Sending to workers.** Any function works: a lambda, a closure, a function of a script, a notebook or a package.
     It is pickled once, with all objects that it refers to. Arrays among these are shared by the workers of a machine,
     and read-only.
@@ -55,6 +58,9 @@ class Function(Objective):
         time_limit_s: seconds after which a trial is `failed`. Its worker is killed if the function does not end soon,
             and replaced, which takes about a second. Workers in the driver's process (`InlineBackend`) cannot be
             killed and wait for the function.
+        test: a function that scores the winner on data that nothing else has used. It is called once, as `fn` is: as
+            `test(params)`, `test(params, trial)` or `test(trial)`, where `trial.restore()` returns what the winner's
+            final training saved. Its number is `run.best.test_value`.
 
     Raises:
         StudyError: fn cannot be called in one of these ways, a metric's name is taken or invalid, or an argument has
@@ -88,9 +94,12 @@ class Function(Objective):
     metrics: tuple[str, ...] = ()
     resources: Resources = _ONE_CORE
     time_limit_s: float | None = None
+    test: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         CallSignature.of(self.fn)
+        if self.test is not None:
+            CallSignature.of(self.test)
         set_fields(self, metrics=_check_metrics(self.metric, self.metrics))
         require_type("Function: maximize", self.maximize, bool, "True or False")
         require_type("Function: resources", self.resources, Resources, "cv.Resources(...)")
@@ -109,7 +118,7 @@ class Function(Objective):
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         del dataset, device
-        return FunctionEngine(self.fn, self.metric, self.metrics)
+        return FunctionEngine(self.fn, self.metric, self.metrics, self.test)
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         del params, dataset

@@ -125,6 +125,11 @@ class Engine(ABC):
         """Return accuracy and mean loss of a trained network on the rows of a split.
 
         Batch norm uses its running averages, so that a row's prediction does not depend on the other rows.
+
+        Args:
+            trial: the trial that trained the network.
+            checkpoint: the trained network.
+            split: rows and their classes.
         """
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints of functions, so that `study.json` tells two different functions apart.
+"""Fingerprints of functions, which differ in `study.json` if two functions differ.
 
 A fingerprint holds the function's module, name and a hash of its source, not the source of what it calls.
 """
@@ -19,7 +19,7 @@ SCRIPT_MODULES = ("__main__", "__mp_main__", SCRIPT_MODULE)
 
 
 def fingerprint(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return what tells a function from others, the same in every process.
+    """Return the fingerprint of a function, the same in every process.
 
     Returns:
         "name", the name with its module; "source", a hash of the source or None; "bound", the plain arguments that a

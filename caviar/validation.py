@@ -63,7 +63,18 @@ def number(
     maximum: float = math.inf,
     error: type[CaviarError] = StudyError,
 ) -> float:
-    """Return a value if it is a finite number within bounds; see `whole_number`."""
+    """Return a value if it is a finite number within bounds.
+
+    Args:
+        name: the name of the value in the error.
+        value: a Python or NumPy number; booleans are refused.
+        minimum: the smallest value allowed.
+        maximum: the largest value allowed.
+        error: the exception class to raise.
+
+    Raises:
+        CaviarError: the value is no finite number, or out of bounds; raised as `error`.
+    """
     value = plain_value(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not minimum <= value <= maximum:
@@ -74,7 +85,18 @@ def number(
 def require_type(
     name: str, value: object, kind: type | UnionType, expected: str, error: type[CaviarError] = StudyError
 ) -> None:
-    """Raise an error that names the `expected` code if a value is not an instance of a class."""
+    """Refuse a value that is not an instance of a class.
+
+    Args:
+        name: the name of the value in the error.
+        value: any value.
+        kind: the class, or a union of classes.
+        expected: code or words for what is expected, such as "cv.Space(...)".
+        error: the exception class to raise.
+
+    Raises:
+        CaviarError: the value has another type; raised as `error`.
+    """
     if not isinstance(value, kind):
         raise error(f"{name} must be {expected}, not {value!r}")
 

@@ -29,7 +29,7 @@ FORBIDDEN_OPENINGS = frozenset(
         "Whose",
         "Why",
     }
-    | {"If", "As", "Likewise", "And", "Or", "But", "Nothing"}
+    | {"If", "As", "From", "Likewise", "And", "Or", "But", "Nothing"}
 )
 """Words that no docstring begins with."""
 ARTICLES = frozenset({"A", "An", "The", "It", "Its", "This", "These", "There", "Their", "They"})

@@ -5,7 +5,7 @@ seconds that trials take are simulated. Hours of a large cluster pass in seconds
 from the cost of training.
 
 The clock jumps to the next event. The driver's work takes the time that it really takes (or `driver_s` a trial), so a
-driver that cannot keep up shows.
+driver that cannot keep up delays the trials.
 """
 
 import heapq

@@ -1,6 +1,7 @@
-"""The trainer inside a worker process: an engine that stays, and chunks of trials that come and go.
+"""The trainer inside a worker process: one engine, which trains chunks of trials.
 
-It knows no Ray. `caviar.backends.inline` calls it in the driver's process, `caviar.backends.ray` makes it an actor.
+It does not import Ray. `caviar.backends.inline` calls it in the driver's process, `caviar.backends.ray` makes it an
+actor.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""The driver of a study: pure decisions, and the loop that carries them out. It knows no Ray."""
+"""The driver of a study: pure decisions, and the loop that carries them out. It does not import Ray."""

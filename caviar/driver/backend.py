@@ -1,4 +1,4 @@
-"""The interface between the loop and whatever runs workers: submit, poll, close."""
+"""The interface between the loop and the workers: submit, poll, close."""
 
 import time
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ BackendEvent = WorkerJoined | WorkerLost | ChunkDone | Measured | TrialFailed
 
 
 class Backend(ABC):
-    """Workers, somewhere. Every submitted chunk comes back as `ChunkDone`, or its worker as `WorkerLost`."""
+    """Workers of a study. Every submitted chunk comes back as `ChunkDone`, or its worker as `WorkerLost`."""
 
     @property
     def devices(self) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """Scheduling decisions as a pure function: (state, event, time) -> (state, commands).
 
-It reads no clock, draws no random number, opens no file and knows no Ray. Events say what happened, commands say what
-to do, and `caviar.driver.loop` carries them out. No decision here changes the result of a trial (law 1), only when and
-where it is trained.
+It reads no clock, draws no random number, opens no file and does not import Ray. Events say what happened, commands say
+what to do, and `caviar.driver.loop` carries them out. No decision here changes the result of a trial (law 1), only when
+and where it is trained.
 
 In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
 When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
@@ -142,7 +142,10 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
 
 
 def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
-    """Continue with whatever can continue. Chunks are sent before results are written, so that no worker waits."""
+    """Send chunks, draw trials, open the next stage or finish, if it is time.
+
+    Chunks are sent before results are written, so that no worker waits.
+    """
     if state.ended:
         return state, commands
     recording = any(isinstance(command, RecordResults) for command in commands)

@@ -66,7 +66,13 @@ class DeviceQueues:
     def with_workers(
         self, workers: Mapping[str, int], paces: Mapping[str, Pace], cohort_of: Callable[[int], int] | None
     ) -> "DeviceQueues":
-        """Return the queues for other numbers of workers; a new device redistributes all tasks."""
+        """Return the queues for other numbers of workers; a new device redistributes all tasks.
+
+        Args:
+            workers: number of workers of each device.
+            paces: the pace of each device.
+            cohort_of: as for `put`.
+        """
         if workers.keys() <= self.queues.keys():
             return replace(self, workers=workers)
         queues = DeviceQueues.of({*self.queues, *workers}).put(self, paces, cohort_of)

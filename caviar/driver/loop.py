@@ -51,7 +51,7 @@ MAX_RECORD_S = 5.0
 
 
 class Watcher:
-    """An observer of a study's progress, told of it while it is entered. This one ignores all that it is told."""
+    """Observer of a study's progress. This one does nothing; subclasses show it."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,21 +72,21 @@ class Watcher:
         """Note the latest measurements of long trials; some are skipped."""
 
     def failed(self, trial: Trial, failure: str) -> None:
-        """Note that a trial has failed; it may be told twice, and its result is recorded later."""
+        """Note that a trial has failed. This may be called twice for a trial, and its result is recorded later."""
 
     def waited(self, workers: int) -> None:
         """Note that time has passed with this many live workers."""
 
 
 class Loop:
-    """Runs a study on a backend, into a ledger.
+    """Loop that runs a study on a backend and records it in a ledger.
 
     Args:
         study: the study.
         dataset: all splits; the test split is sent with the final trial alone. None if the objective has no data.
         ledger: open for writing; trials that it holds are not trained again.
         backend: the workers.
-        watcher: is told of progress.
+        watcher: observer of the progress.
         interrupted: returns True if the user wants to stop; called often.
     """
 

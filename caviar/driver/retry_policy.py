@@ -41,7 +41,13 @@ def after_failure(task: Task, cause: Cause) -> Task:
 
 
 def is_exhausted(task: Task, cause: Cause, retries: Retries) -> bool:
-    """Return True if the task has failed of this cause more often than it may be retried."""
+    """Return True if a task has failed of a cause more often than it may be retried.
+
+    Args:
+        task: as it would be tried again.
+        cause: the cause of its last failure.
+        retries: the limits of the study.
+    """
     limit = retries.limit(cause)
     return limit is not None and task.failures.get(cause, 0) > limit
 

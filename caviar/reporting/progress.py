@@ -98,7 +98,7 @@ class Display(Watcher):
         """Say which stage begins, and where its trials come from."""
         self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
-        self._say(f"{self._stage}: {_what_it_trains(plan, self._study.objective.refit)}")
+        self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
@@ -213,7 +213,7 @@ def _stage_name(study: Study, plan: StagePlan) -> str:
     return "final training"
 
 
-def _what_it_trains(plan: StagePlan, is_refit: bool) -> str:
+def _trials_text(plan: StagePlan, is_refit: bool) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
         return "the winner trains once more" + (", on train and dev rows together" if is_refit else "")

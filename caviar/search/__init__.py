@@ -1,1 +1,1 @@
-"""The search: which trials to try next. It is pure: it reads no files and no clock, and does not know Ray."""
+"""The search: which trials to try next. It is pure: it reads no files and no clock, and does not import Ray."""

@@ -13,7 +13,7 @@ A trial may end before its next rung: it failed, diverged, or was recorded befor
 of the rungs that it reached and is still ranked there, so a resumed study decides as the first run did. At the rungs
 that it did not reach, the next best trial takes its place.
 
-This module knows trial numbers and scores only; the controller knows the trials.
+This module handles trial numbers and scores only; the controller handles the trials.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The region that a round draws from: near the best trials so far, or the whole space.
 
-A region is not one box. It holds the values of the elite, each with a window around it. So it can hold two good places
-without the poor ground between them, and a good place at the very end of a range.
+A region is not one box. It holds the values of the elite, each with a window around it. So it can hold two good ranges
+without the poor values between them, and a good value at the very end of a range.
 """
 
 from collections.abc import Mapping

@@ -145,7 +145,7 @@ def _await_expiry(folder: LeasedLocation, found: Version) -> Version | None:
     Raises:
         InUseError: it is renewed.
     """
-    _LOG.warning("%s is locked; waiting %.0f s to see whether its driver is alive", folder, folder.lease_s)
+    _LOG.warning("%s is locked; waiting %.0f s to see if its driver still runs", folder, folder.lease_s)
     for _ in range(2 * RENEWALS):
         time.sleep(folder.lease_s / (2 * RENEWALS))
         text, version = _read(folder)

@@ -146,7 +146,7 @@ class Disk(Location):
 
 @dataclass(frozen=True, slots=True)
 class _FileLock(Lock):
-    """A lock of the operating system, which nobody can take away."""
+    """A lock of the operating system, which is valid until it is released."""
 
     file: IO[bytes]
 
@@ -156,7 +156,7 @@ class _FileLock(Lock):
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Turn a refusal of the disk into a sentence."""
+    """Raise a refusal of the disk as `RefusedError`, with the reason and what to do."""
     try:
         yield
     except OSError as error:

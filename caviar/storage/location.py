@@ -52,7 +52,7 @@ class Location(ABC):
 
     @abstractmethod
     def require_writable(self) -> None:
-        """Raise `RunError` if it shows, without creating anything, that run directories cannot be made here."""
+        """Raise `RunError` if run directories cannot be made here, as far as this shows without making one."""
 
     @abstractmethod
     def require_no_links(self) -> None:
@@ -101,14 +101,14 @@ class Location(ABC):
 
     @abstractmethod
     def make_folder(self) -> None:
-        """Create this folder, where folders exist without files in them."""
+        """Create this folder on a disk; in a store, a folder exists with its first object."""
 
     @abstractmethod
     def lock(self, take_over: bool = True) -> Lock:
         """Lock this run directory, and remove what a killed driver left half-written in it.
 
         Args:
-            take_over: where a holder may be dead, wait until that is certain and take its lock over.
+            take_over: if the holder may have died, wait until this is certain, and take over its lock.
 
         Raises:
             InUseError: another driver holds the lock.

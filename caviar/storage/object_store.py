@@ -109,7 +109,7 @@ class Store(LeasedLocation):
 
     @contextmanager
     def _requests(self, action: str) -> Iterator[None]:
-        """Turn a refusal of the store into a sentence."""
+        """Raise a refusal of the store as an error of caviar, with the reason and what to do."""
         try:
             yield
         except (AlreadyExistsError, PreconditionError):

@@ -1,4 +1,4 @@
-"""From what a user writes, `runs/digits` or `s3://bucket/runs/digits`, to a location."""
+"""Locations from paths and URIs, such as `runs/digits` and `s3://bucket/runs/digits`."""
 
 import posixpath
 import re

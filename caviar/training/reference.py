@@ -250,7 +250,13 @@ _AVERAGES: dict[type[torch.optim.Optimizer], dict[str, str]] = {
 
 
 def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, np.ndarray]:
-    """Return the network and its optimizer as plain arrays (see `Checkpoint`)."""
+    """Return the network and its optimizer as plain arrays (see `Checkpoint`).
+
+    Args:
+        network: the network.
+        optimizer: its optimizer.
+        epoch: epochs trained so far.
+    """
     checkpoint: dict[str, np.ndarray] = {"epoch": np.array(epoch), "step": np.array(0)}
     for name, tensor in _named_tensors(network).items():
         checkpoint[name] = _to_array(tensor)
@@ -263,7 +269,16 @@ def save_checkpoint(network: Network, optimizer: torch.optim.Optimizer, epoch: i
 
 
 def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
-    """Restore a network and its optimizer; return the number of epochs trained."""
+    """Restore a network and its optimizer.
+
+    Args:
+        network: a network of the same recipe; changed in place.
+        optimizer: its optimizer; changed in place.
+        checkpoint: what `save_checkpoint`, or another engine, returned.
+
+    Returns:
+        The number of epochs trained.
+    """
     _fill(network, checkpoint)
     for name, tensor in _named_tensors(network).items():
         kept = {

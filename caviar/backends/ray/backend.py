@@ -151,7 +151,7 @@ class RayBackend(Backend):
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         if worker not in self._actors:
-            return  # it has just died: the loop will hear of it and send the chunk elsewhere
+            return  # it has just died: the loop gets a `WorkerLost` and sends the chunk elsewhere
         run = self._actors[worker].handle.run.options(num_returns="streaming")
         self._inflight.add(run.remote(tasks, test), worker, chunk, tasks, time.monotonic())
 

@@ -44,7 +44,15 @@ class InflightChunks:
         return self._chunks[stream]
 
     def add(self, stream: Any, worker: str, number: int, tasks: Sequence[Task], now: float) -> None:
-        """Add a chunk that was sent. Its time runs from now, unless its worker is busy with another."""
+        """Add a chunk that was sent. Its time runs from now, unless its worker is busy with another.
+
+        Args:
+            stream: the chunk's answer stream.
+            worker: name of the worker.
+            number: number of the chunk.
+            tasks: the tasks of the chunk.
+            now: the driver's clock, in seconds.
+        """
         allowance_s = self._allowance_s(tasks)
         deadline = NEVER if self.chunks_of(worker) else now + allowance_s
         self._chunks[stream] = InflightChunk(worker, number, allowance_s, deadline)

@@ -145,7 +145,7 @@ def _is_vforked(pid: int) -> bool:
 
 
 def _has_memory(process: Process) -> bool:
-    """Return whether a process has neither ended nor given up its memory to end."""
+    """Return True if a process still has its memory; one that is ending gives it up first."""
     return _is_alive(process) and _pages(process[0])[0] > 0
 
 

@@ -2,7 +2,7 @@
 
 Ray reports at once that a worker's process died. It does not report a machine that is cut off or loses its power: with
 Ray's defaults the machine is declared dead after a minute (63.8 s, measured with 2.60), and until then its trials are
-lost without anybody knowing. So the driver checks each machine itself, in a thread: whether the machine's Ray process
+lost. So the driver checks each machine itself, in a thread: whether the machine's Ray process
 (the raylet) accepts connections on its port.
 """
 

@@ -1,4 +1,4 @@
-"""Connections to a Ray cluster: start or join one, notice that it died, and say clearly why it cannot be reached."""
+"""Connections to a Ray cluster: starting or joining one, noticing its death, explaining why it cannot be reached."""
 
 import logging
 import os

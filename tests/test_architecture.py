@@ -29,7 +29,8 @@ LAYERS = [
     {"driver"},
     {"backends", "reporting"},
     {"runner", "one_trial"},
-    {"experiment_script", "submission"},
+    {"experiment_script"},
+    {"submission"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,13 +1,12 @@
 """Commands for Ray jobs: submit, jobs, logs and stop."""
 
 import argparse
-from contextlib import AbstractContextManager, chdir
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.cli.studies import add_study_options, add_worker_options
-from caviar.errors import StudyError, SubmissionError
-from caviar.experiment_script import load_study
+from caviar.errors import SubmissionError
 
 if TYPE_CHECKING:
     from caviar.submission.client import JobClient
@@ -130,20 +129,16 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _choose_name(upload: "Upload", options: argparse.Namespace) -> str:
-    """Return the name of the run directory, after loading the script: an error appears here, not on the cluster."""
+    """Return the name of the run directory, after a check: an error appears here, not on the cluster."""
     if options.no_check:
         if options.name is None:
             raise SubmissionError(
                 "--no-check needs --name, because the script that names the study is not loaded"
             )
         return str(options.name)
-    try:
-        with chdir(upload.folder):
-            study = load_study(Path(upload.script), options.study)
-    except StudyError as error:
-        if isinstance(error.__cause__, ImportError):
-            raise StudyError(f"{error}; use --no-check if the cluster has it") from error.__cause__
-        raise
+    from caviar.submission.local_check import load_as_sent
+
+    study = load_as_sent(upload, options.study)
     return options.name or study.name
 
 

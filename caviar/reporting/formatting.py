@@ -2,6 +2,9 @@
 
 import math
 
+UNFOLDED_WIDTH = 10_000
+"""Columns of tables whose output is not a terminal: nothing is folded, so that paths and params stay whole."""
+
 
 def metric_text(value: float) -> str:
     """Return a metric's value with the digits that matter: never fewer than four.

@@ -12,13 +12,11 @@ from caviar.columns import params_from_row
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import metric_text
+from caviar.reporting.formatting import UNFOLDED_WIDTH, metric_text
 from caviar.rounds import Confirmation
 from caviar.space import Choice
 from caviar.trial import Outcome, Stage, Value
 
-WIDTH = 118
-"""Columns of the summary if the output is not a terminal."""
 NO_BETTER = (
     "the test rows do not show that the network is better than always predicting the most frequent class: "
     "look at the features, the space and the number of epochs"
@@ -35,7 +33,7 @@ def show(run: Run, console: Console | None = None, *, every_round: bool = False)
         console: the terminal to print to; by default standard output.
         every_round: print each round in a row of its own, and how each narrowed the space.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = console or Console(width=None if sys.stdout.isatty() else UNFOLDED_WIDTH)
     with escaped_output(sys.stdout):
         for part in _parts(run, every_round):
             # The terminal wraps lines of text itself, so that commands and paths can be copied whole.

@@ -61,7 +61,8 @@ def require_sampler(study: Study) -> None:
     """
     if isinstance(study.sampler, str):
         return
-    made = study.sampler(0)
+    with _errors_as_study_errors():
+        made = study.sampler(0)
     if not isinstance(made, BaseSampler):
         raise StudyError(
             f"sampler: the function returns {made!r}, which is not an Optuna sampler; "

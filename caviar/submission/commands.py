@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import caviar
+from caviar.control_chars import replace_control_chars
 from caviar.errors import ClusterError, SubmissionError
-from caviar.reporting.formatting import duration_text
+from caviar.reporting.formatting import UNFOLDED_WIDTH, duration_text
 from caviar.submission.client import JobClient
 from caviar.submission.job import (
     STOP_TIMEOUT_S,
@@ -131,6 +132,7 @@ def print_jobs(jobs: Sequence[JobInfo]) -> None:
     """Print a table of jobs."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not jobs:
         notify("the cluster has no jobs that caviar submitted")
@@ -141,8 +143,9 @@ def print_jobs(jobs: Sequence[JobInfo]) -> None:
     for job in jobs:
         status = f"failed (exit code {job.exit_code})" if job.status == "failed" else job.status
         started = "" if job.started_s is None else f"{datetime.fromtimestamp(job.started_s):%Y-%m-%d %H:%M}"
-        table.add_row(job.id, status, job.run, started, _duration(job))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        cells = job.id, status, job.run, started, _duration(job)
+        table.add_row(*(Text(replace_control_chars(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else UNFOLDED_WIDTH).print(table)
 
 
 def describe_end(job: JobInfo) -> str:
@@ -152,6 +155,8 @@ def describe_end(job: JobInfo) -> str:
     continuation = (
         f"finished trials are saved in {job.run}: "
         f"to continue, submit {job.script} again with --resume and the same --runs and --name"
+        if job.has_begun
+        else "it ended before its first trial and recorded nothing"
     )
     if job.exit_code == STOPPED_EXIT_CODE:
         return f"{job.id} was stopped after {_duration(job)}; {continuation}"
@@ -167,7 +172,7 @@ def describe_end(job: JobInfo) -> str:
 
 def notify(message: str) -> None:
     """Print a message of caviar on standard error, apart from the output of the job."""
-    sys.stderr.write(f"caviar: {message}\n")
+    sys.stderr.write(f"caviar: {replace_control_chars(message)}\n")
     sys.stderr.flush()
 
 

@@ -132,6 +132,8 @@ class JobInfo:
     """Start, in seconds since 1970."""
     ended_s: float | None = None
     """End, in seconds since 1970."""
+    has_begun: bool = True
+    """False if its driver never connected to the cluster, so that no trial was trained."""
 
     @property
     def has_ended(self) -> bool:
@@ -213,6 +215,7 @@ def parse_job(details: Mapping[str, Any]) -> JobInfo | None:
         driver_exit_code=details.get("driver_exit_code"),
         started_s=_seconds(details.get("start_time")),
         ended_s=_seconds(details.get("end_time")),
+        has_begun=details.get("driver_info") is not None,
     )
 
 

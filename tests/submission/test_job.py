@@ -141,7 +141,10 @@ def test_jobs_of_other_programs_are_ignored() -> None:
     assert parse_job({**details, "metadata": None}) is None
     assert parse_job({**details, "submission_id": None, "metadata": {"caviar_run": "/r/a"}}) is None
     job = parse_job({**details, "metadata": {"caviar_run": "/r/a"}})
-    assert job == JobInfo(id="a", status="running", run="/r/a", script="", started_s=2.0)
+    assert job == JobInfo(id="a", status="running", run="/r/a", script="", started_s=2.0, has_begun=False)
+    driver = parse_job({**details, "metadata": {"caviar_run": "/r/a"}, "driver_info": object()})
+    assert driver is not None
+    assert driver.has_begun
     assert job.duration_s(now_s=5.0) == 3.0
 
 

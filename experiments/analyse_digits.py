@@ -37,16 +37,16 @@ def main() -> None:
     print("whole space, that each hyperparameter alone explains; noise: the same for shuffled accuracies.\n")
     print(mattered.round(3).to_string(), "\n")
 
-    bought = gain(trials)
+    gained = gain(trials)
     print(
         "What did narrowing gain? Each round beside as many draws from the whole space, resampled from round 1:\n"
     )
-    print(bought.round(4).to_string(), "\n")
+    print(gained.round(4).to_string(), "\n")
 
     curves = run.curves.merge(run.trials[["trial", "stage", "value"]], on="trial")
     print("How did the best learn? Median dev accuracy after some epochs, of the best ten and of all:\n")
     print(learning(curves, best=trials.nlargest(10, "value")["trial"]).round(4).to_string(), "\n")
-    draw(run, trials, mattered, curves, options.figures)
+    draw(trials, mattered, curves, options.figures)
 
 
 def importance(trials: pd.DataFrame) -> pd.DataFrame:
@@ -110,18 +110,23 @@ def learning(curves: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(medians).T
 
 
-def draw(
-    run: cv.Run, trials: pd.DataFrame, mattered: pd.DataFrame, curves: pd.DataFrame, folder: Path
-) -> None:
+def draw(trials: pd.DataFrame, mattered: pd.DataFrame, curves: pd.DataFrame, folder: Path) -> None:
     """Draw two figures: the search round by round, and the three answers."""
     try:
         import matplotlib
     except ImportError:
         sys.exit("the figures need matplotlib: `make figures` installs it, or pip install matplotlib")
     matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    _draw_rounds(trials, folder / "digits_rounds.png")
+    _draw_answers(trials, mattered, curves, folder / "digits_analysis.png")
+    print(f"figures: {folder}/digits_rounds.png, {folder}/digits_analysis.png")
+
+
+def _draw_rounds(trials: pd.DataFrame, file: Path) -> None:
+    """Draw the dev error of each trial against its learning rate, one panel a round."""
     from matplotlib import pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
     rounds = sorted(trials["round"].unique())
     colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.05, len(rounds)))
     rows = -(-len(rounds) // 4)
@@ -150,8 +155,14 @@ def draw(
     for panel in grid[:, 0]:
         panel.set_ylabel("dev error")
     figure.suptitle("From coarse to fine: every dot a trained network (dotted: the round's median)")
-    figure.savefig(folder / "digits_rounds.png", dpi=110)
+    figure.savefig(file, dpi=110)
 
+
+def _draw_answers(trials: pd.DataFrame, mattered: pd.DataFrame, curves: pd.DataFrame, file: Path) -> None:
+    """Draw which hyperparameters mattered, what narrowing gained, and how the best networks learned."""
+    from matplotlib import pyplot as plt
+
+    rounds = sorted(trials["round"].unique())
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 3.8), layout="constrained")
     shown = mattered.iloc[::-1]
     left.barh(shown.index, shown["explained"], color="#3b6ea5")
@@ -175,8 +186,7 @@ def draw(
         yscale="log",
         ylim=(0.01, 5),
     )
-    figure.savefig(folder / "digits_analysis.png", dpi=130)
-    print(f"figures: {folder}/digits_rounds.png, {folder}/digits_analysis.png")
+    figure.savefig(file, dpi=130)
 
 
 if __name__ == "__main__":

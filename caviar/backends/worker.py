@@ -130,9 +130,8 @@ class Worker:
         for until in ends:
             keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._objective.has_checkpoints)
             end = PartDone(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
-            for event in engine.train(
-                [Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)]
-            ):
+            part = Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)
+            for event in engine.train([part]):
                 match event:
                     case Progress(number, measurement):
                         kept = _without_dev(measurement) if self._is_refit(task) else measurement

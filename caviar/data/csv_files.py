@@ -70,9 +70,8 @@ class CsvTable:
         missing = pc.is_in(texts, pa.array(MISSING))
         texts = pc.if_else(missing, None, texts)
         truth = pc.utf8_lower(texts)
-        if pc.all(pc.is_in(pc.drop_null(truth), pa.array(list(TRUTH)))).as_py() and truth.null_count < len(
-            truth
-        ):
+        is_truth = pc.all(pc.is_in(pc.drop_null(truth), pa.array(list(TRUTH)))).as_py()
+        if is_truth and truth.null_count < len(truth):
             truths: npt.NDArray[np.float64] = (
                 pc.equal(truth, "true").cast(pa.float64()).to_pandas().to_numpy()
             )

@@ -233,9 +233,8 @@ def _fit_preprocessing(name: str, x_ND: npt.NDArray[np.float64], kind: Preproces
     shift, scale = np.zeros(n_features), np.ones(n_features)
     if kind == "standardize":
         shift, deviation = x_ND.mean(axis=0), x_ND.std(axis=0)
-        scale = np.where(
-            x_ND.max(axis=0) > x_ND.min(axis=0), deviation, 1.0
-        )  # rounding alone can make it positive
+        # Rounding alone can make the deviation of equal numbers positive
+        scale = np.where(x_ND.max(axis=0) > x_ND.min(axis=0), deviation, 1.0)
     elif kind == "scale":
         largest = float(np.abs(x_ND).max())
         scale = np.full(n_features, largest if largest > 0 else 1.0)

@@ -54,9 +54,8 @@ def _count_segments(run: Location, trials: Segments, curves: Segments, repair: b
             raise
         counted = 0
     last_trials, last_curves = (max((s.last for s in t.current()), default=-1) for t in (trials, curves))
-    return max(
-        counted, last_trials + 1, last_curves
-    )  # before its curves, a driver writes the rows of earlier ones
+    # Before its curves, a driver writes the rows of earlier ones
+    return max(counted, last_trials + 1, last_curves)
 
 
 def _set_files_aside(run: Location) -> None:

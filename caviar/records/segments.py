@@ -101,9 +101,8 @@ class Segments:
             gaps = missing(segments, recorded)
             if not gaps:
                 return segments
-            time.sleep(
-                _LISTING_S
-            )  # a merge while the folder is listed may hide both the old files and the new one
+            # A merge while the folder is listed may hide both the old files and the new one
+            time.sleep(_LISTING_S)
         with repair_hint(self._run):
             raise DamagedError(f"{self.folder} lacks {_numbers(gaps)}")
 

@@ -309,9 +309,8 @@ def _learner_draws(
     distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
     for observation in history:
         params = observation.params
-        if not isinstance(
-            sampler, str
-        ):  # samplers such as BruteForceSampler need the order in which they are asked
+        # Samplers such as BruteForceSampler need the order in which they are asked
+        if not isinstance(sampler, str):
             params = {name: params[name] for name in space if name in params}
         if all(name in space and value in space[name].domain for name, value in observation.params.items()):
             study.add_trial(_optuna_trial(space, params, observation.value))

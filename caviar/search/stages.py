@@ -103,9 +103,8 @@ def _plan_round(
     study: Study, number: int, trials: pd.DataFrame, region: Region | None, done: Collection[int]
 ) -> StagePlan:
     decisions: tuple[Decision, ...] = ()
-    if region is None or not isinstance(
-        study.sampler, str
-    ):  # a user's sampler always draws from the whole space
+    # A user's sampler always draws from the whole space
+    if region is None or not isinstance(study.sampler, str):
         region = Region(declared=study.space)
     else:
         region, decisions = narrow(

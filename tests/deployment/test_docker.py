@@ -123,9 +123,8 @@ def test_containers_are_limited_checked_and_unprivileged() -> None:
         store = next(o for o in service["command"] if o.startswith("--object-store-memory="))
         assert int(store.split("=")[1]) < 2 * 10**9  # less than shm_size
         assert service["shm_size"] == "2gb"
-        assert (
-            int(service["stop_grace_period"].removesuffix("s")) > 30
-        )  # a node needs 30 s to leave the cluster
+        # A node needs 30 s to leave the cluster
+        assert int(service["stop_grace_period"].removesuffix("s")) > 30
 
 
 def test_compose_starts_a_head_and_two_workers() -> None:

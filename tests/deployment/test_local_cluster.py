@@ -145,9 +145,8 @@ def test_entrypoint_of_a_rayjob_can_be_repeated(local: Local) -> None:
     assert local.job(f"-- {entrypoint}").returncode == 0
     run = load(local.folder / "runs" / "job")
     assert run.finished
-    assert (
-        local.job(f"-- {entrypoint}").returncode == 0
-    )  # without --resume it would be refused, because the name is taken
+    # Without --resume it would be refused, because the name is taken
+    assert local.job(f"-- {entrypoint}").returncode == 0
     assert [path.name for path in sorted(run.path.parent.iterdir())] == ["bowl", "job", "submitted"]
 
 

@@ -224,9 +224,8 @@ def test_repair_trains_the_trials_of_flipped_bits_again(run: Run, table: str, pl
 def test_curves_without_trial_rows_are_ignored(run: Run, tmp_path: Path) -> None:
     whole = run_inline(STUDY, tmp_path / "other")
     segments(run)[-1].unlink()
-    write_recorded(
-        run.location, len(segments(run))
-    )  # as if the driver had been killed after it wrote the curves
+    # As if the driver had been killed after it wrote the curves
+    write_recorded(run.location, len(segments(run)))
     assert set(load(run.path).curves["trial"]) == set(load(run.path).trials["trial"])
     assert_same_frames(whole, resume_inline(STUDY, run.path))
 

@@ -108,11 +108,10 @@ def test_next_round_draws_around_the_best() -> None:
     assert "the best 4 lie between 0.48 and 0.52" in decision.reason
 
 
-def test_two_good_places_exclude_the_ground_between() -> None:
+def test_two_good_ranges_exclude_the_values_between() -> None:
     region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], round_number=8)
-    rule = Narrowing(
-        explore=0.0, candidates=1
-    )  # the best of several would nearly always be near the best trial
+    # The best of several would nearly always be near the best trial
+    rule = Narrowing(explore=0.0, candidates=1)
     drawn = [p["x"] for p in draw_params(region, rule, count=40, seed=1, round_number=8)]
     assert all(abs(x - 0.1) < 0.11 or abs(x - 0.9) < 0.11 for x in drawn)  # type: ignore[operator]
     assert min(drawn) < 0.5 < max(drawn)  # type: ignore[type-var, operator]

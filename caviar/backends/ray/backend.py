@@ -386,9 +386,8 @@ class RayBackend(Backend):
         ]
         for name, _ in lost:
             self._dismiss(name)
-        if (
-            lost
-        ):  # Ray may fetch the old copies from a silent machine, and then waits until it is declared dead
+        # Ray may fetch the old copies from a silent machine, and then waits until it is declared dead
+        if lost:
             self._shared_inputs = self._share_inputs()
         return [WorkerLost(name, Cause.NODE, "it does not answer", chunks) for name, chunks in lost]
 

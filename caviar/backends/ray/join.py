@@ -47,9 +47,8 @@ def require_node(address: str) -> None:
     Raises:
         ClusterError: it is not.
     """
-    with contextlib.suppress(
-        ImportError, AttributeError, TypeError
-    ):  # a Ray that has moved these checks later
+    # Another version of Ray may have moved these
+    with contextlib.suppress(ImportError, AttributeError, TypeError):
         from ray._private import services
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
 

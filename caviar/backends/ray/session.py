@@ -252,9 +252,8 @@ def _local_options(request: WorkerRequest, data_bytes: int) -> dict[str, Any]:
         )
     options = {
         "num_cpus": cores if workers is None else max(workers, 1),
-        "num_gpus": 0
-        if request.gpus == 0
-        else None,  # None: all that Ray finds; Ray accepts no more than that
+        # None for all that Ray finds, because it refuses to be given more
+        "num_gpus": 0 if request.gpus == 0 else None,
         "object_store_memory": 100 * 2**20 + 2 * data_bytes,
     }
     resources = predict_resources(**{**options, "num_cpus": cores})

@@ -51,9 +51,8 @@ class ProcessState:
             np.random.seed(seed)  # noqa: NPY002
             np.seterr(**self._numpy_errors)
             torch: Any = sys.modules.get("torch")
-            if hasattr(
-                torch, "manual_seed"
-            ):  # else a thread that an earlier trial left is still importing it
+            # Without it, a thread that an earlier trial left is still importing torch
+            if hasattr(torch, "manual_seed"):
                 self._prepare_torch(torch, seed)
             yield
         finally:

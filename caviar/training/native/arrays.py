@@ -44,9 +44,8 @@ def aligned_zeros(count: int, dtype: npt.DTypeLike) -> Array:
     """Return zeros, (count,) of this dtype, that begin on a cache line."""
     size = np.dtype(dtype).itemsize
     raw = np.zeros(count * size + _ALIGNMENT_BYTES, np.uint8)
-    start = (
-        -ctypes.addressof(ctypes.c_char.from_buffer(raw.data)) % _ALIGNMENT_BYTES
-    )  # faster than raw.ctypes.data
+    # Faster than raw.ctypes.data
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(raw.data)) % _ALIGNMENT_BYTES
     return raw[start : start + count * size].view(dtype)
 
 

@@ -1,6 +1,5 @@
 """Run and resume studies: data, run directory, workers, loop, signals."""
 
-import json
 import logging
 import os
 import signal
@@ -8,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,13 +19,20 @@ from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
-from caviar.records.run_files import StudyFile
+from caviar.records.run_files import StudyFile, is_run_directory
+from caviar.records.same_study import (
+    accept_edited_function,
+    load_same_data,
+    require_same_study,
+    require_same_version,
+)
 from caviar.reporting.progress import Display
 from caviar.reporting.summary import NO_BETTER, show
 from caviar.search.sampling import require_sampler
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
+from caviar.trial import Stage
 
 _log = logging.getLogger(__name__)
 BackendFactory = Callable[[Dataset | None], Backend]
@@ -67,13 +73,14 @@ def run_study(
     require_sampler(study)
     folder = locate(runs)
     folder.require_writable()
+    if name is not None:
+        folder.require_free(name)
     dataset = study.objective.load()
+    begun = StudyFile.describe(study, dataset, script)
+    _warn_of_repetition(folder / study.name, begun)
 
     def create() -> Ledger:  # only once the workers are there, so that a refused study leaves no directory
-        study_file = StudyFile.describe(study, dataset, script)
-        return Ledger.create(
-            folder, name or study.name, study_file, numbered=name is None, remove_if_empty=True
-        )
+        return Ledger.create(folder, name or study.name, begun, numbered=name is None, remove_if_empty=True)
 
     run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
     _report(run, progress)
@@ -89,6 +96,8 @@ def resume_study(
     address: str = "local",
     progress: bool = True,
     repair: bool = False,
+    finish: bool = False,
+    same_function: bool = False,
     backend: BackendFactory | None = None,
 ) -> Run:
     """Continue an interrupted run to its end.
@@ -101,6 +110,8 @@ def resume_study(
         address: address of the Ray cluster.
         progress: show live progress and the result.
         repair: set damaged segments aside and train their trials again.
+        finish: train no more trials of the search, but confirm the best that are recorded.
+        same_function: accept that the function was edited, and note it in the run.
         backend: makes other workers than Ray's.
 
     Raises:
@@ -108,8 +119,30 @@ def resume_study(
         CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
     _require_workers(workers, gpus)
-    run = _continue(study, locate(path), repair, progress, backend or _ray(study, address, workers, gpus))
+    location = locate(path)
+    begun = StudyFile.read(location)
+    require_same_version(location, begun.versions)
+    now = accept_edited_function(begun, study, Run(location)) if same_function else begun
+    require_same_study(location, now, study)
+    factory = backend or _ray(study, address, workers, gpus)
+    with closing(Ledger.reopen(location, begun, repair)) as ledger:
+        run = Run(location)
+        if run.finished and run.is_whole:
+            _report(run, progress)
+            return run
+        dataset = load_same_data(study, location, begun)
+        if finish:
+            now = _end_search(now, run)
+
+        def reopen() -> Ledger:  # only once the workers are there, so that a refused command changes nothing
+            if now != begun:
+                ledger.write_study(now)
+            return ledger
+
+        run = _train(study, dataset, reopen, factory, progress)
     _report(run, progress)
+    return run
+
     return run
 
 
@@ -138,18 +171,6 @@ def _report(run: Run, progress: bool) -> None:
         _log.warning(NO_BETTER)
 
 
-def _continue(study: Study, location: Location, repair: bool, progress: bool, factory: BackendFactory) -> Run:
-    begun = StudyFile.read(location)
-    _require_same_study(location, begun.study, study.to_json())
-    _require_same_version(location, begun.versions)
-    with closing(Ledger.reopen(location, begun, repair)) as ledger:
-        run = Run(location)
-        if run.finished and run.is_whole:
-            return run
-        dataset = _load_same_data(study, location, begun)
-        return _train(study, dataset, lambda: ledger, factory, progress)
-
-
 def _train(
     study: Study,
     dataset: Dataset | None,
@@ -168,7 +189,7 @@ def _train(
             ledger = open_ledger()
             stack.callback(ledger.close)
             interruption.await_trials()
-            watcher.recalled(ledger.trials())
+            watcher.recalled(ledger.trials(), ledger.study_file.search_ended)
             stack.callback(interruption.ignore)  # closing must not be cut short
             finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested).run()
     except KeyboardInterrupt:
@@ -273,36 +294,33 @@ def _end_script_quietly() -> None:
     sys.excepthook = show
 
 
-def _require_same_study(location: Location, recorded: dict[str, Any], asked: dict[str, Any]) -> None:
-    asked = json.loads(json.dumps(asked))  # JSON has no tuples
-    differing = [key for key in asked if asked[key] != recorded.get(key)]
-    if differing:
-        raise RunError(
-            f"{location} belongs to another study, which differs in {', '.join(differing)}: run this one under "
-            "another name, with `caviar run EXPERIMENT.py --name NAME` or study.run(name=...)"
-        )
+def _warn_of_repetition(earlier: Location, begun: StudyFile) -> None:
+    """Warn if an earlier run has the same study, data and versions, so that this one comes to the same numbers."""
+    if not is_run_directory(earlier):
+        return
+    with suppress(RunError):  # it cannot be read, and is left alone
+        run = Run(earlier)
+        if run.study_file.is_repeated_by(begun):
+            instead = (
+                f"caviar show {earlier.quoted}" if run.finished else run.study_file.resume_command(earlier)
+            )
+            _log.warning(
+                "this is the study of %s, and a repetition comes to the same numbers: change the seed, or use `%s`",
+                earlier,
+                instead,
+            )
 
 
-def _load_same_data(study: Study, location: Location, begun: StudyFile) -> Dataset | None:
-    """Load the study's data; refuse data that differ from those the run started with."""
-    dataset = study.objective.load()
-    if dataset is not None and dataset.fingerprint != (begun.data or {}).get("fingerprint"):
-        raise RunError(
-            f"{location} was trained on other data than {dataset.name} holds now: rows or splits differ; "
-            "restore the data, or run the study again under another name"
-        )
-    return dataset
+def _end_search(begun: StudyFile, run: Run) -> StudyFile:
+    """Return the study file of a run whose search ends now.
 
-
-def _require_same_version(location: Location, recorded: dict[str, str]) -> None:
-    """Refuse other versions of the packages that compute the numbers: results are reproducible within one version."""
-    packages = ("caviar", "numpy", "torch", "optuna")
-    changed = [p for p in packages if recorded.get(p) != metadata.version(p)]
-    if changed:
-        was = ", ".join(f"{p} {recorded.get(p)} (now {metadata.version(p)})" for p in changed)
-        raise RunError(
-            f"{location} was started with {was}; results of different versions differ: install those to continue"
-        )
+    Raises:
+        RunError: no trial has completed that could be confirmed.
+    """
+    if run.best_so_far is None:
+        raise RunError(f"{run.location} has no completed trial to confirm: `caviar resume` trains more")
+    searched = int((run.trials["stage"] == Stage.SEARCH).sum())
+    return replace(begun, search_ended=searched < sum(r["trials"] for r in begun.study["rounds"]))
 
 
 def _require_workers(workers: int | None, gpus: int | None) -> None:

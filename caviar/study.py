@@ -211,6 +211,7 @@ class Study:
         gpus: int | None = None,
         address: str = "local",
         progress: bool = True,
+        same_function: bool = False,
     ) -> "Run":
         """Continue an interrupted run of this study. The frames are the same as without the interruption.
 
@@ -220,6 +221,7 @@ class Study:
             gpus: as for `run`; the number may differ from before.
             address: as for `run`; the cluster may be another one.
             progress: as for `run`.
+            same_function: accept that the function of `cv.Function` was edited, and note it in the run.
 
         Returns:
             The finished run.
@@ -230,7 +232,55 @@ class Study:
         """
         from caviar import runner
 
-        return runner.resume_study(self, run, workers=workers, gpus=gpus, address=address, progress=progress)
+        return runner.resume_study(
+            self,
+            run,
+            workers=workers,
+            gpus=gpus,
+            address=address,
+            progress=progress,
+            same_function=same_function,
+        )
+
+    def finish(
+        self,
+        run: str | Path,
+        *,
+        workers: int | None = None,
+        gpus: int | None = None,
+        address: str = "local",
+        progress: bool = True,
+        same_function: bool = False,
+    ) -> "Run":
+        """End the search of an interrupted run, confirm the best of its trials, and hand over a winner.
+
+        Args:
+            run: the run directory, or its URI.
+            workers: as for `run`.
+            gpus: as for `run`.
+            address: as for `run`.
+            progress: as for `run`.
+            same_function: as for `resume`.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            RunError: as for `resume`, or no trial of the run has completed.
+            CaviarError: the study cannot run or was interrupted again.
+        """
+        from caviar import runner
+
+        return runner.resume_study(
+            self,
+            run,
+            workers=workers,
+            gpus=gpus,
+            address=address,
+            progress=progress,
+            finish=True,
+            same_function=same_function,
+        )
 
 
 def check_name(name: str) -> str:

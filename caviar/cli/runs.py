@@ -1,10 +1,16 @@
-"""Commands that read saved runs: show and fetch."""
+"""Commands that read saved runs: list, show and fetch."""
 
 import argparse
 from typing import Any
 
 TITLE = "look at the results:"
 
+LIST = """List the runs in a folder: state, trials, best, age, size.
+
+examples:
+  caviar list
+  caviar list s3://bucket/runs
+"""
 SHOW = """Print how a run went, and its winner.
 
 examples:
@@ -23,6 +29,16 @@ examples:
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
+    listing = commands.add_parser("list", usage="caviar list [RUNS] [OPTIONS]", description=LIST)
+    listing.add_argument(
+        "runs",
+        nargs="?",
+        default="runs",
+        metavar="RUNS",
+        help="folder of runs: a path or URL (default: runs)",
+    )
+    listing.set_defaults(action=_list)
+
     show = commands.add_parser("show", usage="caviar show RUN [OPTIONS]", description=SHOW)
     show.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     show.add_argument("--rounds", action="store_true", help="explain how each round narrowed the space")
@@ -33,7 +49,14 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     fetch.add_argument("to", nargs="?", metavar="DEST", help="folder of the copy (default: runs/NAME)")
     fetch.add_argument("--frames", action="store_true", help="copy the frames only, not the network")
     fetch.set_defaults(action=_fetch)
-    return [show, fetch]
+    return [listing, show, fetch]
+
+
+def _list(options: argparse.Namespace) -> None:
+    from caviar.reporting.run_list import list_runs
+    from caviar.storage.uri import locate
+
+    print(list_runs(locate(options.runs)))
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Commands that train: run and resume."""
+"""Commands that train: run, resume and finish."""
 
 import argparse
 import shlex
@@ -34,6 +34,15 @@ examples:
   caviar resume runs/digits
   caviar resume s3://bucket/runs/digits experiments/digits.py
 """
+FINISH = """End the search of an interrupted run, and confirm its best trials.
+
+The best trials are trained again with fresh seeds, and the winner is handed
+over, as at the end of a whole search.
+
+examples:
+  caviar finish runs/digits
+  caviar finish runs/digits experiments/digits.py
+"""
 
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
@@ -53,23 +62,30 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     _add_address(add_worker_options(run))
     run.set_defaults(action=_run)
 
-    resume = commands.add_parser(
-        "resume", usage="caviar resume RUN [EXPERIMENT.py] [OPTIONS]", description=RESUME
-    )
-    resume.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-    resume.add_argument(
-        "experiment",
-        type=Path,
-        nargs="?",
-        metavar="EXPERIMENT.py",
-        help="script that declares the study, if it has moved or is not yours",
-    )
-    resume.add_argument(
-        "--repair", action="store_true", help="set damaged files aside and train their trials again"
-    )
-    _add_address(add_worker_options(resume))
-    resume.set_defaults(action=_resume)
-    return [run, resume]
+    continuing = []
+    for verb, description in (("resume", RESUME), ("finish", FINISH)):
+        usage = f"caviar {verb} RUN [EXPERIMENT.py] [OPTIONS]"
+        command = commands.add_parser(verb, usage=usage, description=description)
+        command.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+        command.add_argument(
+            "experiment",
+            type=Path,
+            nargs="?",
+            metavar="EXPERIMENT.py",
+            help="script that declares the study, if it has moved or is not yours",
+        )
+        command.add_argument(
+            "--same-function",
+            action="store_true",
+            help="accept that the function was edited, and note it in the run",
+        )
+        command.add_argument(
+            "--repair", action="store_true", help="set damaged files aside and train their trials again"
+        )
+        _add_address(add_worker_options(command))
+        command.set_defaults(action=_resume, finish=verb == "finish")
+        continuing.append(command)
+    return [run, *continuing]
 
 
 def add_study_options(command: argparse.ArgumentParser) -> None:
@@ -147,6 +163,8 @@ def _resume(options: argparse.Namespace) -> None:
             gpus=options.gpus,
             address=options.address,
             repair=options.repair,
+            finish=options.finish,
+            same_function=options.same_function,
         )
 
 

@@ -59,8 +59,8 @@ class Watcher:
     def __exit__(self, *exception: object) -> None:
         """Do nothing."""
 
-    def recalled(self, trials: pd.DataFrame) -> None:
-        """Note the trials of a resumed run that are recorded already."""
+    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
+        """Note the trials of a resumed run that are recorded already, and whether its search was ended early."""
 
     def opened(self, plan: StagePlan, done: int) -> None:
         """Note that a stage begins, `done` of whose trials are recorded already."""
@@ -185,6 +185,9 @@ class Loop:
         """Open the next stage from what the ledger holds; its recorded trials are skipped."""
         recorded = self._ledger.trials()
         number = self._state.opened + 1
+        if self._ledger.study_file.search_ended and number <= len(self._study.search_rounds):
+            self._events.append(StageOpened(0))
+            return
         before = recorded[recorded["round"] < number]
         done = set(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, before)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from caviar.columns import CIRCUMSTANCES
+from caviar.columns import CIRCUMSTANCES, params_from_row
 from caviar.errors import RunError
 from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.segments import open_tables, to_frame
@@ -15,7 +15,7 @@ from caviar.space import Space
 from caviar.storage.local import Disk
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
-from caviar.trial import Stage
+from caviar.trial import Outcome, Stage
 
 
 class Run:
@@ -65,6 +65,11 @@ class Run:
         return self.study_file.space()
 
     @property
+    def metric(self) -> str:
+        """The metric that ranks the trials."""
+        return str(self.study["objective"].get("metric", "value"))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the curves."""
         return self.study_file.metrics
@@ -102,15 +107,37 @@ class Run:
         return read_best(self.location) if self.finished else None
 
     @property
+    def best_so_far(self) -> Best | None:
+        """The winner; before the end, the completed search trial with the best value, which nothing has confirmed."""
+        if self.finished:
+            return self.best
+        search = self.trials[self.trials["stage"] == Stage.SEARCH]
+        completed = search[search["outcome"] == Outcome.COMPLETED]
+        if completed.empty:
+            return None
+        ranked = completed.sort_values("value", ascending=not self.study_file.maximize, kind="stable")
+        row = ranked.iloc[0].to_dict()
+        params, fixed = params_from_row(self.space, row), self.study["objective"].get("fixed", {})
+        return Best(
+            trial=row["trial"], params=params, value=row["value"], interval=None, seeds=1, fixed=fixed
+        )
+
+    @property
     def finished(self) -> bool:
         """True if the final trial is recorded, and with it the winner."""
         return bool((self.trials["stage"] == Stage.FINAL).any())
 
     @property
     def is_whole(self) -> bool:
-        """True if no trial before the last is missing, and no round: a repair may have set some aside."""
-        numbers = self.trials["trial"]
-        return len(numbers) == numbers.max() + 1 and not self.rounds.empty
+        """True if no trial before the last is missing, and no round: a repair may have set some aside.
+
+        A search that was ended early has gaps where trials were at work.
+        """
+        numbers, first = self.trials["trial"], 0
+        if self.study_file.search_ended:
+            numbers = numbers[self.trials["stage"] != Stage.SEARCH]
+            first = numbers.min()
+        return len(numbers) == numbers.max() - first + 1 and not self.rounds.empty
 
 
 def load(path: str | Path) -> Run:

@@ -152,6 +152,12 @@ class Ledger:
             found.setdefault(row["trial"], []).append(Measurement(row["epoch"], metrics))
         return found
 
+    def write_study(self, study_file: StudyFile) -> None:
+        """Replace `study.json`, with another note on how the run went."""
+        with self._writing():
+            study_file.write(self.location)
+        self.study_file = study_file
+
     def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `rounds.json`."""
         with self._writing():

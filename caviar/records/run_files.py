@@ -1,5 +1,6 @@
 """Writing and reading of a run directory's `study.json`, `rounds.json` and `ledger.json`."""
 
+import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ _STUDY_SHAPE = {
     "created": str,
     "versions": dict,
     "signature": str | None,
+    "search_ended": bool | None,
+    "edits": list | None,
 }
 ROUNDS: Final = "rounds.json"
 _ROUNDS_SHAPE = {
@@ -100,6 +103,10 @@ class StudyFile:
     """Versions of Python and of the packages that compute the numbers."""
     signature: str | None = None
     """Signature of `script` and `folder` by the user who began the run."""
+    search_ended: bool = False
+    """True once `caviar finish` has ended the search before its last trial."""
+    edits: tuple[dict[str, Any], ...] = ()
+    """Functions that were edited during the run: before, after, and after how many trials."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
@@ -128,6 +135,11 @@ class StudyFile:
         """
         file = run / _STUDY
         if not file.is_file():
+            if runs := [name for name in run.folders() if is_run_directory(run / name)]:
+                raise RunError(
+                    f"{run} is not a run directory but a folder of runs: `caviar list {run.quoted}` lists them; "
+                    f"one of them is {run / runs[0]}"
+                )
             if run.files() or run.folders():
                 raise RunError(f"{run} is not a run directory: it has no {_STUDY}")
             raise RunError(f"{run}: there is no such run directory")
@@ -140,7 +152,8 @@ class StudyFile:
             )
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
-        found = cls(**{name: content.get(name) for name in names} | {"metrics": tuple(content["metrics"])})
+        lists = {"metrics": tuple(content["metrics"]), "edits": tuple(content.get("edits") or ())}
+        found = cls(**{name: content[name] for name in names if name in content} | lists)
         with errors_as_damage(file):
             found.space()
         return found
@@ -154,11 +167,25 @@ class StudyFile:
         """True if the user of this process began the run with its script."""
         return self.script is not None and is_signed(self.script, self.folder, self.signature)
 
-    def resume_command(self, run: Location) -> str:
-        """Return the command that continues the run, or the call if no script declares its study."""
+    def is_repeated_by(self, other: Self) -> bool:
+        """Return whether a run of the other study file comes to the same numbers."""
+        same_data = (self.data or {}).get("fingerprint") == (other.data or {}).get("fingerprint")
+        return (
+            same_data
+            and self.versions == other.versions
+            and self.study == json.loads(json.dumps(other.study))  # JSON has no tuples
+        )
+
+    def resume_command(self, run: Location, verb: str = "resume") -> str:
+        """Return the command that continues the run, or the call if no script declares its study.
+
+        Args:
+            run: the run directory.
+            verb: "resume", or "finish" for the command that ends the search and confirms what is there.
+        """
         if self.script is None:
-            return f"study.resume({str(run)!r})"
-        return f"caviar resume {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
+            return f"study.{verb}({str(run)!r})"
+        return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
 
     def space(self) -> Space:
         """Return the space that the study declares."""

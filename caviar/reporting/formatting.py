@@ -34,3 +34,16 @@ def duration_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, in its largest unit.
+
+    Example:
+        >>> [age_text(seconds) for seconds in (12, 3_725, 200_000)]
+        ['12 s', '1 h', '2 d']
+    """
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

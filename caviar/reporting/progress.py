@@ -84,11 +84,14 @@ class Display(Watcher):
         _LOG.removeHandler(self._log)
         self._bar.stop()
 
-    def recalled(self, trials: pd.DataFrame) -> None:
+    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
         """Count the trials of a resumed run that are recorded already, and find the best of them."""
         if trials.empty:
             return
         self._ahead -= len(trials)
+        if search_ended:
+            searched = int((trials["stage"] == Stage.SEARCH).sum())
+            self._ahead -= sum(r.trials for r in self._study.search_rounds) - searched
         self._say(f"  {len(trials):,} of them are recorded already")
         ranked = trials[(trials["stage"] == Stage.SEARCH) & (trials["outcome"] == Outcome.COMPLETED)]
         for number, value in zip(ranked["trial"], ranked["value"], strict=True):

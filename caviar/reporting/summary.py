@@ -8,7 +8,6 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from caviar.columns import params_from_row
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
@@ -75,7 +74,8 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
             yield from _changes(run)
             yield from _narrowing(run)
         yield _worker_time(run.trials)
-    attributes = ".trials, .curves, .rounds" + (", .best" if best is not None else "")
+    yield from _deviations(run)
+    attributes = ".trials, .curves, .rounds, " + (".best" if run.finished else ".best_so_far")
     yield _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
     if not every_round:
         yield _heading("Narrowing", f"    caviar show {run.location.quoted} --rounds")
@@ -87,10 +87,10 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
 def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     """Yield the winner's params and its scores."""
     trainings = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
-    is_share = _metric(run).endswith("accuracy")
+    is_share = run.metric.endswith("accuracy")
     rows = [
         ("params", _params_text(best.params)),
-        ("confirmed", f"{_metric(run)} {_score_text(best.value, best.interval, is_share)} ({trainings})"),
+        ("confirmed", f"{run.metric} {_score_text(best.value, best.interval, is_share)} ({trainings})"),
     ]
     if best.test_accuracy is not None:
         score = _score_text(best.test_accuracy, best.test_interval)
@@ -123,15 +123,22 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
         yield _line(f"  to resume    {run.study_file.resume_command(run.location)}")
-    search = run.trials[run.trials["stage"] == Stage.SEARCH]
-    completed = search[search["outcome"] == Outcome.COMPLETED]
-    if completed.empty:
-        return
-    ranked = completed.sort_values("value", ascending=not run.study_file.maximize, kind="stable")
-    best = ranked.iloc[0].to_dict()
-    score = f"{_metric(run)} {metric_text(best['value'])} (trial {best['trial']})"
-    params = _params_text(params_from_row(run.space, best))
-    yield _table([("best so far", score), ("params", params)])
+        if run.best_so_far is not None:
+            yield _line(f"  to end it    {run.study_file.resume_command(run.location, 'finish')}")
+    best = run.best_so_far
+    if best is not None:
+        score = f"{run.metric} {metric_text(best.value)} (trial {best.trial})"
+        yield _table([("best so far", score), ("params", _params_text(best.params))])
+
+
+def _deviations(run: Run) -> Iterator[RenderableType]:
+    """Yield where the run went another way than the study declares."""
+    if run.study_file.search_ended:
+        searched = int((run.trials["stage"] == Stage.SEARCH).sum())
+        asked = sum(r["trials"] for r in run.study["rounds"])
+        yield _heading("Ended early", f"  the search was ended after {searched:,} of {asked:,} trials")
+    for edit in run.study_file.edits:
+        yield _heading("Edited", f"       the function was edited after {edit['after_trials']:,} trials")
 
 
 def _how_far(run: Run) -> str:
@@ -170,7 +177,7 @@ def _rounds(run: Run, every_round: bool) -> Table:
         best = values.max() if run.study_file.maximize else values.min()
         ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
         rows.append([str(name), *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
-    header = ["Rounds", "trials", "epochs", *map(str, outcomes), f"best {_metric(run)}", "median"]
+    header = ["Rounds", "trials", "epochs", *map(str, outcomes), f"best {run.metric}", "median"]
     return _table(rows, header, numbers=True)
 
 
@@ -206,7 +213,7 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
     rows = []
     for name, after, reason in zip(last["parameter"], last["after"], last["reason"], strict=True):
         is_choice = isinstance(run.space[name].domain, Choice)  # then `after` has all declared options
-        same = is_choice or after == declared[name]
+        same = is_choice or after == declared.get(name, after)  # a damaged file may lack a round
         rows.append((name, after if same else f"{declared[name]} -> {after}", reason))
     yield _table(rows, ["Search space", f"declared -> round {last['round'].iloc[0]}", "reason"])
 
@@ -240,10 +247,6 @@ def _worker_time(trials: pd.DataFrame) -> Text:
 
 
 # Building blocks. They turn strings into Text, because Rich looks for markup in strings.
-
-
-def _metric(run: Run) -> str:
-    return str(run.study["objective"].get("metric", "value"))
 
 
 def _score_text(value: float, interval: tuple[float, float] | None, is_share: bool = False) -> str:

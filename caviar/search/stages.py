@@ -194,7 +194,7 @@ def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> 
     rows = search.set_index("trial", drop=False)
     again = [
         Trial(
-            number=len(trials) + place * seeds + replicate,
+            number=_next_trial(trials) + place * seeds + replicate,
             round=number,
             params=params_from_row(study.space, rows.loc[original].to_dict()),
             epochs=int(rows.loc[original, "epochs"]),  # type: ignore[arg-type]
@@ -214,6 +214,11 @@ def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> 
     )
 
 
+def _next_trial(trials: pd.DataFrame) -> int:
+    """Return the number after the recorded ones, which have gaps if the search was ended early."""
+    return int(trials["trial"].max()) + 1
+
+
 def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
     """Plan to train the winner once more, with the seed of its best fresh training, to keep and test the network."""
     confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
@@ -225,7 +230,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
         )
     row = confirmed.set_index("trial", drop=False).loc[winner.best_training].to_dict()
     trial = Trial(
-        number=len(trials),
+        number=_next_trial(trials),
         round=stage_count(study),
         params=params_from_row(study.space, row),
         epochs=int(row["epochs"]),

@@ -70,6 +70,10 @@ class Location(ABC):
     def folders(self) -> list[str]:
         """Return the names of the folders in this folder, sorted."""
 
+    def size(self) -> int:
+        """Return the bytes of all files in this folder and in those below it."""
+        return sum(self.files().values()) + sum((self / name).size() for name in self.folders())
+
     @abstractmethod
     def read(self) -> bytes:
         """Return the content of this file.
@@ -139,10 +143,19 @@ class Location(ABC):
             with suppress(InUseError):
                 if place.is_free() and (lock := place._lock_and_fill(fill)):
                     return place, lock
+        raise place._taken()
+
+    def require_free(self, name: str) -> None:
+        """Raise `RunError` if a run directory of this name cannot be created in this folder."""
+        place = self / name
+        if not place.is_free():
+            raise place._taken()
+
+    def _taken(self) -> RunError:
         hint = "remove it: it is not a run directory, because it has no study.json"
-        if (place / "study.json").is_file():
-            hint = f"continue it with `caviar resume {place.quoted}`"
-        raise RunError(f"{place} exists already: choose another --name, or {hint}")
+        if (self / "study.json").is_file():
+            hint = f"continue it with `caviar resume {self.quoted}`"
+        return RunError(f"{self} exists already: choose another --name, or {hint}")
 
     def _lock_and_fill(self, fill: Callable[[Self], object]) -> Lock | None:
         lock = self.lock(take_over=False)

@@ -6,7 +6,7 @@ import pytest
 
 from caviar.cli.main import create_parser, main
 
-COMMANDS = ["params", "run", "resume", "show", "fetch", "submit", "jobs", "logs", "stop"]
+COMMANDS = ["params", "run", "resume", "finish", "list", "show", "fetch", "submit", "jobs", "logs", "stop"]
 
 
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:

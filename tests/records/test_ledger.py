@@ -253,7 +253,7 @@ def test_runs_of_other_versions_are_refused(run: Run) -> None:
 
 
 def test_runs_of_other_studies_are_refused(run: Run) -> None:
-    with pytest.raises(RunError, match=r"differs in seed: run this one under another name"):
+    with pytest.raises(RunError, match=r"differs in seed \(0 then, 5 now\): run this one under another name"):
         resume_inline(bowl_study(rounds=(12, 8), seed=5), run.path)
 
 

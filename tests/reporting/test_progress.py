@@ -124,7 +124,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
     recorded = run_inline(study, tmp_path).trials[:30]
     best = recorded["value"].min()
     with Display(study) as display:
-        display.recalled(recorded)
+        display.recalled(recorded, search_ended=False)
         display.opened(replace(PLAN, round=2, count=20), 0)
         display.waited(2)
         time.sleep(0.05)

@@ -1,0 +1,96 @@
+"""Checks that a run is continued with what it was begun with: the study, its data, the versions of packages."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+from caviar.data.splits import Dataset
+from caviar.errors import RunError
+from caviar.records.frames import Run
+from caviar.records.run_files import StudyFile
+from caviar.storage.location import Location
+from caviar.study import Study
+
+MAX_DIFFERENCES = 4
+"""Maximum number of differences between two studies that are listed."""
+MAX_VALUE_LENGTH = 60
+"""Maximum length of a value in that list, in characters."""
+
+
+def accept_edited_function(begun: StudyFile, study: Study, run: Run) -> StudyFile:
+    """Return the study file with the function as it is now, and a note of the edit."""
+    objective, function = begun.study["objective"], study.to_json()["objective"].get("function")
+    if function is None or function == objective.get("function"):
+        return begun
+    edit = {"after_trials": len(run.trials), "before": objective.get("function"), "after": function}
+    edited = {**begun.study, "objective": {**objective, "function": function}}
+    return replace(begun, study=edited, edits=(*begun.edits, edit))
+
+
+def require_same_study(location: Location, begun: StudyFile, study: Study) -> None:
+    """Refuse a study that differs from the run's, and say how.
+
+    Raises:
+        RunError: it differs.
+    """
+    asked = json.loads(json.dumps(study.to_json()))  # JSON has no tuples
+    differing = list(_differences(begun.study, asked))
+    if not differing:
+        return
+    hint = ""
+    if all(difference.startswith("objective.function.") for difference in differing):
+        hint = ", or accept the edited function with --same-function or study.resume(..., same_function=True)"
+    raise RunError(
+        f"{location} belongs to another study, which differs in {_listed(differing)}: run this one under another "
+        f"name, with `caviar run EXPERIMENT.py --name NAME` or study.run(name=...){hint}"
+    )
+
+
+def _differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Yield in words where two JSON values differ."""
+    if then == now:
+        return
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in {**then, **now}:
+            yield from _differences(then.get(key), now.get(key), f"{place}.{key}".lstrip("."))
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, pair in enumerate(zip(then, now, strict=True)):
+            yield from _differences(*pair, f"{place}[{number}]")
+    else:
+        yield f"{place} ({_shortened(then)} then, {_shortened(now)} now)"
+
+
+def _listed(differing: Sequence[str]) -> str:
+    more = f" and {len(differing) - MAX_DIFFERENCES} more" if len(differing) > MAX_DIFFERENCES else ""
+    return ", ".join(differing[:MAX_DIFFERENCES]) + more
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
+
+
+def load_same_data(study: Study, location: Location, begun: StudyFile) -> Dataset | None:
+    """Load the study's data; refuse data that differ from those the run started with."""
+    dataset = study.objective.load()
+    if dataset is not None and dataset.fingerprint != (begun.data or {}).get("fingerprint"):
+        now = json.loads(json.dumps(StudyFile.describe(study, dataset, None).data))
+        raise RunError(
+            f"{location} was trained on other data than {dataset.name} holds now, which differ in "
+            f"{_listed(list(_differences(begun.data or {}, now)))}: "
+            "restore the data, or run the study again under another name"
+        )
+    return dataset
+
+
+def require_same_version(location: Location, recorded: dict[str, str]) -> None:
+    """Refuse other versions of the packages that compute the numbers: results are reproducible within one version."""
+    packages = ("caviar", "numpy", "torch", "optuna")
+    changed = [p for p in packages if recorded.get(p) != metadata.version(p)]
+    if changed:
+        was = ", ".join(f"{p} {recorded.get(p)} (now {metadata.version(p)})" for p in changed)
+        raise RunError(
+            f"{location} was started with {was}; results of different versions differ: install those to continue"
+        )

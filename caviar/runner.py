@@ -143,8 +143,6 @@ def resume_study(
     _report(run, progress)
     return run
 
-    return run
-
 
 def declaring_script(study: Study) -> Path | None:
     """Return the script that Python was started with, if it declares the study, so that `caviar resume` finds it."""

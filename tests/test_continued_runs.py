@@ -1,13 +1,16 @@
 """Runs that are continued, ended early or repeated: what is refused, what is noted, and the winner."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import caviar as cv
+from caviar.backends.inline import InlineBackend
+from caviar.data.splits import Split
+from caviar.driver.messages import Task
 from caviar.errors import RunError
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
@@ -16,7 +19,7 @@ from caviar.runner import resume_study, run_study
 from caviar.storage.local import Disk
 from caviar.study import Study
 from caviar.trial import Outcome, Stage
-from tests.objectives import bowl_study
+from tests.objectives import Bowl, bowl_study
 from tests.reporting.test_summary import shown
 from tests.runs import Failing, assert_same_frames, inline, resume_inline, run_inline, run_until_failure
 
@@ -39,6 +42,15 @@ def interrupted(study: Study, runs: Path, polls: int = 6) -> Run:
     with pytest.raises(cv.ClusterError):
         run_study(study, runs=runs, progress=False, backend=make)
     return load(runs / study.name)
+
+
+class SearchOnly(InlineBackend):
+    """A backend that dies when the confirmation begins."""
+
+    def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
+        if tasks[0].trial.stage is not Stage.SEARCH:
+            raise cv.ClusterError("the cluster has died")
+        super().submit(worker, chunk, tasks, test)
 
 
 # The best so far, and a search that is ended early
@@ -96,22 +108,26 @@ def test_an_interrupted_finish_is_continued(tmp_path: Path) -> None:
 
 def test_finishing_a_whole_search_changes_nothing(tmp_path: Path) -> None:
     run = run_inline(bowl_study(), tmp_path / "whole")
-    again = run_inline(bowl_study(), tmp_path / "again")
-    for table in ("trials", "curves"):
-        *_, last = sorted((again.path / table).iterdir())
-        last.unlink()
+    with pytest.raises(cv.ClusterError):
+        run_study(
+            bowl_study(),
+            runs=tmp_path,
+            progress=False,
+            backend=lambda data: SearchOnly(bowl_study().objective, data),
+        )
+    again = load(tmp_path / "bowl")
+    assert (again.trials["stage"] == Stage.SEARCH).sum() == 50
     finished = finish_inline(bowl_study(), again)
     assert not finished.study_file.search_ended
     assert_same_frames(run, finished)
 
 
 def test_a_run_without_completed_trials_cannot_be_finished(tmp_path: Path) -> None:
-    run = run_until_failure(bowl_study(), tmp_path)
-    for table in ("trials", "curves"):
-        for segment in (run.path / table).iterdir():
-            segment.unlink()
+    study = bowl_study(rounds=(400,), objective=Bowl("raise", frozenset(range(400))))
+    run = interrupted(study, tmp_path)
+    assert (run.trials["outcome"] == Outcome.FAILED).all()
     with pytest.raises(RunError, match="no completed trial"):
-        finish_inline(bowl_study(), load(run.path))
+        finish_inline(study, run)
 
 
 # Other studies, and edited functions

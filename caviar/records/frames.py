@@ -117,9 +117,19 @@ class Run:
             return None
         ranked = completed.sort_values("value", ascending=not self.study_file.maximize, kind="stable")
         row = ranked.iloc[0].to_dict()
-        params, fixed = params_from_row(self.space, row), self.study["objective"].get("fixed", {})
+        params = params_from_row(self.space, row)
         return Best(
-            trial=row["trial"], params=params, value=row["value"], interval=None, seeds=1, fixed=fixed
+            trial=row["trial"],
+            params=params,
+            recipe={
+                **self.study["objective"].get("fixed", {}),
+                **params,
+            },  # the defaults are not recorded yet
+            epochs=row["epochs"],
+            seed=row["seed"],
+            value=row["value"],
+            interval=None,
+            seeds=1,
         )
 
     @property

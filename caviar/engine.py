@@ -81,6 +81,11 @@ class Engine(ABC):
     def name(self) -> str:
         """Name of the engine in frames."""
 
+    @property
+    def damage(self) -> str | None:
+        """Reason why this process may not train the next trial as a fresh process does; None if it may."""
+        return None
+
     @abstractmethod
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         """Train parts of trials.

@@ -53,7 +53,7 @@ class Cause(StrEnum):
     NODE = "node"
     """Its machine was lost without notice, or other processes used up the machine's memory."""
     PREEMPTED = "preempted"
-    """Its machine was taken away with notice, for which no trial is to blame."""
+    """Its machine was taken away with notice, or an earlier trial damaged its worker: it is not to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,13 @@
 """Functions for whole studies, and harmful ones. Workers import them, as they import those of a user's package."""
 
 import ctypes
+import decimal
+import gc
+import logging
+import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +24,10 @@ import caviar as cv
 from caviar.trial import Outcome
 
 Params = dict[str, Any]
+LEFT_BYTES = 2**46
+"""Size of the address space that a trial limits its process to: enough to go on."""
+LEFT_ZONE_S = 7 * 3600
+"""Seconds to the time zone that a trial sets."""
 CHILD = "6007"
 """Seconds that left-behind children sleep; the number tells them from other processes."""
 Body = Callable[[Params, cv.TrialContext], float | None]
@@ -75,6 +84,25 @@ class Rebellion(BaseException):
     """A `BaseException` that is no `Exception`."""
 
 
+def _require_clean_settings() -> None:
+    """Check that no trial left settings behind that `_change_settings` changes."""
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] != LEFT_BYTES
+    assert os.umask(0o022) == 0o022
+    assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert sys.path[0] != "left_behind"
+    assert logging.root.level != logging.CRITICAL + 1
+    assert decimal.getcontext().prec != 3
+    assert time.timezone != LEFT_ZONE_S
+    assert gc.isenabled()
+    assert multiprocessing.get_start_method(allow_none=True) != "spawn"
+    torch = sys.modules.get("torch")
+    assert torch is None or (torch.get_num_threads() < 7 and torch.get_default_dtype() is torch.float32)
+    assert torch is None or torch.empty(()).device.type == "cpu"
+    assert torch is None or torch.get_float32_matmul_precision() == "highest"
+    assert torch is None or not torch.backends.cudnn.deterministic
+    assert torch is None or torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+
 def careful_bowl(params: Params, trial: cv.TrialContext) -> float | None:
     """Check that earlier trials left nothing behind in the process, then train as `noisy_bowl`."""
     assert "LEFT_BEHIND" not in os.environ
@@ -84,8 +112,7 @@ def careful_bowl(params: Params, trial: cv.TrialContext) -> float | None:
     warnings.warn("it is only a warning", stacklevel=1)
     print("this text is not lost", flush=True)  # noqa: T201
     os.fstat(1)
-    torch = sys.modules.get("torch")
-    assert torch is None or (torch.get_num_threads() < 7 and torch.get_default_dtype() is torch.float32)
+    _require_clean_settings()
     noisy_bowl(params, trial)
     return None
 
@@ -159,17 +186,39 @@ def _closes_everything(params: Params, trial: cv.TrialContext) -> float:
     return 1.0
 
 
+def _change_settings() -> None:
+    np.seterr(all="raise")
+    resource.setrlimit(resource.RLIMIT_AS, (LEFT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    os.umask(0o777)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    sys.path.insert(0, "left_behind")
+    logging.root.setLevel(logging.CRITICAL + 1)
+    decimal.getcontext().prec = 3
+    os.environ["TZ"] = "XYZ7"
+    time.tzset()
+    gc.disable()
+    multiprocessing.set_start_method("spawn", force=True)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(7)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
 def _changes_the_process_state(params: Params, trial: cv.TrialContext) -> float:
     os.chdir("/")
     os.environ["LEFT_BEHIND"] = "1"
     os.environ.pop("PATH")
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
-    np.seterr(all="raise")
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(7)
-        torch.set_default_dtype(torch.float64)
+    _change_settings()
     return 1.0
+
+
+def _forks(params: Params, trial: cv.TrialContext) -> float:
+    return _forks_in_main(params)
 
 
 def _raises_in_a_thread(params: Params, trial: cv.TrialContext) -> float:
@@ -214,6 +263,10 @@ HARMS = {
     20: Harm(_changes_the_process_state, COMPLETED),
     21: Harm(_raises_in_a_thread, COMPLETED),
     22: Harm(_leaves_children, COMPLETED),
+    23: Harm(_forks, COMPLETED),
+    24: Harm(
+        _raise(RuntimeError("CUDA error: device-side assert triggered")), failure="RuntimeError: CUDA error"
+    ),
 }
 """Harms by the number of their trial."""
 SLOW_HARMS = frozenset({14, 15, 16})
@@ -240,12 +293,26 @@ def _sets_handlers_and_timers(params: Params) -> float:
     return 1.0
 
 
+def _changes_settings(params: Params) -> float:
+    _change_settings()
+    return 1.0
+
+
+def _forks_in_main(params: Params) -> float:
+    """Fork a child that returns as well, and wait for it."""
+    if child := os.fork():
+        return float(os.waitpid(child, 0)[1])
+    return 1.0
+
+
 def _interrupts(params: Params) -> float:
     raise KeyboardInterrupt
 
 
 MAIN_HARMS: dict[str, tuple[Callable[[Params], float], str | None]] = {
     "handlers": (_sets_handlers_and_timers, None),
+    "settings": (_changes_settings, None),
+    "fork": (_forks_in_main, None),
     "interrupt": (_interrupts, "KeyboardInterrupt"),
 }
 """Harms that only a function in the main thread can do, by name, with a part of their failure message."""
@@ -255,6 +322,7 @@ def plain_bowl(params: Params) -> float:
     """Train without a trial context, hence in the main thread, and long enough for a timer to go off."""
     time.sleep(0.02)
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+    _require_clean_settings()
     return float((params["x"] - 0.3) ** 2 + random.random())
 
 

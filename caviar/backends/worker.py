@@ -63,6 +63,11 @@ class Worker:
         self._engine = objective.make_engine(dataset, device)
         self._free_since = time.perf_counter()
 
+    @property
+    def damage(self) -> str | None:
+        """Reason why this worker should be replaced before it trains another trial."""
+        return self._engine.damage
+
     def run(self, tasks: Sequence[Task], test: Split | None = None) -> list[Result]:
         """Train a chunk.
 

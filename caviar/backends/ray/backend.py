@@ -335,7 +335,12 @@ class RayBackend(Backend):
         if message and isinstance(message[0], TrialFailed):
             return list(message)
         self._inflight.end(stream, time.monotonic())
-        return [ChunkDone(chunk.worker, chunk.number, tuple(message))]
+        done = ChunkDone(chunk.worker, chunk.number, tuple(message))
+        damage = next((r.failure for r in message if r.cause is Cause.PREEMPTED), None)
+        if damage is None:
+            return [done]
+        _log.info("worker %s is replaced: %s", chunk.worker, damage)
+        return [done, WorkerLost(chunk.worker, Cause.PREEMPTED, damage, self._replace(chunk.worker))]
 
     def _lost(self, name: str, error: Exception) -> WorkerLost:
         """Diagnose and replace a worker that had joined and is gone."""

@@ -1,7 +1,9 @@
 """Engine that calls a Python function for each trial, and records what it reports, returns or raises."""
 
 import contextlib
+import contextvars
 import inspect
+import os
 import signal
 import threading
 import time
@@ -115,6 +117,10 @@ class FunctionEngine(Engine):
             raise StudyError(f"Function: {_name(self._fn)}: {context._error}")
         return [*events, self._end(context, None, started)]
 
+    @property
+    def damage(self) -> str | None:
+        return self._process_state.damage
+
     def score_winner(
         self, trial: Trial, checkpoint: Checkpoint | None, test: Split | None
     ) -> Mapping[str, float]:
@@ -169,8 +175,10 @@ class FunctionEngine(Engine):
 
     def _run(self, context: TrialContext) -> None:
         """Call the function and record what it returns; let its exceptions pass."""
-        with self._process_state.isolated(context.seed):
-            context._record_result(self._signature.call(self._fn, context))
+        with self._process_state.isolated(context.seed), _child_ends():
+            # In a copy, context variables such as NumPy's error settings do not reach the next trial.
+            result = contextvars.copy_context().run(self._signature.call, self._fn, context)
+            context._record_result(result)
 
     def _end(self, context: TrialContext, failure: str | None, started: float) -> PartDone:
         return PartDone(
@@ -187,6 +195,21 @@ class FunctionEngine(Engine):
         Ctrl-C reaches only the main thread, and workers on Ray ignore it.
         """
         return not self._signature.has_trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+@contextlib.contextmanager
+def _child_ends() -> Iterator[None]:
+    """End a process that the function forked and that returned from it, before it trains more trials unseen."""
+    process, status = os.getpid(), 1
+    try:
+        yield
+        status = 0
+    except SystemExit as leaves:
+        status = leaves.code if isinstance(leaves.code, int) else int(leaves.code is not None)
+        raise
+    finally:
+        if os.getpid() != process:
+            os._exit(status)
 
 
 def describe_failure(error: BaseException, fn: Callable[..., Any], message: str | None = None) -> str:

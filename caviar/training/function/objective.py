@@ -46,7 +46,9 @@ class Function(Objective):
     **Reproducibility.** Two runs of a study agree if the function's metrics depend only on its params and
     `trial.seed`. The global generators of Python, NumPy and torch are seeded before each call; torch is seeded if it
     is imported, so import it outside the function. Other changes to the process are undone after each call: working
-    directory, environment variables, NumPy's and torch's settings, signal handlers, standard streams.
+    directory, environment variables, import path, NumPy's and torch's settings, resource limits, umask, locale, time
+    zone, decimal context, root logger, signal handlers and mask, standard streams. If one cannot be undone, or after a
+    CUDA error, the worker is replaced.
 
     Args:
         fn: the function.

@@ -1,36 +1,59 @@
-"""State of the process that trials share: random seeds, directory, environment, settings, signals, streams.
+"""State of the process that trials share: directory, environment, settings, limits, signals, streams.
 
-Every trial starts from the same state, whatever the trial before it changed. A process cannot undo all: threads
-that keep running, memory that is kept and modules that were changed stay.
+Every trial starts from the same state, whatever the trial before it changed. What cannot be put back is noted as
+`damage`, and the worker is replaced. A process cannot notice everything: threads that keep running and memory that is
+kept stay.
 """
 
 import contextlib
+import decimal
+import gc
+import locale
+import logging
+import multiprocessing
 import os
 import random
+import resource
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from caviar.errors import one_line
+from caviar.training.function.torch_settings import Setting, is_imported, torch_settings
+
 _STREAMS = ("stdin", "stdout", "stderr")
 """Names of the streams of file descriptors 0, 1 and 2."""
 _CATCHABLE = [s for s in signal.Signals if s not in (signal.SIGKILL, signal.SIGSTOP)]
+_LIMITS = [
+    getattr(resource, f"RLIMIT_{name}")
+    for name in ("AS", "CORE", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
+]
 
 
 class ProcessState:
-    """State of this process to start each trial from, with the directory and environment of its creation."""
+    """State of this process to start each trial from: that of its creation.
+
+    Attributes:
+        damage: why the process may no longer train a trial as a fresh one does; None if it may.
+    """
 
     def __init__(self) -> None:
+        self.damage: str | None = None
         self._directory: str | None = None
         with contextlib.suppress(OSError):  # it was deleted
             self._directory = os.getcwd()
         self._environment = dict(os.environ)
-        self._numpy_errors = np.geterr()
-        self._torch_settings: tuple[int, Any, bool] | None = None
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._decimal = decimal.getcontext().copy()
+        self._saved = [(setting, setting[1]()) for setting in _SETTINGS]
+        self._saved_torch: list[tuple[Setting, Any]] = []
 
     @contextlib.contextmanager
     def isolated(self, seed: int) -> Iterator[None]:
@@ -49,12 +72,14 @@ class ProcessState:
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-            np.seterr(**self._numpy_errors)
-            torch: Any = sys.modules.get("torch")
-            # Without it, a thread that an earlier trial left is still importing torch
-            if hasattr(torch, "manual_seed"):
-                self._prepare_torch(torch, seed)
+            decimal.setcontext(self._decimal.copy())
+            if is_imported():
+                self._prepare_torch(seed)
             yield
+        except Exception as error:
+            if _is_cuda_error(error):
+                self.damage = f"its GPU is in doubt after {one_line(error)}"
+            raise
         finally:
             if not had_timer:
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -69,22 +94,92 @@ class ProcessState:
             if self._directory is not None:
                 with contextlib.suppress(OSError):  # it was deleted
                     os.chdir(self._directory)
+            os.umask(self._umask)
             streams.restore()
+            self._restore(self._saved)
+            self._restore(self._saved_torch)
 
-    def _prepare_torch(self, torch: Any, seed: int) -> None:
-        """Restore torch's settings as they were when the first trial found it imported, and seed it."""
-        is_deterministic = torch.are_deterministic_algorithms_enabled()
-        if self._torch_settings is None:
-            self._torch_settings = torch.get_num_threads(), torch.get_default_dtype(), is_deterministic
-        threads, dtype, deterministic = self._torch_settings
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(dtype)
-        if is_deterministic != deterministic:
-            torch.use_deterministic_algorithms(deterministic)
-        torch.set_grad_enabled(True)
+    def _restore(self, saved: list[tuple[Setting, Any]]) -> None:
+        for (name, read, write), value in saved:
+            try:
+                if read() != value:
+                    write(value)
+            except Exception as error:
+                self.damage = f"a trial changed the {name}, which cannot be put back ({one_line(error)})"
+
+    def _prepare_torch(self, seed: int) -> None:
+        """Seed torch, and note its settings when the first trial finds it imported."""
+        torch: Any = sys.modules["torch"]
+        if not self._saved_torch:
+            self._saved_torch = [(setting, setting[1]()) for setting in torch_settings()]
+        torch.set_flush_denormal(False)
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # torch.manual_seed would keep a record of each call until it is
             torch.cuda.manual_seed_all(seed)
+
+
+def _is_cuda_error(error: BaseException) -> bool:
+    """Return whether an exception is of a kind after which every call of the process to its GPU may fail."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in one_line(error)
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(limit) for limit in _LIMITS]
+
+
+def _set_limits(values: list[tuple[int, int]]) -> None:
+    for limit, value in zip(_LIMITS, values, strict=True):
+        if resource.getrlimit(limit) != value:
+            resource.setrlimit(limit, value)
+
+
+def _set_import_path(folders: list[str]) -> None:
+    sys.path[:] = folders
+
+
+def _root_logger() -> tuple[int, int, list[logging.Handler]]:
+    return logging.root.manager.disable, logging.root.level, list(logging.root.handlers)
+
+
+def _set_root_logger(value: tuple[int, int, list[logging.Handler]]) -> None:
+    disabled, level, logging.root.handlers[:] = value
+    logging.disable(disabled)
+    logging.root.setLevel(level)
+
+
+def _set_garbage_collection(value: tuple[bool, tuple[int, int, int]]) -> None:
+    (gc.enable if value[0] else gc.disable)()
+    gc.set_threshold(*value[1])
+
+
+_SETTINGS: list[Setting] = [
+    ("resource limits", _limits, _set_limits),
+    (
+        "signal mask",
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+    ),
+    ("import path", lambda: list(sys.path), _set_import_path),
+    ("root logger", _root_logger, _set_root_logger),
+    (
+        "locale",
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda name: locale.setlocale(locale.LC_ALL, name),
+    ),
+    ("time zone", lambda: (time.tzname, time.timezone, time.altzone), lambda zone: time.tzset()),
+    ("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    (
+        "garbage collection",
+        lambda: (gc.isenabled(), gc.get_threshold()),
+        _set_garbage_collection,
+    ),
+    (
+        "start method of processes",
+        lambda: multiprocessing.get_start_method(allow_none=True),
+        lambda method: multiprocessing.set_start_method(method, force=True),
+    ),
+]
+"""Settings of Python and the system that a trial may change."""
 
 
 class _StandardStreams:

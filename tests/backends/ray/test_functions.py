@@ -163,6 +163,21 @@ def test_an_unpicklable_function_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 @pytest.mark.ray
+def test_trials_after_damage_run_on_another_worker(tmp_path: Path) -> None:
+    def damages(params: dict[str, Any], trial: TrialContext) -> float:
+        if trial.number == 3:
+            (tmp_path / "damaged").write_text(str(os.getpid()))
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        damaged = tmp_path / "damaged"
+        return float(damaged.exists() and damaged.read_text() == str(os.getpid()))
+
+    study = function_study(damages, rounds=(12,), metrics=(), metric="value")
+    trials = run_on_ray(study, tmp_path / "runs", workers=1).trials.set_index("trial")
+    assert "CUDA error" in str(trials.loc[3, "failure"])
+    assert set(trials.drop(index=3)["value"]) == {0.0}
+
+
+@pytest.mark.ray
 def test_measurements_of_a_long_trial_arrive_in_few_messages() -> None:
     with closing(RayBackend(cv.Function(reports_often), None, workers=1)) as backend:
         deadline = time.monotonic() + 300

@@ -1,5 +1,6 @@
 """Changes that a trial makes to its process are undone before the next trial."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -95,3 +96,21 @@ def test_streams_are_the_same_objects_afterwards() -> None:
     results(functions.harmful, 2, 1)
     assert all(one is other for one, other in zip(streams, (sys.stdin, sys.stdout, sys.stderr), strict=True))
     assert np.geterr()["divide"] == "warn"
+
+
+def test_settings_that_cannot_be_restored_are_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(limit: int, value: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    state = ProcessState()
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    with monkeypatch.context() as patched, state.isolated(seed=1):
+        resource.setrlimit(resource.RLIMIT_CORE, (1, before[1]))
+        patched.setattr(resource, "setrlimit", refuse)
+    assert "resource limits" in str(state.damage)
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+    fresh = ProcessState()
+    with fresh.isolated(seed=1):
+        resource.setrlimit(resource.RLIMIT_CORE, (1, before[1]))
+    assert fresh.damage is None
+    assert resource.getrlimit(resource.RLIMIT_CORE) == before

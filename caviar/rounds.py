@@ -185,8 +185,8 @@ class Confirmation:
        many fresh seeds as before.
     3. The last step decides between two contenders. The winner's value is the mean of its trainings in that step.
 
-    Confirmation ends early when there is nothing more to find out: only one contender is left, or training shows no
-    noise at all (`caviar.search.confirmation`).
+    Confirmation ends early when only one contender is left. If the first step shows that training has no noise at all,
+    its other trainings search instead, and the best search trial wins (`caviar.search.confirmation`).
 
     Args:
         top: number of contenders in the first step. Default 8.

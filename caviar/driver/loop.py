@@ -35,6 +35,7 @@ from caviar.records.run_files import round_entry
 from caviar.records.winner import Baseline, Best
 from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
+from caviar.search.region import Region
 from caviar.search.stages import StagePlan, open_stage, stage_count
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
@@ -111,6 +112,7 @@ class Loop:
         self._plan: StagePlan | None = None
         self._trials: Iterator[Trial] = iter(())
         self._rounds: list[dict[str, Any]] = []
+        self._region: Region | None = None
         self._has_warned = False
         self._finish: Finish | None = None
 
@@ -191,8 +193,9 @@ class Loop:
         before = recorded[recorded["round"] < number]
         done = set(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, before)
-        plan = open_stage(self._study, number, before, self._plan.region if self._plan else None, done)
+        plan = open_stage(self._study, number, before, self._region, done)
         if plan.region is not None:
+            self._region = plan.region
             self._rounds.append(round_entry(plan))
             self._ledger.write_rounds(self._rounds)
         self._plan = plan

@@ -93,11 +93,12 @@ class Best:
     """True if the final training learned from the train and the dev split together. Before, params and value were
     found with the train split alone."""
     value: float
-    """Mean over the trainings of the last confirmation step, by the study's metric on the dev split."""
+    """Mean over the trainings of the last confirmation step, by the study's metric on the dev split; the value of the
+    search trial if training shows no noise."""
     interval: tuple[float, float] | None
     """95 % confidence interval of that mean."""
     seeds: int
-    """Number of those trainings, each with its own seed."""
+    """Number of those trainings, each with its own seed; 0 if training shows no noise."""
     test_accuracy: float | None = None
     """Accuracy of the trained network on the test split, which is used for nothing else."""
     test_interval: tuple[float, float] | None = None

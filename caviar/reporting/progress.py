@@ -101,6 +101,8 @@ class Display(Watcher):
         """Say which stage begins, and where its trials come from."""
         self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
+        if plan.stage is Stage.SEARCH and plan.round == len(self._study.search_rounds) + 2:
+            self._say("training shows no noise: the rest of the confirmation searches instead")
         self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
@@ -192,7 +194,7 @@ class Display(Watcher):
             value_text = metric_text(latest.metrics[metric])
             parts.append(f"trial {self._latest.trial} has {metric} {value_text} after epoch {latest.epoch}")
         if per_s:
-            parts.append(f"{duration_text(self._ahead / per_s)} left")
+            parts.append(f"{duration_text(max(0, self._ahead) / per_s)} left")
         return ", ".join(parts)
 
 
@@ -209,6 +211,8 @@ def _kind_of_error(failure: str) -> tuple[str, str]:
 
 def _stage_name(study: Study, plan: StagePlan) -> str:
     rounds = len(study.search_rounds)
+    if plan.stage is Stage.SEARCH and plan.round > rounds:
+        return f"extra round {plan.round - rounds - 1} of {len(study.confirmation.steps) - 1}"
     if plan.stage is Stage.SEARCH:
         return f"round {plan.round} of {rounds}"
     if plan.stage is Stage.CONFIRMATION:

@@ -86,7 +86,8 @@ def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
 
 def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     """Yield the winner's params and its scores."""
-    trainings = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
+    fresh = "1 fresh training" if best.seeds == 1 else f"mean of {best.seeds} fresh trainings"
+    trainings = fresh if best.seeds else "training shows no noise"
     is_share = run.metric.endswith("accuracy")
     rows = [
         ("params", _params_text(best.params)),
@@ -145,7 +146,8 @@ def _how_far(run: Run) -> str:
     """Return how many of the planned trials are recorded."""
     stages = run.trials["stage"]
     searched, confirmed = (int((stages == stage).sum()) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
-    text = f"{searched:,} of {sum(r['trials'] for r in run.study['rounds']):,} search trials"
+    planned = max(searched, sum(r["trials"] for r in run.study["rounds"]))  # extra rounds are not planned
+    text = f"{searched:,} of {planned:,} search trials"
     if confirmed:
         most = Confirmation(**run.study["confirmation"]).trials
         text += f" and {confirmed:,} of at most {most:,} confirmation trials"
@@ -158,10 +160,12 @@ def _how_far(run: Run) -> str:
 def _rounds(run: Run, every_round: bool) -> Table:
     """Return a row for each round and confirmation step, or one for those between the first and the last round."""
     trials = run.trials if every_round else run.trials[run.trials["stage"] != Stage.FINAL]
-    last = trials.loc[trials["stage"] == Stage.SEARCH, "round"].max()
     rounds, steps = len(run.study["rounds"]), len(Confirmation(**run.study["confirmation"]).steps)
+    last = trials.loc[trials["round"] <= rounds, "round"].max()
 
     def label(stage: str, number: int) -> str:
+        if stage == Stage.SEARCH and number > rounds:
+            return f"extra round {number - rounds - 1}" if every_round else "extra"
         if stage == Stage.SEARCH:
             is_between = 1 < number < last and last > 3 and not every_round
             return f"2 .. {last - 1}" if is_between else f"{number}"

@@ -2,8 +2,8 @@
 
 The best of many noisy scores is biased upwards: the more trials, the luckier the best one (the winner's curse). So the
 best few train again with fresh seeds, in steps (`caviar.rounds.Confirmation`), and only these fresh values decide. Most
-trainings are spent where the decision is hardest, between the last two contenders. If training shows no noise at all,
-confirmation ends.
+trainings are spent where the decision is hardest, between the last two contenders. If the first step shows no noise at
+all, nothing is left to confirm: the trainings of the other steps search instead (`caviar.search.stages`).
 
 The winner's value is the mean of its trainings in the last step alone, because the earlier steps chose it partly for
 its luck. A choice between two remains in that value: it is slightly too good, by a fraction of its interval, which
@@ -38,13 +38,14 @@ class Winner:
     trial: int
     """Number of the search trial that has these params."""
     value: float
-    """Mean value of its fresh trainings in the last step."""
+    """Mean value of its fresh trainings in the last step; its value in the search if training shows no noise."""
     interval: tuple[float, float] | None
     """95 % confidence interval of that mean (`t_interval`); None if no contender trained twice."""
     seeds: int
-    """Number of fresh trainings in that mean."""
+    """Number of fresh trainings in that mean; 0 if training shows no noise."""
     best_training: int
-    """Number of its fresh training with the best value on the dev split, whose seed the final trial uses."""
+    """Number of its training with the best value on the dev split, whose seed the final trial uses: a fresh one, or the
+    search trial itself if training shows no noise."""
 
 
 def choose_contenders(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
@@ -79,12 +80,12 @@ def next_step(
 
     Returns:
         Numbers of search trials, best first, and trainings of each. There are no contenders if nothing is left to find
-        out: only one is left, all failed, or the fresh trainings repeat the values of the search exactly.
+        out: only one is left, all failed, or training shows no noise.
     """
     ranked = rank_contenders(confirmed, maximize)[: step.contenders]
     records = {number: _record(confirmed, number) for number in ranked}
     best, variance = records[ranked[0]], noise_variance(search, confirmed)
-    if not best.scores or _is_deterministic(search, confirmed):
+    if not best.scores or is_deterministic(search, confirmed):
         return [], 0
     reliable = [number for number in ranked if records[number].all_completed == best.all_completed]
     contenders = [number for number in reliable if not _is_worse(records[number], best, variance)]
@@ -117,8 +118,10 @@ def _is_worse(own: _Record, best: _Record, variance: float | None) -> bool:
     return abs(_mean(own.scores) - _mean(best.scores)) > MAX_STANDARD_ERRORS * error
 
 
-def _is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
-    """Return True if the fresh trainings repeat the values of the search to the last digit."""
+def is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
+    """Return True if training shows no noise: the fresh trainings repeat the values of the search to the last digit."""
+    if confirmed.empty:
+        return False
     metrics = [metric for metric in ("value", "dev_loss") if metric in confirmed.columns]
     completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
     before = search.set_index("trial").loc[completed["confirms"], metrics]
@@ -232,6 +235,18 @@ def choose_winner(confirmed: pd.DataFrame, maximize: bool) -> Winner | None:
         seeds=len(values),
         best_training=int(own["trial"].iloc[0]),
     )
+
+
+def best_of_search(search: pd.DataFrame, maximize: bool) -> Winner:
+    """Return the best search trial as the winner of a study whose training shows no noise.
+
+    Args:
+        search: the search trials, among which one completed.
+        maximize: True if larger values are better.
+    """
+    best = choose_contenders(search, 1, maximize)[0]
+    value = float(search.set_index("trial").loc[best, "value"])  # type: ignore[arg-type]
+    return Winner(trial=best, value=value, interval=None, seeds=0, best_training=best)
 
 
 def t_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float] | None:

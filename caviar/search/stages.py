@@ -1,5 +1,8 @@
 """The stages of a study: the rounds, then the steps of the confirmation, then the final trial.
 
+If the first step of the confirmation shows that training has no noise, its other steps are search rounds of the same
+cost, because nothing is left to confirm.
+
 Each stage follows from the study and from the trials recorded before, so an interrupted study continues exactly where
 it was.
 """
@@ -11,7 +14,15 @@ import pandas as pd
 
 from caviar.columns import params_from_row
 from caviar.errors import StudyError
-from caviar.search.confirmation import Winner, choose_contenders, choose_winner, next_step
+from caviar.rounds import Round
+from caviar.search.confirmation import (
+    Winner,
+    best_of_search,
+    choose_contenders,
+    choose_winner,
+    is_deterministic,
+    next_step,
+)
 from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
@@ -61,7 +72,7 @@ def open_stage(
         study: the declaration.
         number: number of the stage, from 1.
         trials: all trials recorded in the stages before.
-        region: the region of the round before; None for the first round.
+        region: the region of the last round before; None for the first round.
         done: numbers of the stage's own trials that are recorded already.
 
     Raises:
@@ -70,8 +81,8 @@ def open_stage(
     rounds = study.search_rounds
     if number > 1:
         _require_success(study, trials, is_search=number <= len(rounds))
-    if number <= len(rounds):
-        return _plan_round(study, number, trials, region, done)
+    if (this := _search_round(study, number, trials)) is not None:
+        return _plan_round(study, this, trials, region, done)
     if number < stage_count(study):
         plan = _plan_confirmation_step(study, number, trials)
     else:
@@ -91,16 +102,50 @@ def trial_seed(study: Study, round_number: int, index: int, replicate: int = 0) 
     return derive_seed(study.seed, "trial", round_number, index, replicate)
 
 
-def _comparable(study: Study, number: int, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials before a round that trained for as long as those of the round before it."""
-    if number == 1:
+@dataclass(frozen=True, slots=True)
+class _SearchRound:
+    """A stage that searches: a declared round, or one in place of a confirmation step."""
+
+    number: int
+    """Number of the stage."""
+    rule: Round
+    first: int
+    """Number of its first trial."""
+    epochs_before: int
+    """Epochs of the round before; those of the same round for the first one."""
+
+
+def _search_round(study: Study, number: int, trials: pd.DataFrame) -> _SearchRound | None:
+    """Return a stage that searches; None for one that confirms or trains the winner."""
+    rounds = study.search_rounds
+    if number <= len(rounds):
+        before = rounds[max(0, number - 2)]
+        first = sum(declared.trials for declared in rounds[: number - 1])
+        return _SearchRound(number, rounds[number - 1], first, before.epochs)
+    if number >= stage_count(study) or not isinstance(study.sampler, str) or not _is_deterministic(trials):
+        return None
+    longest = max(reversed(rounds), key=lambda declared: declared.epochs)
+    step = study.confirmation.steps[number - len(rounds) - 1]
+    cost = 1.0 if longest.halving is None else longest.halving.cost(longest.epochs)
+    rule = replace(longest, trials=int(step.contenders * step.seeds / cost))
+    return _SearchRound(number, rule, len(trials), rule.epochs)
+
+
+def _is_deterministic(trials: pd.DataFrame) -> bool:
+    stages = trials["stage"]
+    return is_deterministic(trials[stages == Stage.SEARCH], trials[stages == Stage.CONFIRMATION])
+
+
+def _comparable(this: _SearchRound, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the search trials before a round that trained for as long as those of the round before it."""
+    if trials.empty:
         return trials
-    before = trials[trials["round"] < number]
-    return before[before["epochs"] == study.search_rounds[number - 2].epochs]
+    is_before = (trials["round"] < this.number) & (trials["stage"] == Stage.SEARCH)
+    return trials[is_before & (trials["epochs"] == this.epochs_before)]
 
 
 def _plan_round(
-    study: Study, number: int, trials: pd.DataFrame, region: Region | None, done: Collection[int]
+    study: Study, this: _SearchRound, trials: pd.DataFrame, region: Region | None, done: Collection[int]
 ) -> StagePlan:
     decisions: tuple[Decision, ...] = ()
     # A user's sampler always draws from the whole space
@@ -108,66 +153,58 @@ def _plan_round(
         region = Region(declared=study.space)
     else:
         region, decisions = narrow(
-            _comparable(study, number, trials),
+            _comparable(this, trials),
             region,
             study.narrowing,
-            round_number=number,
+            round_number=this.number,
             maximize=study.objective.maximize,
             weights_options=study.sampler == "random",
         )
-    this = study.search_rounds[number - 1]
     return StagePlan(
         stage=Stage.SEARCH,
-        round=number,
-        count=this.trials,
-        epochs=this.epochs,
-        trials=_draw_trials(study, number, trials, region, done),
+        round=this.number,
+        count=this.rule.trials,
+        epochs=this.rule.epochs,
+        trials=_draw_trials(study, this, trials, region, done),
         region=region,
         decisions=decisions,
-        race=_race(study, number),
+        race=_race(study, this),
     )
 
 
-def _race(study: Study, number: int) -> Race | None:
-    this = study.search_rounds[number - 1]
-    if this.halving is None:
+def _race(study: Study, this: _SearchRound) -> Race | None:
+    if this.rule.halving is None:
         return None
     return Race(
-        rule=this.halving,
-        epochs=this.epochs,
-        first=_first_trial(study, number),
-        count=this.trials,
+        rule=this.rule.halving,
+        epochs=this.rule.epochs,
+        first=this.first,
+        count=this.rule.trials,
         metric=study.objective.metric,
         maximize=study.objective.maximize,
     )
 
 
-def _first_trial(study: Study, number: int) -> int:
-    """Return the number of a round's first trial."""
-    return sum(r.trials for r in study.search_rounds[: number - 1])
-
-
 def _draw_trials(
-    study: Study, number: int, trials: pd.DataFrame, region: Region, done: Collection[int]
+    study: Study, this: _SearchRound, trials: pd.DataFrame, region: Region, done: Collection[int]
 ) -> Iterator[Trial]:
-    this = study.search_rounds[number - 1]
-    first = _first_trial(study, number)
-    skip = {trial - first for trial in done}
+    count, epochs = this.rule.trials, this.rule.epochs
+    skip = {trial - this.first for trial in done}
     params = draw_params(
         region,
         study.narrowing,
-        count=this.trials,
+        count=count,
         seed=study.seed,
-        round_number=number,
+        round_number=this.number,
         sampler=study.sampler,
-        history=_history(study, _comparable(study, number, trials)),
+        history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
         skip=skip,
     )
-    left = (index for index in range(this.trials) if index not in skip)
+    left = (index for index in range(count) if index not in skip)
     for index, drawn in zip(left, params, strict=True):
-        seed = trial_seed(study, number, index)
-        yield Trial(number=first + index, round=number, params=drawn, epochs=this.epochs, seed=seed)
+        seed = trial_seed(study, this.number, index)
+        yield Trial(number=this.first + index, round=this.number, params=drawn, epochs=epochs, seed=seed)
 
 
 def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
@@ -220,15 +257,20 @@ def _next_trial(trials: pd.DataFrame) -> int:
 
 
 def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
-    """Plan to train the winner once more, with the seed of its best fresh training, to keep and test the network."""
-    confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
-    winner = choose_winner(confirmed, study.objective.maximize)
+    """Plan to train the winner once more, with the seed of its best training, to keep and test the network."""
+    maximize = study.objective.maximize
+    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+    winner = (
+        best_of_search(search, maximize)
+        if is_deterministic(search, confirmed)
+        else choose_winner(confirmed, maximize)
+    )
     if winner is None:
         raise StudyError(
             f"study {study.name}: none of the {len(confirmed)} confirming trials completed, so there is no winner; "
             "see the column failure of its trials"
         )
-    row = confirmed.set_index("trial", drop=False).loc[winner.best_training].to_dict()
+    row = trials.set_index("trial", drop=False).loc[winner.best_training].to_dict()
     trial = Trial(
         number=_next_trial(trials),
         round=stage_count(study),

@@ -84,12 +84,15 @@ def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
         display.opened(replace(PLAN, round=2, count=20, region=region), 0)
         display.opened(confirmation, 0)
         display.opened(replace(confirmation, count=0), 0)
+        display.opened(replace(PLAN, round=4, count=12, region=region), 0)
         display.opened(replace(PLAN, stage=Stage.FINAL, round=5, count=1), 0)
     assert capsys.readouterr().err.splitlines()[1:] == [
         "round 1 of 2: 30 trials from the whole space",
         "round 2 of 2: 20 trials near the best 6 so far",
         "confirmation, step 2 of 2: 8 trials of the best, with fresh seeds",
         "confirmation, step 2 of 2: already decided",
+        "training shows no noise: the rest of the confirmation searches instead",
+        "extra round 1 of 1: 12 trials near the best 6 so far",
         "final training: the winner trains once more",
     ]
 

@@ -1,14 +1,22 @@
 """Fresh trainings decide the winner, in steps that cost no more than planned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
 import caviar as cv
+from caviar.backends.inline import InlineBackend
+from caviar.data.splits import Split
+from caviar.driver.messages import Task
+from caviar.errors import ClusterError
 from caviar.rounds import ConfirmationStep
+from caviar.runner import run_study
 from caviar.search.confirmation import (
     choose_contenders,
     choose_winner,
@@ -18,8 +26,8 @@ from caviar.search.confirmation import (
     t_interval,
 )
 from caviar.space import Space, choice, integer, linear, when
-from caviar.trial import Stage, Value
-from tests.runs import run_inline
+from caviar.trial import Outcome, Stage, Value
+from tests.runs import assert_same_frames, resume_inline, run_inline
 from tests.search.frames import searched, trained_again
 
 LINE = Space(x=linear(0.0, 1.0))
@@ -215,3 +223,72 @@ def test_contenders_have_the_longest_training_that_any_completed() -> None:
         }
     )
     assert choose_contenders(search, 2, maximize=True) == [1, 0]
+
+
+def bowl(params: dict[str, Any]) -> float:
+    return float((params["x"] - 0.3) ** 2)
+
+
+def steps(params: dict[str, Any], trial: cv.TrialContext) -> None:
+    for epoch in trial.remaining():
+        trial.report(epoch, value=bowl(params) + 1 / epoch)
+        trial.save(epoch)
+
+
+def plain_study(fn: Callable[..., Any], halving: cv.Halving | None = None) -> cv.Study:
+    trials, epochs = (100, 1) if halving is None else (300, 9)
+    rounds = cv.coarse_to_fine(trials=trials, epochs=epochs, rounds=3, halving=halving)
+    return cv.Study(name="plain", objective=cv.Function(fn), space=LINE, rounds=rounds)
+
+
+def test_without_noise_the_confirmation_searches(tmp_path: Path) -> None:
+    study = plain_study(bowl)
+    run = run_inline(study, tmp_path)
+    search = run.trials[run.trials["stage"] == Stage.SEARCH]
+    first, *others = study.confirmation.steps
+    planned = sum(declared.trials for declared in study.search_rounds)
+    assert len(search) == planned + sum(step.contenders * step.seeds for step in others)
+    assert (run.trials["stage"] == Stage.CONFIRMATION).sum() == first.contenders
+    assert len(run.trials) == 101
+    assert run.rounds["round"].unique().tolist() == [1, 2, 3, *range(5, 4 + len(study.confirmation.steps))]
+    assert run.best is not None
+    assert (run.best.value, run.best.seeds) == (search["value"].min(), 0)
+    assert run.best.trial == run.trials.iloc[-1]["confirms"] == search["value"].idxmin()
+    assert run.trials.iloc[-1]["value"] == run.best.value
+
+
+def test_without_noise_extra_rounds_halve_too(tmp_path: Path) -> None:
+    study = plain_study(steps, cv.Halving())
+    trials = run_inline(study, tmp_path).trials
+    extra = trials[(trials["stage"] == Stage.SEARCH) & (trials["round"] > 3)]
+    planned = sum(step.contenders * step.seeds for step in study.confirmation.steps[1:])
+    assert (extra["outcome"] == Outcome.STOPPED).any()
+    assert extra["epochs_trained"].sum() == pytest.approx(9 * planned, rel=0.1)
+
+
+def test_a_user_sampler_gets_no_extra_rounds(tmp_path: Path) -> None:
+    study = replace(plain_study(bowl), sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed))
+    assert run_inline(study, tmp_path).trials["round"].isin([1, 2, 3, 4, 7]).all()
+
+
+class DiesInAnExtraRound(InlineBackend):
+    """Workers whose cluster dies when the second extra round of `plain_study` begins."""
+
+    def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
+        if tasks[0].trial.round == 6:
+            raise ClusterError("the cluster has died")
+        super().submit(worker, chunk, tasks, test)
+
+
+def test_a_run_stopped_in_an_extra_round_resumes(tmp_path: Path) -> None:
+    study = plain_study(bowl)
+    whole = run_inline(study, tmp_path / "whole")
+    with pytest.raises(ClusterError):
+        run_study(
+            study,
+            runs=tmp_path,
+            progress=False,
+            backend=lambda data: DiesInAnExtraRound(study.objective, data),
+        )
+    assert cv.load(tmp_path / "plain").trials["round"].max() == 5
+    assert_same_frames(resume_inline(study, tmp_path / "plain"), whole)

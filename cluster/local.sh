@@ -8,8 +8,9 @@
 #
 # Then: caviar run experiments/digits.py --address 127.0.0.1:6379
 #
-# The dashboard listens on 127.0.0.1 only, Ray's other ports on all interfaces. All of them require the token in
-# ~/.ray/auth_token (or RAY_AUTH_TOKEN_PATH), which is created if it does not exist.
+# The dashboard listens on 127.0.0.1 only, Ray's other ports on all interfaces. They require the token in
+# ~/.ray/auth_token (or RAY_AUTH_TOKEN_PATH), which is created if it does not exist. Ray's metrics do not: the ports 44217
+# and 44227 and one more of each node tell everyone who reaches this machine its name and its load.
 #
 # Environment variables, with their defaults:
 #   PORT=6379  DASHBOARD_PORT=8265

@@ -141,7 +141,8 @@ def print_jobs(jobs: Sequence[JobInfo]) -> None:
     for column in ("job", "status", "run directory", "started", "duration"):
         table.add_column(column, overflow="fold")
     for job in jobs:
-        status = f"failed (exit code {job.exit_code})" if job.status == "failed" else job.status
+        has_exit_code = job.status == "failed" and job.driver_exit_code is not None
+        status = f"failed (exit code {job.exit_code})" if has_exit_code else job.status
         started = "" if job.started_s is None else f"{datetime.fromtimestamp(job.started_s):%Y-%m-%d %H:%M}"
         cells = job.id, status, job.run, started, _duration(job)
         table.add_row(*(Text(replace_control_chars(cell)) for cell in cells))

@@ -13,11 +13,12 @@ def job(status: str, **fields: object) -> JobInfo:
 
 
 def test_names_with_brackets_are_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    print_jobs([job("running", started_s=0.0), job("failed", driver_exit_code=1)])
+    print_jobs([job("running", started_s=0.0), job("failed", driver_exit_code=1), job("failed")])
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:2] == ["job", "status"]
-    assert [line.count(RUN) for line in lines] == [1, 1]
+    assert [line.count(RUN) for line in lines] == [1, 1, 1]
     assert "failed (exit code 1)" in lines[1]
+    assert "exit code" not in lines[2]
 
 
 def test_control_characters_of_a_cluster_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -286,7 +286,8 @@ def _end_script_quietly() -> None:
         if not isinstance(error, InterruptedStudy):
             show_other(kind, error, trace)
             return
-        sys.stderr.write(f"caviar: {error}\n")
+        with suppress(OSError):  # the terminal is closed
+            sys.stderr.write(f"caviar: {error}\n")
         sys.exit(130)
 
     sys.excepthook = show

@@ -1,9 +1,11 @@
 """The `caviar` command: parses the command line, runs the command, prints errors and returns the exit code."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import caviar
 from caviar.cli import jobs, params, runs, studies
@@ -25,12 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = create_parser().parse_args(arguments)
     try:
         with escaped_output(sys.stdout):
-            return options.action(options) or 0
+            status = options.action(options) or 0
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except InterruptedStudy as error:
-        print(f"caviar: {error}", file=sys.stderr)
+        _print_line(str(error))
         return 130
     except KeyboardInterrupt:
-        print("caviar: interrupted", file=sys.stderr)
+        _print_line("interrupted")
         return 130
     except CaviarError as error:
         return _print_error(options, error, str(error))
@@ -42,8 +49,13 @@ def _print_error(options: argparse.Namespace, error: Exception, message: str) ->
     if options.debug:
         traceback.print_exception(error)
     place = locate_error(error, getattr(options, "experiment", None))
-    print(replace_control_chars(f"caviar: {place}{message}"), file=sys.stderr)
+    _print_line(f"{place}{message}")
     return 1
+
+
+def _print_line(message: str) -> None:
+    with suppress(OSError):  # the terminal is closed
+        print(replace_control_chars(f"caviar: {message}"), file=sys.stderr)
 
 
 def create_parser() -> argparse.ArgumentParser:

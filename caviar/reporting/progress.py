@@ -1,9 +1,11 @@
 """Live progress of a study: a bar in a terminal, otherwise a line from time to time."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from contextlib import suppress
+from typing import Self, TextIO, cast
 
 import pandas as pd
 from rich.console import Console
@@ -29,6 +31,25 @@ MAX_PARAMS_LENGTH = 300
 """Largest number of characters of a failed trial's params that are shown."""
 
 
+class _LastingStream:
+    """A stream without errors once its terminal is closed: the study stops in order then, and prints nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 class _LogLines(logging.Handler):
     """A handler that prints caviar's warnings among the lines of progress."""
 
@@ -49,7 +70,7 @@ class Display(Watcher):
     def __init__(self, study: Study) -> None:
         self._study = study
         self._log = _LogLines(self._say)
-        self._console = Console(stderr=True, soft_wrap=True)
+        self._console = Console(file=cast("TextIO", _LastingStream(sys.stderr)), soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24 if self._console.width >= 100 else 8),

@@ -1,5 +1,8 @@
 """The `caviar` command itself: help, exit codes and tracebacks."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,16 @@ def test_wrong_command_line_ends_with_code_2(capsys: pytest.CaptureFixture[str])
 def test_debug_prints_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path), "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "caviar", "params"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert ended.stderr == b""
 
 
 def test_jobs_are_followed_by_default() -> None:

@@ -376,8 +376,7 @@ def assert_finished(script: Path, runs: str) -> None:
         assert_same_frames(run_inline(load_study(script), folder), run)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("not_connected")
 def test_resume_option_refuses_other_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs" / "iris").mkdir(parents=True)
     (tmp_path / "runs" / "iris" / "notes.txt").touch()

@@ -1,7 +1,10 @@
 """Tests of caviar/reporting/progress.py."""
 
+import errno
+import io
 import logging
 import re
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ from caviar.engine import Progress
 from caviar.reporting import progress
 from caviar.reporting.progress import Display
 from caviar.rounds import coarse_to_fine
-from caviar.runner import resume_study
+from caviar.runner import resume_study, run_study
 from caviar.search.region import Region
 from caviar.search.stages import StagePlan
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
@@ -182,3 +185,30 @@ def test_rounds_too_small_for_all_workers_are_reported_once(capsys: Captured) ->
         display.waited(21)
         display.waited(22)
     assert capsys.readouterr().err.count("a round of 20 trials cannot keep 21 workers busy") == 1
+
+
+class ClosedTerminal(io.StringIO):
+    """A stream whose terminal is gone."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def flush(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_closed_terminal_stops_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", ClosedTerminal())
+    study = bowl_study()
+    with Display(study) as display:
+        assert display._console.is_terminal is False
+    run = run_study(study, runs=tmp_path, backend=inline(study))
+    assert run.finished
+
+
+def test_time_left_counts_no_trials_of_an_ended_search(tmp_path: Path) -> None:
+    study = bowl_study()
+    recorded = run_inline(study, tmp_path).trials[:30]
+    with Display(study) as display:
+        display.recalled(recorded, search_ended=True)
+        assert display._ahead == study.confirmation.trials + 1

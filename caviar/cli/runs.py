@@ -41,7 +41,9 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
     show = commands.add_parser("show", usage="caviar show RUN [OPTIONS]", description=SHOW)
     show.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-    show.add_argument("--rounds", action="store_true", help="explain how each round narrowed the space")
+    show.add_argument(
+        "--rounds", action="store_true", help="print every round, and how it narrowed the space"
+    )
     show.set_defaults(action=_show)
 
     fetch = commands.add_parser("fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH)

@@ -119,12 +119,13 @@ class Display(Watcher):
             self._compare(int(number), float(value))
 
     def opened(self, plan: StagePlan, done: int) -> None:
-        """Say which stage begins, and where its trials come from."""
+        """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already."""
         self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
         if plan.stage is Stage.SEARCH and plan.round == len(self._study.search_rounds) + 2:
             self._say("training shows no noise: the rest of the confirmation searches instead")
-        self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
+        if done < plan.count or not plan.count:
+            self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:

@@ -131,6 +131,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
     best = recorded["value"].min()
     with Display(study) as display:
         display.recalled(recorded, search_ended=False)
+        display.opened(replace(PLAN, round=1, count=30), 30)
         display.opened(replace(PLAN, round=2, count=20), 0)
         display.waited(2)
         time.sleep(0.05)
@@ -138,6 +139,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
         assert display._ahead == 65 - 30 - 20
     said = capsys.readouterr().err
     assert "30 of them are recorded already" in said
+    assert "round 1" not in said
     assert f"best loss {best:.4f} (trial {recorded['value'].idxmin()})" in said
 
 

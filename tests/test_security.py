@@ -328,7 +328,7 @@ def test_own_scripts_are_trusted_until_the_run_names_another(tmp_path: Path) -> 
     assert not replace(run.study_file, folder="/elsewhere").is_script_trusted
 
 
-def test_other_users_trust_no_script_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scripts_are_not_trusted_by_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_until_failure(bowl_study(), tmp_path, tmp_path / "mine.py")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert not run.study_file.is_script_trusted

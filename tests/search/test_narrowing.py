@@ -331,7 +331,7 @@ def test_only_the_latest_of_many_trials_are_compared(monkeypatch: pytest.MonkeyP
     assert region.finished == ({"x": 0.4}, {"x": 0.5}, {"x": 0.6})
 
 
-def test_best_of_several_candidates_avoids_poor_ground() -> None:
+def test_best_of_several_candidates_avoids_poor_values() -> None:
     """Half of the window around the best trials has poor trials only."""
     poor = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]
     region, _ = on_line([0.5, 0.52, 0.54, 0.56, 0.6, 0.7, 0.8, 0.9, *poor])

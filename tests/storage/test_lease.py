@@ -149,7 +149,7 @@ def test_a_lease_that_was_deleted_is_lost() -> None:
         held.check()
 
 
-def test_confirm_renews_a_lease_that_is_not_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirm_renews_a_lease_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     run = in_memory(LONG_S)
     held, written = dead(run), list[bytes]()
     for fresh_s in (60.0, 0.0):

@@ -17,11 +17,11 @@ def load_study(script: Path, name: str | None = None) -> Study:
     """Execute a script, but not as `__main__`, and return the study that it declares.
 
     Args:
-        script: Path of a Python file.
-        name: Name of the study, if the script declares several.
+        script: path of a Python file.
+        name: name of the study, if the script declares several.
 
     Raises:
-        StudyError: The file does not exist, fails, or declares no study of that name, or several.
+        StudyError: the file does not exist, fails, or declares no study of that name, or several.
     """
     if not script.is_file():
         raise StudyError(f"{script}: there is no such file")
@@ -43,8 +43,8 @@ def locate_error(error: BaseException, script: Path | None) -> str:
     """Return the line of the user's script that an error passed through, as a prefix for its message.
 
     Args:
-        error: The error, with its traceback.
-        script: Path of the script; None if no script was involved.
+        error: the error, with its traceback.
+        script: path of the script; None if no script was involved.
 
     Returns:
         A prefix such as "digits.py, line 7: "; empty if the error is from elsewhere or its message names the script.

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `caviar` command.
 
     Args:
-        arguments: Words of the command line after `caviar`; those of this process by default.
+        arguments: words of the command line after `caviar`; those of this process by default.
 
     Returns:
         The exit code: 0 for success, 1 for an error, 2 for a wrong command line, 130 if interrupted, or that of the

@@ -135,8 +135,8 @@ def _find_run(runs: str, name: str) -> str | None:
     """Return the run directory of a name; None if it does not exist.
 
     Raises:
-        StudyError: The name cannot name a run directory.
-        RunError: The disk or object store cannot be reached.
+        StudyError: the name cannot name a run directory.
+        RunError: the disk or object store cannot be reached.
     """
     from caviar.records.run_files import is_run_directory
     from caviar.storage.uri import join, locate

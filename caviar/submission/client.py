@@ -41,13 +41,13 @@ class JobClient:
         """Upload the files of a job and start it.
 
         Args:
-            spec: Job to start.
-            job_id: Id of the new job.
-            archive: Zip file of the job's working directory.
-            package: Folder with the source of caviar.
+            spec: job to start.
+            job_id: id of the new job.
+            archive: zip file of the job's working directory.
+            package: folder with the source of caviar.
 
         Raises:
-            ClusterError: The cluster refuses the job, or already has a job of this id.
+            ClusterError: the cluster refuses the job, or already has a job of this id.
         """
         with _translated_errors(self.url):
             self._ray_client.submit_job(
@@ -67,7 +67,7 @@ class JobClient:
         """Return the state of a job that caviar submitted.
 
         Raises:
-            ClusterError: The cluster has no such job, or caviar did not submit it.
+            ClusterError: the cluster has no such job, or caviar did not submit it.
         """
         with _translated_errors(self.url, job_id):
             job = parse_job(vars(self._ray_client.get_job_info(job_id)))
@@ -100,10 +100,10 @@ def open_job_client(address: str | None, notify: Callable[[str], object]) -> Ite
 
     Args:
         address: URL such as http://127.0.0.1:8265; None for the value of RAY_API_SERVER_ADDRESS, or this machine.
-        notify: Receives a warning before the first request if the token would be sent unencrypted.
+        notify: receives a warning before the first request if the token would be sent unencrypted.
 
     Raises:
-        ClusterError: No dashboard answers, it refuses access, or the cluster's Ray or Python does not fit.
+        ClusterError: no dashboard answers, it refuses access, or the cluster's Ray or Python does not fit.
     """
     url = resolve_dashboard_url(address)
     with ray_environment(url):
@@ -124,7 +124,7 @@ def resolve_dashboard_url(address: str | None) -> str:
         address: HOST:PORT or a URL; None for the value of RAY_API_SERVER_ADDRESS, or this machine.
 
     Raises:
-        ClusterError: The address is not that of a dashboard, or contains a password.
+        ClusterError: the address is not that of a dashboard, or contains a password.
 
     Example:
         >>> resolve_dashboard_url("127.0.0.1:8265")

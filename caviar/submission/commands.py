@@ -32,12 +32,12 @@ def list_packages(pip: Sequence[str], requirements: Path | None, install: bool) 
     """Return the requirements that pip installs on the cluster before the job starts.
 
     Args:
-        pip: Requirements of --pip.
-        requirements: Requirements file of --requirements.
-        install: Whether to add what caviar requires, for --install.
+        pip: requirements of --pip.
+        requirements: requirements file of --requirements.
+        install: True to add what caviar requires, for --install.
 
     Raises:
-        SubmissionError: The file cannot be read, or a requirement cannot be used on a cluster.
+        SubmissionError: the file cannot be read, or a requirement cannot be used on a cluster.
     """
     lines: list[str] = list_installable() if install else []
     if requirements is not None:
@@ -69,13 +69,13 @@ def submit_job(client: JobClient, spec: JobSpec, upload: Upload) -> str:
     """Upload the files of a job, start it and return its id.
 
     Args:
-        client: Client of the cluster.
-        spec: Job to start.
-        upload: Files that the job needs.
+        client: client of the cluster.
+        spec: job to start.
+        upload: files that the job needs.
 
     Raises:
-        SubmissionError: Another job writes the same run directory.
-        ClusterError: The cluster refuses the job.
+        SubmissionError: another job writes the same run directory.
+        ClusterError: the cluster refuses the job.
     """
     job_id = choose_job_id(spec, client.list_jobs())
     if upload.secrets:
@@ -111,7 +111,7 @@ def stop_job(client: JobClient, job_id: str) -> None:
     """Stop a job and wait until it has ended.
 
     Raises:
-        ClusterError: The cluster has no such job, or the job does not stop.
+        ClusterError: the cluster has no such job, or the job does not stop.
     """
     job = client.get_job(job_id)
     if not job.has_ended:

@@ -28,14 +28,14 @@ class JobSpec:
     """Specification of a job: the script, where its run is saved, and its workers.
 
     Args:
-        script: Path of the experiment script within the upload.
-        runs: Folder of run directories as the head of the cluster sees it, or the URI of one in an object store.
-        name: Name of the run directory.
-        resume: Continue the run if it exists.
-        study: Name of the study, for a script that declares several.
-        workers: Number of CPU workers; None for one per core.
-        gpus: Number of GPU workers; None for all GPUs of the cluster.
-        packages: Requirements that pip installs on every machine before the job starts.
+        script: path of the experiment script within the upload.
+        runs: folder of run directories as the head of the cluster sees it, or the URI of one in an object store.
+        name: name of the run directory.
+        resume: continue the run if it exists.
+        study: name of the study, for a script that declares several.
+        workers: number of CPU workers; None for one per core.
+        gpus: number of GPU workers; None for all GPUs of the cluster.
+        packages: requirements that pip installs on every machine before the job starts.
 
     Raises:
         StudyError: `name` cannot name a run directory.
@@ -97,8 +97,8 @@ class JobSpec:
         """Return the environment that Ray prepares before the job starts.
 
         Args:
-            archive: Zip file of the job's working directory.
-            package: Folder with the source of caviar.
+            archive: zip file of the job's working directory.
+            package: folder with the source of caviar.
         """
         environment: dict[str, Any] = {
             "working_dir": str(archive),
@@ -161,11 +161,11 @@ def choose_job_id(spec: JobSpec, jobs: Sequence[JobInfo]) -> str:
     The cluster refuses an id that it knows. So if two users submit the same run at once, one of them is refused.
 
     Args:
-        spec: Job to be submitted.
-        jobs: Jobs that the cluster knows.
+        spec: job to be submitted.
+        jobs: jobs that the cluster knows.
 
     Raises:
-        SubmissionError: A job that has not ended writes the same run directory.
+        SubmissionError: a job that has not ended writes the same run directory.
     """
     same_run = [job for job in jobs if job.run == spec.run]
     for job in same_run:
@@ -184,7 +184,7 @@ def parse_packages(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the requirements in the lines of a requirements file, without comments and empty lines.
 
     Raises:
-        SubmissionError: A line names a file of this machine, or contains a password, which the cluster would store.
+        SubmissionError: a line names a file of this machine, or contains a password, which the cluster would store.
     """
     packages = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     for package in packages:

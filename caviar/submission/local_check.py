@@ -21,12 +21,12 @@ def load_as_sent(upload: Upload, name: str | None = None) -> Study:
     Data that the study reads from that folder are read, and a sampler of the user's is tried.
 
     Args:
-        upload: Files that are sent.
-        name: Name of the study, if the script declares several.
+        upload: files that are sent.
+        name: name of the study, if the script declares several.
 
     Raises:
-        StudyError: The script fails, declares no such study, or needs a file that is not sent.
-        DataError: The data of the folder cannot be read, or are not sent.
+        StudyError: the script fails, declares no such study, or needs a file that is not sent.
+        DataError: the data of the folder cannot be read, or are not sent.
     """
     with _copy(upload) as folder, chdir(folder), _without_original(upload.folder):
         try:

@@ -33,16 +33,16 @@ def follow_job(
     """Pass on the output of a job until the job ends.
 
     Args:
-        source: Client of the cluster that runs the job.
-        job_id: Id of the job.
-        write: Receives the job's output, each part once.
-        notify: Receives messages about the connection, and why a job has not started.
+        source: client of the cluster that runs the job.
+        job_id: id of the job.
+        write: receives the job's output, each part once.
+        notify: receives messages about the connection, and why a job has not started.
 
     Returns:
         The state of the ended job.
 
     Raises:
-        ClusterError: The cluster no longer knows the job, refuses access, or has not answered for `GIVE_UP_S`.
+        ClusterError: the cluster no longer knows the job, refuses access, or has not answered for `GIVE_UP_S`.
     """
     return asyncio.run(_Follower(source, job_id, write, notify).run())
 

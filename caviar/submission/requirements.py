@@ -30,8 +30,8 @@ def find_unmet(requirements: Sequence[str], version_of: Callable[[str], str]) ->
     """Return the requirements that are not met, each with the version that is installed instead.
 
     Args:
-        requirements: Requirements such as "optuna>=5,<6".
-        version_of: Function that returns the installed version of a package, or raises `PackageNotFoundError`.
+        requirements: requirements such as "optuna>=5,<6".
+        version_of: function that returns the installed version of a package, or raises `PackageNotFoundError`.
 
     Example:
         >>> find_unmet(["optuna>=5,<6"], lambda name: "4.8.0")

@@ -58,12 +58,12 @@ def select_files(script: Path, folder: Path | None = None, token: str | None = N
     """Return the files that a job needs.
 
     Args:
-        script: Path of the experiment script.
-        folder: Folder with the script and all that it imports, in which the job runs; the script's own by default.
-        token: Token of the cluster; files that contain it are not sent.
+        script: path of the experiment script.
+        folder: folder with the script and all that it imports, in which the job runs; the script's own by default.
+        token: token of the cluster; files that contain it are not sent.
 
     Raises:
-        SubmissionError: The script is missing or contains a secret, the folder is too large or a home folder, a link
+        SubmissionError: the script is missing or contains a secret, the folder is too large or a home folder, a link
             leads out of it, or it contains another caviar.
     """
     root, script = _resolve(script, folder)
@@ -95,8 +95,8 @@ def write_archive(upload: Upload, archive: Path) -> None:
     """Write the files as a zip archive, together with the package metadata of caviar.
 
     Args:
-        upload: Files to write.
-        archive: Path of the zip file.
+        upload: files to write.
+        archive: path of the zip file.
     """
     described = metadata.distribution("caviar").read_text("METADATA") or ""
     with zipfile.ZipFile(archive, "w") as target:
@@ -141,9 +141,9 @@ def _walk(
     The target of a link must pass the rules of its own place, too.
 
     Args:
-        folder: Folder to walk.
-        rules: Ignore rules of the folder and those above it.
-        parents: Resolved paths of the folders that contain this one, the root first; a link to one is a cycle.
+        folder: folder to walk.
+        rules: ignore rules of the folder and those above it.
+        parents: resolved paths of the folders that contain this one, the root first; a link to one is a cycle.
     """
     for path in sorted(folder.iterdir()):
         is_folder = path.is_dir()

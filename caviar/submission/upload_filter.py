@@ -59,9 +59,9 @@ def find_exclusion(path: Path, is_folder: bool, rules: Sequence[IgnoreRules]) ->
     """Return why a file or folder is not uploaded, in a few words; None if it is.
 
     Args:
-        path: The file or folder.
-        is_folder: Whether it is a folder.
-        rules: Ignore rules of the folders above it, from the outermost to the innermost, which decides.
+        path: the file or folder.
+        is_folder: True for a folder.
+        rules: ignore rules of the folders above it, from the outermost to the innermost, which decides.
     """
     name = path.name.lower()
     if _matches(name, TOOL_NAMES) or (is_folder and (path / "pyvenv.cfg").is_file()):
@@ -78,8 +78,8 @@ def find_secret(content: bytes, token: str | None) -> str | None:
     """Return which secret a file contains, in a few words; None if none is found.
 
     Args:
-        content: Content of the file.
-        token: Token of the cluster; None if it has none.
+        content: content of the file.
+        token: token of the cluster; None if it has none.
     """
     if token and token.encode() in content:
         return "secret: contains the token of the cluster"

@@ -20,12 +20,12 @@ from caviar.control_chars import replace_control_chars
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
 
-ColumnType = Literal["bool", "int64", "float64", "string"]
+ColumnType = Literal["bool", "int64", "float64", "string", "time"]
 
 TIMES = ("queue_s", "dispatch_s", "setup_s", "train_s", "record_s")
 """Columns of the seconds that a trial took (`caviar.trial.Times`)."""
-CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES)
-"""Columns that say where and how fast a trial was trained. All others are the same in every run of a study (law 1)."""
+CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES, "started", "ended")
+"""Columns that say where, when and how fast a trial was trained. All others are the same in every run (law 1)."""
 BEFORE_PARAMS: Mapping[str, ColumnType] = {
     "trial": "int64",
     "round": "int64",
@@ -48,8 +48,12 @@ AFTER_METRICS: Mapping[str, ColumnType] = {
     "node": "string",
     "attempt": "int64",
     **dict.fromkeys(TIMES, "float64"),
+    "started": "time",
+    "ended": "time",
 }
 """The last columns of the trials."""
+NEVER_EMPTY = frozenset({"trial", "round", "epochs", "epochs_trained", "seed", "attempt"})
+"""Columns of integers that every row fills."""
 RESERVED = frozenset({"epoch", *BEFORE_PARAMS, *AFTER_METRICS}) - {"value"}
 """Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 _PREFIX = "params_"

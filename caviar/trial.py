@@ -132,6 +132,10 @@ class Result:
     attempt: int = 1
     """Number of the attempt, from 1."""
     times: Times = Times()
+    started: float | None = None
+    """Time in seconds since 1970, UTC, at which its worker began it; None if its worker was lost."""
+    ended: float | None = None
+    """Time at which its worker was done with it, likewise."""
     checkpoint: Any = field(default=None, compare=False, repr=False)
     """Paused trial: what its next part continues from, or the backend's reference to it. Final trial: the trained
     network. It is never recorded."""
@@ -155,7 +159,8 @@ class Result:
         times = Times(
             **{f.name: getattr(self.times, f.name) + getattr(earlier.times, f.name) for f in fields(Times)}
         )
-        return replace(self, measurements=(*before, *self.measurements), times=times)
+        started = self.started if earlier.started is None else earlier.started
+        return replace(self, measurements=(*before, *self.measurements), times=times, started=started)
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -87,7 +87,7 @@ class Worker:
 
     def _run(self, task: Task, test: Split | None) -> Iterator[Progress | Result]:
         """Train one task; yield its measurements and its result."""
-        started = time.perf_counter()
+        began, started = time.time(), time.perf_counter()
         dispatch_s = started - self._free_since
         engine = self._make_refit_engine() if self._is_refit(task) else self._engine
         training = yield from self._train(task, engine)
@@ -111,6 +111,8 @@ class Worker:
             times=Times(
                 queue_s=task.queue_s, dispatch_s=dispatch_s, setup_s=setup_s, train_s=training.train_s
             ),
+            started=began,
+            ended=time.time(),
             checkpoint=training.end.checkpoint
             if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
             else None,

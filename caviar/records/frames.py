@@ -9,7 +9,8 @@ import pandas as pd
 from caviar.columns import CIRCUMSTANCES, params_from_row
 from caviar.errors import RunError
 from caviar.records.run_files import StudyFile, read_recorded, read_rounds
-from caviar.records.segments import open_tables, to_frame
+from caviar.records.schema import to_frame
+from caviar.records.segments import open_tables
 from caviar.records.winner import Best, read_best
 from caviar.space import Space
 from caviar.storage.local import Disk
@@ -97,7 +98,7 @@ class Run:
 
         `width` is the fraction of the whole range around each elite value from which trials are drawn. `counts` says
         how many elite trials took each of a choice's `options`, or lie in each quarter of a number's whole range.
-        Columns have Arrow types, except `options`, `counts` and `best`, which hold Python objects.
+        `options` and `best` are JSON, because the values of parameters are of several kinds.
         """
         return read_rounds(self.location)
 

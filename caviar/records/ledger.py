@@ -29,7 +29,7 @@ from caviar.errors import RunError
 from caviar.records import schema
 from caviar.records.recovery import recover
 from caviar.records.run_files import StudyFile, write_recorded, write_rounds
-from caviar.records.segments import open_tables, to_frame
+from caviar.records.segments import open_tables
 from caviar.records.winner import Best, write_best
 from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
@@ -141,7 +141,7 @@ class Ledger:
 
     def trials(self) -> pd.DataFrame:
         """Return all rows, sorted by trial."""
-        return to_frame(self._trials.read(self._next)).sort_values("trial", ignore_index=True)
+        return schema.to_frame(self._trials.read(self._next)).sort_values("trial", ignore_index=True)
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
         """Return the measurements of trials, by their numbers, in order of epochs."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pandas as pd
-import pyarrow as pa
 
+from caviar.control_chars import replace_control_chars
 from caviar.data.splits import Dataset
 from caviar.errors import DamagedError, RunError
 from caviar.records.json_files import errors_as_damage, read_checked, read_json, write_checked, write_json
@@ -56,31 +56,33 @@ _ROUNDS_SHAPE = {
             "epochs": int,
             "width": int | float,
             "space": dict,
-            "decisions": [{"parameter": str, "action": str, "before": str, "after": str, "reason": str}],
+            "decisions": [
+                {"parameter": str, "action": str, "before": str, "after": str, "elite": int, "reason": str}
+            ],
         }
     ]
 }
 LEDGER: Final = "ledger.json"
-_COLUMNS = {
-    "round": pa.int64(),
-    "trials": pa.int64(),
-    "epochs": pa.int64(),
-    "width": pa.float64(),
-    "parameter": pa.string(),
-    "low": pa.float64(),
-    "high": pa.float64(),
-    "options": None,
-    "action": pa.string(),
-    "before": pa.string(),
-    "after": pa.string(),
-    "elite": pa.int64(),
-    "elite_low": pa.float64(),
-    "elite_high": pa.float64(),
-    "counts": None,
-    "best": None,
-    "reason": pa.string(),
+_COLUMNS: dict[str, str] = {
+    "round": "int64",
+    "trials": "int64",
+    "epochs": "int64",
+    "width": "float64",
+    "parameter": "str",
+    "low": "float64",
+    "high": "float64",
+    "options": "str",
+    "action": "str",
+    "before": "str",
+    "after": "str",
+    "elite": "float64",
+    "elite_low": "float64",
+    "elite_high": "float64",
+    "counts": "object",
+    "best": "str",
+    "reason": "str",
 }
-"""Types of the columns of `Run.rounds`; None for Python objects: lists, and values of several kinds."""
+"""Types of the columns of `Run.rounds`. `elite` is a whole number, which a declared parameter lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +229,9 @@ def read_rounds(run: Location) -> pd.DataFrame:
         rounds = read_checked(file, _ROUNDS_SHAPE)["rounds"] if file.is_file() else []
         with errors_as_damage(file):
             rows = [row for entry in rounds for row in _rows(entry)]
+            columns = {name: [_cell(row[name]) for row in rows] for name in _COLUMNS}
             return pd.DataFrame(
-                {name: _column([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}
+                {name: pd.Series(columns[name], dtype=kind) for name, kind in _COLUMNS.items()}
             )
 
 
@@ -276,7 +279,10 @@ def _describe_data(dataset: Dataset) -> dict[str, Any]:
 
 def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of one round, one a parameter; those with a decision come first."""
-    decisions = {decision["parameter"]: decision for decision in entry["decisions"]}
+    decisions = {
+        decision["parameter"]: decision | {"best": _as_json(decision.get("best"))}
+        for decision in entry["decisions"]
+    }
     rows = []
     for name, domain in {**dict.fromkeys(decisions), **entry["space"]}.items():
         domain = domain or {}
@@ -289,16 +295,22 @@ def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             dict.fromkeys(_COLUMNS)
             | {key: entry[key] for key in ("round", "trials", "epochs", "width")}
-            | {"low": domain.get("low"), "high": domain.get("high"), "options": domain.get("choice")}
+            | {
+                "low": domain.get("low"),
+                "high": domain.get("high"),
+                "options": _as_json(domain.get("choice")),
+            }
             | decisions.get(name, declared)
         )
     return rows
 
 
-def _column(values: list[Any], kind: pa.DataType | None) -> pd.Series:
-    if kind is None:
-        return pd.Series(values, dtype=object)
-    return pd.Series(pd.array(pa.array(values, kind), dtype=pd.ArrowDtype(kind)))
+def _cell(value: Any) -> Any:
+    return replace_control_chars(value) if isinstance(value, str) else value
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
 
 
 def _domain_text(domain: Mapping[str, Any]) -> str:

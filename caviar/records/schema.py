@@ -1,25 +1,55 @@
-"""Schemas of the trials and the curves, fixed when a run begins, so that all segments have the same columns."""
+"""Schemas of the trials and the curves, fixed when a run begins, so that all segments have the same columns.
+
+A frame has the ordinary dtypes of pandas, which follow from the schema alone, not from the values:
+
+    integers        int64; float64 where a cell may be empty, which is exact up to 2**53
+    numbers         float64
+    booleans        bool; boolean where a cell may be empty
+    text            str
+    times           datetime64[us, UTC]
+"""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
+import pandas as pd
 import pyarrow as pa
 
-from caviar.columns import AFTER_METRICS, BEFORE_PARAMS, column_type, param_column, to_cell
+from caviar.columns import (
+    AFTER_METRICS,
+    BEFORE_PARAMS,
+    NEVER_EMPTY,
+    ColumnType,
+    column_type,
+    param_column,
+    to_cell,
+)
 from caviar.errors import one_line
 from caviar.space import Space
 from caviar.trial import Cause, Outcome, Result
 
-_ARROW = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+_ARROW: dict[ColumnType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
 
 
 def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
     """Return the schema of trials: one row a finished trial, with the last measurement of each metric."""
     return pa.schema(
         [
-            *((name, _ARROW[kind]) for name, kind in BEFORE_PARAMS.items()),
-            *((param_column(name), _ARROW[column_type(p.domain)]) for name, p in space.items()),
-            *((metric, pa.float64()) for metric in metrics if metric != "value"),  # `value` has its column
-            *((name, _ARROW[kind]) for name, kind in AFTER_METRICS.items()),
+            *(_field(name, kind) for name, kind in BEFORE_PARAMS.items()),
+            *(
+                pa.field(param_column(name), _ARROW[column_type(p.domain)], nullable=bool(p.when))
+                for name, p in space.items()
+            ),
+            *(
+                pa.field(metric, pa.float64()) for metric in metrics if metric != "value"
+            ),  # `value` has its column
+            *(_field(name, kind) for name, kind in AFTER_METRICS.items()),
         ]
     )
 
@@ -27,8 +57,20 @@ def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
     """Return the schema of curves: one row a trial and epoch."""
     return pa.schema(
-        [("trial", pa.int64()), ("epoch", pa.int64()), *((metric, pa.float64()) for metric in metrics)]
+        [
+            _field("trial", "int64"),
+            pa.field("epoch", pa.int64(), nullable=False),
+            *(pa.field(metric, pa.float64()) for metric in metrics),
+        ]
     )
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a DataFrame of ordinary dtypes; see above."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+    optional = [field.name for field in table.schema if field.nullable and field.type == pa.int64()]
+    always = [field.name for field in table.schema if not field.nullable and field.type == pa.bool_()]
+    return frame.astype(dict.fromkeys(optional, "float64") | dict.fromkeys(always, "bool"))
 
 
 def recordable(results: Sequence[Result], space: Space, trials: pa.Schema, curves: pa.Schema) -> list[Result]:
@@ -102,4 +144,14 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         "dispatch_s": times.dispatch_s,
         "setup_s": times.setup_s,
         "train_s": times.train_s,
+        "started": _utc(result.started),
+        "ended": _utc(result.ended),
     }
+
+
+def _field(name: str, kind: ColumnType) -> pa.Field:
+    return pa.field(name, _ARROW[kind], nullable=name not in NEVER_EMPTY)
+
+
+def _utc(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

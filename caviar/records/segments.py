@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -187,12 +186,6 @@ def missing(segments: Sequence[Segment], recorded: int) -> list[tuple[int, int]]
             gaps.append((expected, first - 1))
         expected = max(expected, last + 1)
     return gaps
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a DataFrame whose columns keep their Arrow types, so that integers stay integers beside missing values."""
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
 
 
 def segment_name(first: int, last: int, content: bytes) -> str:

@@ -1,5 +1,6 @@
 """A worker turns whatever its engine yields into one result a task."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -123,6 +124,16 @@ def test_a_part_ends_with_a_checkpoint_for_the_next() -> None:
     (last,) = worker.run([Task(trial=make_trial(epochs=4), parts=(3, 4), so_far=part)])
     assert [m.epoch for m in last.measurements] == [4]
     assert (last.outcome, last.checkpoint) == (Outcome.COMPLETED, None)
+
+
+def test_parts_of_a_trial_share_its_start_and_end() -> None:
+    worker = Worker("w", "here", Bowl(), None)
+    before = time.time()
+    (first,) = worker.run([Task(trial=make_trial(epochs=4), parts=(3,))])
+    (last,) = worker.run([Task(trial=make_trial(epochs=4), parts=(3, 4), so_far=first)])
+    whole = last.after(first)
+    assert (whole.started, whole.ended) == (first.started, last.ended)
+    assert before <= first.started <= first.ended <= last.started <= last.ended <= time.time()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("engine", ["function", "another"])

@@ -41,7 +41,7 @@ class Objective(ABC):
     def has_checkpoints(self) -> bool:
         """True if a trial can be paused after some epochs and continued later from its checkpoint.
 
-        Halving needs this.
+        Halving needs this, and the winner's last checkpoint is handed over.
         """
         return False
 

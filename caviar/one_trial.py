@@ -44,6 +44,11 @@ class TriedTrial:
     failure: str | None = None
     """Description in one line of why it diverged; else None."""
 
+    def __str__(self) -> str:
+        epochs = "1 epoch" if len(self.curve) == 1 else f"{len(self.curve):,} epochs"
+        reason = f" ({self.failure})" if self.failure else ""
+        return f"{self.outcome}{reason}: value {self.value:.6g} after {epochs} in {self.train_s:.2f} s"
+
 
 def try_one(study: Study, params: Mapping[str, Value] | None = None, epochs: int | None = None) -> TriedTrial:
     """Train one trial of a study in this process and thread.
@@ -64,7 +69,7 @@ def try_one(study: Study, params: Mapping[str, Value] | None = None, epochs: int
     dataset = study.objective.load()
     train_and_dev = None if dataset is None else dataset.without_test()
     engine = study.objective.make_engine(train_and_dev, "cpu")
-    measurements, end = _train(engine, Part(trial=trial))
+    measurements, end = _train(engine, Part(trial=trial, keep_checkpoint=study.objective.has_checkpoints))
     if not measurements:
         raise StudyError(f"study {study.name}: the trial ended without a measurement")
     value = float(measurements[-1].metrics[study.objective.metric])

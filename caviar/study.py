@@ -153,8 +153,8 @@ class Study:
             ...     rounds=cv.coarse_to_fine(trials=100, epochs=9, halving=cv.Halving()),
             ... )
             >>> tried = study.try_one({"learning_rate": 0.25}, epochs=2)
-            >>> print(tried.outcome, tried.value)
-            completed 0.0
+            >>> print(tried)  # doctest: +ELLIPSIS
+            completed: value 0 after 2 epochs in ... s
             >>> print(tried.curve)
                epoch  loss
             0      1  2.25

@@ -64,6 +64,7 @@ def test_a_function_is_tried_with_its_curve() -> None:
     assert tried.curve["epoch"].tolist() == [1, 2, 3]
     assert tried.curve["loss"].iloc[-1] == tried.value
     assert len(study(descend).try_one().curve) == 9
+    assert str(tried).startswith(f"completed: value {tried.value:.6g} after 3 epochs in ")
 
 
 def test_a_classifier_is_tried_without_its_test_split() -> None:
@@ -113,6 +114,7 @@ def test_a_value_that_is_not_finite_diverges() -> None:
     tried = study(lambda params: float("nan")).try_one()
     assert tried.outcome is Outcome.DIVERGED
     assert tried.failure == "loss is not finite"
+    assert str(tried).startswith("diverged (loss is not finite): value nan after 1 epoch in ")
 
 
 def test_unknown_and_idle_params_are_refused() -> None:
@@ -137,6 +139,15 @@ def test_functions_that_cannot_be_sent_are_refused() -> None:
     lock = threading.Lock()
     with pytest.raises(StudyError, match="cannot be sent to workers"):
         study(lambda params: float(lock.locked())).try_one()
+
+
+def test_a_checkpoint_that_cannot_be_pickled_is_refused() -> None:
+    def saves(params: Params, trial: cv.TrialContext) -> float:
+        trial.save(threading.Lock())
+        return 1.0
+
+    with pytest.raises(Exception, match="cannot pickle"):
+        study(saves).try_one()
 
 
 def test_an_incomplete_checkpoint_is_warned_of_with_both_values() -> None:

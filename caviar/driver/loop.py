@@ -187,13 +187,14 @@ class Loop:
         """Open the next stage from what the ledger holds; its recorded trials are skipped."""
         recorded = self._ledger.trials()
         number = self._state.opened + 1
-        if self._ledger.study_file.search_ended and number <= len(self._study.search_rounds):
+        search_ended = self._ledger.study_file.search_ended
+        if search_ended and number <= len(self._study.search_rounds):
             self._events.append(StageOpened(0))
             return
         before = recorded[recorded["round"] < number]
         done = set(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, before)
-        plan = open_stage(self._study, number, before, self._region, done)
+        plan = open_stage(self._study, number, before, self._region, done, search_ended)
         if plan.region is not None:
             self._region = plan.region
             self._rounds.append(round_entry(plan))

@@ -65,6 +65,7 @@ def open_stage(
     trials: pd.DataFrame,
     region: Region | None,
     done: Collection[int] = frozenset(),
+    search_ended: bool = False,
 ) -> StagePlan:
     """Return the plan of a stage.
 
@@ -74,6 +75,7 @@ def open_stage(
         trials: all trials recorded in the stages before.
         region: the region of the last round before; None for the first round.
         done: numbers of the stage's own trials that are recorded already.
+        search_ended: True if the user has ended the search, so that no round takes the place of a confirmation step.
 
     Raises:
         StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
@@ -81,7 +83,7 @@ def open_stage(
     rounds = study.search_rounds
     if number > 1:
         _require_success(study, trials, is_search=number <= len(rounds))
-    if (this := _search_round(study, number, trials)) is not None:
+    if (this := _search_round(study, number, trials, search_ended)) is not None:
         return _plan_round(study, this, trials, region, done)
     if number < stage_count(study):
         plan = _plan_confirmation_step(study, number, trials)
@@ -115,14 +117,16 @@ class _SearchRound:
     """Epochs of the round before; those of the same round for the first one."""
 
 
-def _search_round(study: Study, number: int, trials: pd.DataFrame) -> _SearchRound | None:
+def _search_round(study: Study, number: int, trials: pd.DataFrame, search_ended: bool) -> _SearchRound | None:
     """Return a stage that searches; None for one that confirms or trains the winner."""
     rounds = study.search_rounds
     if number <= len(rounds):
         before = rounds[max(0, number - 2)]
         first = sum(declared.trials for declared in rounds[: number - 1])
         return _SearchRound(number, rounds[number - 1], first, before.epochs)
-    if number >= stage_count(study) or not isinstance(study.sampler, str) or not _is_deterministic(trials):
+    if search_ended or number == stage_count(study) or not isinstance(study.sampler, str):
+        return None
+    if not _is_deterministic(trials):
         return None
     longest = max(reversed(rounds), key=lambda declared: declared.epochs)
     step = study.confirmation.steps[number - len(rounds) - 1]

@@ -16,7 +16,7 @@ from caviar.data.splits import Split
 from caviar.driver.messages import Task
 from caviar.errors import ClusterError
 from caviar.rounds import ConfirmationStep
-from caviar.runner import run_study
+from caviar.runner import resume_study, run_study
 from caviar.search.confirmation import (
     choose_contenders,
     choose_winner,
@@ -27,7 +27,7 @@ from caviar.search.confirmation import (
 )
 from caviar.space import Space, choice, integer, linear, when
 from caviar.trial import Outcome, Stage, Value
-from tests.runs import assert_same_frames, resume_inline, run_inline
+from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 from tests.search.frames import searched, trained_again
 
 LINE = Space(x=linear(0.0, 1.0))
@@ -271,24 +271,38 @@ def test_a_user_sampler_gets_no_extra_rounds(tmp_path: Path) -> None:
     assert run_inline(study, tmp_path).trials["round"].isin([1, 2, 3, 4, 7]).all()
 
 
-class DiesInAnExtraRound(InlineBackend):
-    """Workers whose cluster dies when the second extra round of `plain_study` begins."""
+class DiesInRound(InlineBackend):
+    """Workers whose cluster dies when a round begins."""
+
+    def __init__(self, objective: cv.Objective, number: int) -> None:
+        super().__init__(objective, None)
+        self._number = number
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
-        if tasks[0].trial.round == 6:
+        if tasks[0].trial.round == self._number:
             raise ClusterError("the cluster has died")
         super().submit(worker, chunk, tasks, test)
+
+
+def run_until_round(study: cv.Study, number: int, runs: Path) -> cv.Run:
+    with pytest.raises(ClusterError):
+        run_study(study, runs=runs, progress=False, backend=lambda _: DiesInRound(study.objective, number))
+    return cv.load(runs / study.name)
 
 
 def test_a_run_stopped_in_an_extra_round_resumes(tmp_path: Path) -> None:
     study = plain_study(bowl)
     whole = run_inline(study, tmp_path / "whole")
-    with pytest.raises(ClusterError):
-        run_study(
-            study,
-            runs=tmp_path,
-            progress=False,
-            backend=lambda data: DiesInAnExtraRound(study.objective, data),
-        )
-    assert cv.load(tmp_path / "plain").trials["round"].max() == 5
-    assert_same_frames(resume_inline(study, tmp_path / "plain"), whole)
+    half = run_until_round(study, 6, tmp_path)
+    assert half.trials["round"].max() == 5
+    assert_same_frames(resume_inline(study, half.path), whole)
+
+
+def test_a_search_that_was_ended_gets_no_extra_rounds(tmp_path: Path) -> None:
+    study = plain_study(bowl)
+    half = run_until_round(study, 3, tmp_path)
+    searched = half.trials
+    run = resume_study(study, half.path, progress=False, backend=inline(study), finish=True)
+    assert run.best is not None
+    assert run.best.value == searched["value"].min()
+    assert len(run.trials) == len(searched) + study.confirmation.top + 1

@@ -41,7 +41,7 @@ class Decision:
 
     parameter: str
     action: str
-    """For a number "narrowed", "widened", "moved" (both, at different ends) or "kept"; for a choice "weighted" or
+    """For a number "narrowed", "widened", "shifted" (both, at different ends) or "kept"; for a choice "weighted" or
     "kept"; "dropped" if its condition holds nowhere in the region."""
     before: str
     """Its range, or its options with the probability of each."""
@@ -213,7 +213,7 @@ def _place_of_best(declared: Interval, old: Interval, best: float) -> str:
 def _action(old: Interval, new: Interval) -> str:
     grew, shrank = (new.low < old.low or new.high > old.high), (new.low > old.low or new.high < old.high)
     if grew:
-        return "moved" if shrank else "widened"
+        return "shifted" if shrank else "widened"
     return "narrowed" if shrank else "kept"
 
 

@@ -132,7 +132,7 @@ def test_range_widens_where_the_best_is_at_its_end() -> None:
     trials = searched(LINE, [{"x": x} for x in (0.5, 0.49, 0.48, 0.47)], [1.0, 2.0, 3.0, 4.0])
     region, (decision,) = narrow(trials, narrowed, RULE, round_number=6, maximize=False)
     assert bounds(region)[1] > bounds(narrowed)[1]
-    assert decision.action in ("widened", "moved")
+    assert decision.action in ("widened", "shifted")
     assert "near the end of the last range" in decision.reason
     assert bounds(region)[1] <= bounds(whole)[1]
 
@@ -233,7 +233,7 @@ def test_dropped_parameter_can_come_back() -> None:
         searched(space, [*few, *many], [*range(20, 0, -1)]), shallow, rule, round_number=3, maximize=False
     )
     assert list(deep.space) == ["layers", "last"]
-    assert decisions[0].action == "moved"
+    assert decisions[0].action == "shifted"
 
 
 def test_diverged_trials_are_never_elite() -> None:

@@ -35,6 +35,8 @@ class ActorInfo:
     node: str
     """Ray's ID of its machine."""
     pid: int
+    warnings: tuple[str, ...]
+    """Sentences about what this worker cannot keep from later trials."""
     note: str | None
     """File in which its memory guard notes that it took too much memory."""
 
@@ -61,10 +63,10 @@ class WorkerActor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
         note = start_guard(int(spec.needs.get("memory", 0)))
         device = _assigned_device(spec)
-        self._worker = Worker(
-            name, socket.gethostname(), unpickle_objective(objective, path), dataset, device
-        )
-        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), note)
+        unpickled = unpickle_objective(objective, path)
+        self._worker = Worker(name, socket.gethostname(), unpickled, dataset, device)
+        warnings = tuple(getattr(getattr(unpickled, "fn", None), "warnings", ()))
+        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), warnings, note)
 
     def run(
         self, tasks: Sequence[Task], test: Split | None

@@ -118,6 +118,7 @@ class RayBackend(Backend):
         self._inflight = InflightChunks(objective.time_limit_s, timing.grace_s)
         self._started = {"cpu": 0, "gpu": 0}
         self._failed_starts = 0
+        self._warned: set[str] = set()
         self._excluded: dict[str, str] = {}
         self._time_limit_s = objective.time_limit_s
         packed = pickle_objective(objective)
@@ -294,7 +295,14 @@ class RayBackend(Backend):
             return []
         self._failed_starts = 0
         self._actors[name] = replace(self._actors[name], info=info)
+        for warning in info.warnings:
+            self._warn_once(warning)
         return [WorkerJoined(name, self._actors[name].spec.device)]
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            _log.warning(sentence)
 
     def _handle_failed_start(self, name: str, error: Exception) -> None:
         """Replace a worker that died while starting; after repeated failures exclude its machine.
@@ -339,7 +347,7 @@ class RayBackend(Backend):
         damage = next((r.failure for r in message if r.cause is Cause.PREEMPTED), None)
         if damage is None:
             return [done]
-        _log.info("worker %s is replaced: %s", chunk.worker, damage)
+        self._warn_once(f"a worker is replaced: {damage}")
         return [done, WorkerLost(chunk.worker, Cause.PREEMPTED, damage, self._replace(chunk.worker))]
 
     def _lost(self, name: str, error: Exception) -> WorkerLost:

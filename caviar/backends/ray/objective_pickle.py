@@ -4,17 +4,20 @@ Functions and classes of a script, of `__main__` or of a notebook cannot be impo
 value. Modules and packages beside the script are imported by the worker, so their folder must exist there too.
 
 Arrays of the objective are kept apart. All workers of a machine share one read-only copy of them, so that no trial can
-change what the next trial sees.
+change what the next trial sees. The function of a `Function` is unpickled again for each trial.
 """
 
 import os
 import pickle
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from caviar.errors import StudyError
 from caviar.objective import Objective
+from caviar.training.function.fresh_function import FreshFunction
+from caviar.training.function.objective import Function
 from caviar.training.function.pickling import NotPicklableError, dumps, support_spawn
 
 _LIBRARY = {str(Path(os.__file__).parent.resolve()), *(p for p in sys.path if p.endswith(".zip"))}
@@ -78,9 +81,18 @@ class ImportPath:
 
 
 def unpickle_objective(packed: PickledObjective, path: ImportPath) -> Objective:
-    """Return the objective in a worker, which finds modules where the driver does."""
+    """Return the objective in a worker, which finds modules where the driver does.
+
+    A function is copied for each trial, so that trials do not see what others changed.
+    """
     path.add()
     support_spawn()
-    objective = pickle.loads(packed.pickled, buffers=packed.arrays)
+
+    def load() -> Any:
+        return pickle.loads(packed.pickled, buffers=packed.arrays)
+
+    objective = load()
     assert isinstance(objective, Objective)
+    if isinstance(objective, Function):
+        return replace(objective, fn=FreshFunction(lambda: load().fn, len(packed.pickled), path.own))
     return objective

@@ -119,7 +119,7 @@ class FunctionEngine(Engine):
 
     @property
     def damage(self) -> str | None:
-        return self._process_state.damage
+        return self._process_state.damage or getattr(self._fn, "damage", None)
 
     def score_winner(
         self, trial: Trial, checkpoint: Checkpoint | None, test: Split | None

@@ -38,7 +38,9 @@ class Function(Objective):
 
     **Sending to workers.** Any function works: a lambda, a closure, a function of a script, a notebook or a package.
     It is pickled once, with all objects that it refers to. Arrays among these are shared by the workers of a machine,
-    and read-only.
+    and read-only. Each trial on a worker gets a copy of all others, and the modules beside the script are put back
+    after each trial, so no trial sees what another one changed. A function under `functools.cache` keeps its results
+    for all trials of its worker: load data there, and do not change them.
 
     **Threads.** A function that takes the trial runs in a thread of its own, any other function in the main thread of
     its worker.

@@ -72,6 +72,29 @@ study = cv.Study(
 )
 """
 
+COUNTS = """
+import caviar as cv
+import own_counts
+
+ROWS = []
+TOTAL = 0
+
+def counts(params):
+    global TOTAL
+    found = len(ROWS) + TOTAL + own_counts.COUNTS["trials"]
+    ROWS.append(1)
+    TOTAL += 1
+    own_counts.COUNTS["trials"] += 1
+    return found
+
+study = cv.Study(
+    name="counts",
+    objective=cv.Function(counts),
+    space=cv.Space(x=cv.linear(0.0, 1.0)),
+    rounds=[cv.Round(12, 1), cv.Confirmation(1, 1)],
+)
+"""
+
 
 def write_script(folder: Path, end: str = "") -> Path:
     (folder / "helper_beside.py").write_text(HELPER)
@@ -100,6 +123,16 @@ def test_a_script_function_reaches_workers_with_its_helpers(tmp_path: Path) -> N
     assert set(run.trials["outcome"]) == {Outcome.COMPLETED}
     assert run.best is not None
     assert ((run.trials["value"] - (run.trials["params_x"] - 0.3) ** 2).abs() < 1e-12).all()
+
+
+@pytest.mark.ray
+def test_no_trial_sees_what_another_changed(tmp_path: Path) -> None:
+    (tmp_path / "own_counts.py").write_text("COUNTS = {'trials': 0}\n")
+    script = tmp_path / "counts.py"
+    script.write_text(COUNTS)
+    run = run_on_ray(load_study(script), tmp_path / "runs", workers=1)
+    assert run.trials["failure"].isna().all()
+    assert set(run.trials["value"]) == {0.0}
 
 
 @pytest.mark.parametrize("name", ["__main__", "caviar_experiment"])

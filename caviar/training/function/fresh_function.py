@@ -1,0 +1,58 @@
+"""Functions on workers: each trial calls a fresh copy, so that no trial sees what another one changed.
+
+What was pickled by value, such as the variables of a script, is unpickled again for each trial. Three things are shared
+by the trials of a worker: arrays, which are read-only, the results of functions under `functools.cache`, and the
+modules of installed packages.
+"""
+
+import functools
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+from caviar.training.function.own_modules import OwnModules
+
+SLOW_S = 0.1
+"""Seconds that a copy may take without a warning."""
+LARGE_BYTES = 2**20
+"""Size of a copy, in bytes, from which on it is freed at once: functions and their variables refer to each other."""
+
+
+class FreshFunction:
+    """A function that is copied for each call.
+
+    Args:
+        load: returns a copy.
+        size: size of a copy in bytes.
+        folders: folders of the user's own modules.
+
+    Attributes:
+        warnings: sentences about what is copied slowly or cannot be kept from later trials.
+    """
+
+    def __init__(self, load: Callable[[], Callable[..., Any]], size: int, folders: tuple[str, ...]) -> None:
+        self._load, self._size = load, size
+        started = time.perf_counter()
+        functools.update_wrapper(self, load())
+        took_s = time.perf_counter() - started
+        self._modules = OwnModules(folders)
+        self.warnings = list(self._modules.warnings)
+        if took_s > SLOW_S:
+            self.warnings.append(
+                f"each trial gets a copy of the variables that its function uses ({size / 2**20:,.1f} MiB), which "
+                f"takes {took_s:.1f} s: make them in a function under functools.cache, or as NumPy arrays"
+            )
+
+    @property
+    def damage(self) -> str | None:
+        """Reason why the worker should be replaced: a trial changed what cannot be put back; None if there is none."""
+        return self._modules.damage
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return self._load()(*arguments, **named)
+        finally:
+            self._modules.restore()
+            if self._size > LARGE_BYTES:
+                gc.collect()

@@ -35,7 +35,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         nargs="?",
         default="runs",
         metavar="RUNS",
-        help="folder of runs: a path or URL (default: runs)",
+        help="folder of runs: a path or URI (default: runs)",
     )
     listing.set_defaults(action=_list)
 

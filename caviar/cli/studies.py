@@ -66,7 +66,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     for verb, description in (("resume", RESUME), ("finish", FINISH)):
         usage = f"caviar {verb} RUN [EXPERIMENT.py] [OPTIONS]"
         command = commands.add_parser(verb, usage=usage, description=description)
-        command.add_argument("run", metavar="RUN", help="run directory: a path or URL")
+        command.add_argument("run", metavar="RUN", help="run directory: a path or URI")
         command.add_argument(
             "experiment",
             type=Path,

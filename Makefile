@@ -22,7 +22,7 @@ test-all: $(VENV)/installed-dev ## the slow suites: kills, endurance
 	$(BIN)/pytest -q -m slow
 
 figures: $(VENV)/installed-dev ## draw the figures of the README from a finished digits run
-	$(BIN)/python experiments/analyse_digits.py --figures experiments/figures
+	$(BIN)/python experiments/analyse_run.py runs/digits --figures experiments/figures
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -5,12 +5,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import caviar as cv
 from caviar.experiment_script import load_study
 from caviar.records.frames import Run
+from caviar.space import Choice, Interval
 from tests.runs import run_inline
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -60,12 +62,41 @@ def test_digits_finds_a_good_network_and_answers_questions(
     assert run.best.test_accuracy is not None
     assert run.best.test_accuracy >= 0.95
 
-    script, figures = str(EXPERIMENTS / "analyse_digits.py"), tmp_path / "figures"
-    monkeypatch.setattr(sys, "argv", [script, str(run.path), "--figures", str(figures)])
-    runpy.run_path(script, run_name="__main__")
+    analyse(run, tmp_path / "figures", monkeypatch)
     assert "Which hyperparameters mattered?" in capsys.readouterr().out
     for name in ("digits_rounds.png", "digits_analysis.png"):
-        assert (figures / name).stat().st_size > 20_000
+        assert (tmp_path / "figures" / name).stat().st_size > 20_000
+
+
+def analyse(run: Run, figures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Analyse a run as `python experiments/analyse_run.py` does."""
+    script = str(EXPERIMENTS / "analyse_run.py")
+    monkeypatch.setattr(sys, "argv", [script, str(run.path), "--figures", str(figures)])
+    runpy.run_path(script, run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "space", [{"x": cv.linear(-1, 1), "k": cv.choice("a", None, 3)}, {"k": cv.choice(1, 2)}]
+)
+def test_any_run_is_analysed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: dict[str, Interval | Choice]
+) -> None:
+    study = cv.Study(
+        name="any",
+        objective=cv.Function(lossy),
+        space=cv.Space(**space),
+        rounds=[cv.Round(12, 1), cv.Round(8, 1), cv.Confirmation(1)],
+    )
+    analyse(run_inline(study, tmp_path), tmp_path, monkeypatch)
+    assert (tmp_path / "any_analysis.png").stat().st_size > 10_000
+    assert (tmp_path / "any_rounds.png").exists() == ("x" in space)
+
+
+def lossy(params: dict[str, Any]) -> float:
+    """Return a negative loss; some trials fail."""
+    if params.get("x", 0) > 0.8:
+        raise ValueError("too large")
+    return float(params.get("x", 0)) - (params["k"] in ("a", 1)) - 2
 
 
 def test_function_experiment_keeps_all_its_metrics(tmp_path: Path) -> None:

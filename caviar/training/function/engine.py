@@ -131,10 +131,12 @@ class FunctionEngine(Engine):
         part = Part(trial=trial, checkpoint=checkpoint)
         context = TrialContext._of_part(part, "test score", ("test score",), lambda measurement: None)
         try:
-            with self._process_state.isolated(context.seed):
+            with self._process_state.isolated(context.seed), _child_ends():
                 score = CallSignature.of(self._test).call(self._test, context)
             return {"value": context._check_metric("test score", score)}
-        except Exception as error:
+        except BaseException as error:  # also SystemExit
+            if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                raise
             raise StudyError(f"the test function failed: {describe_failure(error, self._test)}") from error
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:

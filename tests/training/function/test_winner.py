@@ -89,6 +89,16 @@ def test_a_failed_test_function_keeps_the_winner(tmp_path: Path, caplog: pytest.
         assert run.best.restore()["epoch"] == 3
 
 
+def test_a_test_function_that_exits_keeps_the_winner(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exits(params: Params) -> float:
+        raise SystemExit(3)
+
+    assert best_of(study(descends, exits), tmp_path).test_value is None
+    assert "SystemExit: 3" in caplog.text
+
+
 def test_an_invalid_test_function_is_refused() -> None:
     with pytest.raises(StudyError, match="a, b"):
         study(descends, lambda a, b: 0.0)

@@ -225,19 +225,23 @@ class _Interruption:
     """A handler of Ctrl-C, SIGTERM and SIGHUP (a closed terminal), which stop the study.
 
     The first signal lets the running trials finish, and a second one stops at once; so does the first one while the
-    workers start.
+    workers start. Python ignores the exception in a callback of its own, such as those after a fork: then the study
+    stops as soon as its workers have started.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._trials_run = self._ignored = False
         self._before: dict[int, Any] = {}
+        self._report_unraisable = sys.unraisablehook
 
     def __enter__(self) -> Self:
         self._before = self._listen()
+        sys.unraisablehook = self._report_others
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._report_unraisable
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -258,6 +262,11 @@ class _Interruption:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
             numbers.append(signal.SIGHUP)
         return {number: signal.signal(number, self._handle) for number in numbers}
+
+    def _report_others(self, ignored: Any) -> None:
+        """Report an exception that Python ignores, except for the one of `_handle`."""
+        if ignored.exc_type is not KeyboardInterrupt:
+            self._report_unraisable(ignored)
 
     def _handle(self, number: int, frame: object) -> None:
         del number, frame

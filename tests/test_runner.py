@@ -1,6 +1,7 @@
 """Interruptions of scripts that run their own study."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,25 @@ def test_scripts_are_known_only_if_they_declare_the_study(monkeypatch: pytest.Mo
     assert declaring_script(study) is None, "a program that imports the study"
     vars(main)["study"] = study
     assert declaring_script(study) == Path("/usr/bin/server.py")
+
+
+class Swallowing:
+    """An object that is interrupted while it is deleted, where Python ignores exceptions."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_that_python_ignores_stops_the_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = bowl_study()
+
+    def make(dataset: Dataset | None) -> Backend:
+        Swallowing()
+        return InlineBackend(study.objective, dataset)
+
+    with pytest.raises(InterruptedStudy):
+        run_study(study, runs=tmp_path, progress=False, backend=make)
+    assert "Traceback" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

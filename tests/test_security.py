@@ -22,7 +22,7 @@ from pyarrow import parquet
 import caviar as cv
 from caviar.cli.main import main
 from caviar.records.frames import load
-from caviar.records.json_files import write_checked
+from caviar.records.json_files import checksum, write_checked
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
 from caviar.records.script_signature import is_signed, sign_script
@@ -206,6 +206,14 @@ class Bomb:
         return os.system, (f"touch {self.proof}",)
 
 
+def write_checksums(run: Path) -> None:
+    """Write the checksums of a network that was replaced, as somebody would who wants it to be loaded."""
+    file = run / "best" / "best.json"
+    content = json.loads(file.read_text())
+    content["files"] = {name: checksum((run / "best" / name).read_bytes()) for name in content["files"]}
+    write_checked(Disk(file), content)
+
+
 def test_pickled_programs_as_networks_are_not_run(tampered: Path, tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     bomb = pickle.dumps(Bomb(proof), protocol=2)
@@ -213,9 +221,11 @@ def test_pickled_programs_as_networks_are_not_run(tampered: Path, tmp_path: Path
     assert proof.exists(), "the pickle runs a command"
     proof.unlink()
     torch.save({"weight": Bomb(proof)}, tampered / "best" / "network.pt")
+    write_checksums(tampered)
     with pytest.raises(cv.CaviarError, match=r"network\.pt is damaged"):
         load(tampered).best.network()  # type: ignore[union-attr]
     (tampered / "best" / "network.pt").write_bytes(bomb)
+    write_checksums(tampered)
     with pytest.raises(cv.CaviarError, match=r"network\.pt is damaged"):
         load(tampered).best.network()  # type: ignore[union-attr]
     assert not proof.exists()
@@ -225,9 +235,11 @@ def test_pickled_programs_in_inputs_are_not_run(tampered: Path, tmp_path: Path) 
     proof = tmp_path / "executed"
     inputs = tampered / "best" / "inputs.npz"
     np.savez(inputs, shift=np.array([Bomb(proof)]), scale=np.ones(4), classes=np.arange(3))
+    write_checksums(tampered)
     with pytest.raises(cv.CaviarError, match=r"inputs\.npz is damaged"):
         load(tampered).best.predict(np.ones((1, 4)))  # type: ignore[union-attr]
     inputs.write_bytes(pickle.dumps(Bomb(proof)))
+    write_checksums(tampered)
     with pytest.raises(cv.CaviarError, match=r"inputs\.npz is damaged"):
         load(tampered).best.predict(np.ones((1, 4)))  # type: ignore[union-attr]
     assert not proof.exists()

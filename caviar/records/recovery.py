@@ -62,13 +62,18 @@ def _set_files_aside(run: Location) -> None:
     """Move damaged files that are no segments to `damaged/`."""
     readers: dict[str, Callable[[], object]] = {
         ROUNDS: lambda: read_rounds(run),
-        BEST: lambda: read_best(run),
+        BEST: lambda: _read_winner(run),
     }
     for name, read in readers.items():
         try:
             read()
         except DamagedError:
             (run / name).move(run / DAMAGED / name)
+
+
+def _read_winner(run: Location) -> None:
+    if (best := read_best(run)) is not None:
+        best.require_files()
 
 
 def _set_segments_aside(run: Location, trials: Segments, curves: Segments, recorded: int) -> None:

@@ -11,7 +11,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from caviar.data.features import Columns, as_table, join_names, require_finite, select_columns, table_to_array
 from caviar.data.splits import Dataset, Preprocessing
 from caviar.errors import DamagedError, DataError, RunError
-from caviar.records.json_files import errors_as_damage, read_checked, write_checked
+from caviar.records.json_files import checksum, errors_as_damage, read_checked, write_checked
 from caviar.records.run_files import repair_hint
 from caviar.storage.location import Location
 from caviar.trial import Value
@@ -50,6 +50,7 @@ _BEST_SHAPE = {
     "baseline": dict | None,
     "test_value": _NUMBER | None,
     "feature_names": list | None,
+    "files": dict,
 }
 _SAVED = "saved.pickle"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -110,6 +111,8 @@ class Best:
     """The scores of always predicting the most frequent class; None if the study has no data."""
     feature_names: tuple[str, ...] | None = None
     """Names of the columns that are features; None if the data were arrays."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Checksums of the other files in `best/`, by name."""
     location: Location | None = None
     """The folder `best/`."""
 
@@ -141,20 +144,21 @@ class Best:
 
         Raises:
             RunError: the final training saved nothing.
+            DamagedError: the file is not as it was written.
 
         Example:
             >>> model, optimizer = load("runs/mine").best.restore()  # doctest: +SKIP
         """
-        if self.location is None or not (self.location / _SAVED).is_file():
+        if _SAVED not in self.files:
             raise RunError(
                 f"{self.location}: the final training saved nothing; a function that takes the trial saves its model "
                 "with trial.save(...), and a classifier's network is best.network()"
             )
         warnings.warn(
-            f"{self.location / _SAVED} is a pickle, which can execute anything: restore only runs of your own",
+            f"{self._file(_SAVED)} is a pickle, which can execute anything: restore only runs of your own",
             stacklevel=2,
         )
-        return pickle.loads((self.location / _SAVED).read())
+        return pickle.loads(self._read(_SAVED))
 
     def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
         """Predict the class of each row, as the data name it.
@@ -206,15 +210,29 @@ class Best:
             )
         return inputs
 
+    def require_files(self) -> None:
+        """Raise `DamagedError` if another file in `best/` is missing, or is not as it was written."""
+        for name in self.files:
+            self._read(name)
+
     def _file(self, name: str) -> Location:
-        if self.location is None or not (self.location / name).is_file():
+        if self.location is None or name not in self.files:
             raise RunError(
                 f"{self.location}: there is no {name}; the objective of this study yields params, not a network"
             )
         return self.location / name
 
     def _read(self, name: str) -> bytes:
-        return self._file(name).read()
+        file = self._file(name)
+        hint = "copy the run again, or `caviar resume RUN --repair` trains the winner again"
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing; {hint}")
+        content = file.read()
+        if checksum(content) != self.files[name]:
+            raise DamagedError(
+                f"{file} is damaged: its content does not match the checksum in best.json; {hint}"
+            )
+        return content
 
 
 def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None) -> None:
@@ -226,8 +244,7 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
         checkpoint: its trained network, or what a function saved; None for an objective that trains and saves none.
         dataset: its data, with their preprocessing and names; None likewise.
     """
-    folder = run / "best"
-    folder.make_folder()
+    files: dict[str, bytes] = {}
     if checkpoint is not None and dataset is not None:
         from caviar.training.network_file import pack_network
 
@@ -235,10 +252,13 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
         inputs = io.BytesIO()
         np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
-        (folder / "network.pt").write(pack_network(best.recipe, checkpoint))
-        (folder / "inputs.npz").write(inputs.getvalue())
+        files = {"network.pt": pack_network(best.recipe, checkpoint), "inputs.npz": inputs.getvalue()}
     elif checkpoint is not None and "object" in checkpoint:
-        (folder / _SAVED).write(checkpoint["object"].tobytes())
+        files = {_SAVED: checkpoint["object"].tobytes()}
+    (run / "best").make_folder()
+    for name, content in files.items():
+        (run / "best" / name).write(content)
+    best = replace(best, files={name: checksum(content) for name, content in files.items()})
     plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
     del plain["location"]
     write_checked(run / BEST, plain)

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import caviar as cv
 from caviar.cli.main import main
 from caviar.driver import controller, loop
 from caviar.errors import DamagedError
@@ -115,6 +117,25 @@ def test_damaged_and_lost_json_files_are_repaired(whole: Run, copy: Run, file: s
     assert_same_frames(whole, resume_inline(STUDY, copy.path, repair=True))
     if file != "ledger.json":
         assert (copy.path / file).read_bytes() == written
+
+
+def test_damaged_networks_are_trained_again(tmp_path: Path) -> None:
+    study = cv.Study(
+        name="iris",
+        objective=cv.Classifier(data="sklearn:iris", engine="reference"),
+        space=cv.Space(learning_rate=cv.log(1e-3, 1.0)),
+        rounds=[cv.Round(3, 1), cv.Confirmation(1, 1)],
+    )
+    run = run_inline(study, tmp_path)
+    rows, best = np.ones((1, 4)), run.best
+    assert best is not None
+    before = best.predict(rows)
+    (run.path / "best" / "network.pt").write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"network\.pt is damaged"):
+        best.predict(rows)
+    repaired = resume_inline(study, run.path, repair=True)
+    assert repaired.best.predict(rows) == before  # type: ignore[union-attr]
+    assert repaired.curves.equals(run.curves)
 
 
 def test_a_count_that_a_killed_driver_left_behind_is_corrected(whole: Run, copy: Run) -> None:

@@ -180,3 +180,19 @@ def test_study_without_data_has_no_baseline(tmp_path: Path) -> None:
     assert best.baseline is None
     assert best.beats_baseline is None
     assert best.recipe == best.params
+
+
+@pytest.mark.parametrize("name", ["network.pt", "inputs.npz"])
+def test_every_file_of_the_winner_has_a_checksum(folder: Path, tmp_path: Path, name: str) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "table"))
+    best = load(run).best
+    assert best is not None
+    file = run / "best" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedError, match=f"{name} is damaged"):
+        best.predict(table())
+    file.unlink()
+    with pytest.raises(DamagedError, match=f"{name} is missing"):
+        best.predict(table())

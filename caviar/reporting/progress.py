@@ -123,7 +123,7 @@ class Display(Watcher):
         self._stage = _stage_name(self._study, plan)
         self._done, self._total = done, plan.count
         if plan.stage is Stage.SEARCH and plan.round == len(self._study.search_rounds) + 2:
-            self._say("training shows no noise: the rest of the confirmation searches instead")
+            self._say("training shows no noise: the other trials of the confirmation go to extra rounds")
         if done < plan.count or not plan.count:
             self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)

@@ -241,7 +241,7 @@ def plain_study(fn: Callable[..., Any], halving: cv.Halving | None = None) -> cv
     return cv.Study(name="plain", objective=cv.Function(fn), space=LINE, rounds=rounds)
 
 
-def test_without_noise_the_confirmation_searches(tmp_path: Path) -> None:
+def test_without_noise_extra_rounds_replace_the_confirmation(tmp_path: Path) -> None:
     study = plain_study(bowl)
     run = run_inline(study, tmp_path)
     search = run.trials[run.trials["stage"] == Stage.SEARCH]

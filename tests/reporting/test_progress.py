@@ -94,7 +94,7 @@ def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
         "round 2 of 2: 20 trials near the best 6 so far",
         "confirmation, step 2 of 2: 8 trials of the best, with fresh seeds",
         "confirmation, step 2 of 2: already decided",
-        "training shows no noise: the rest of the confirmation searches instead",
+        "training shows no noise: the other trials of the confirmation go to extra rounds",
         "extra round 1 of 1: 12 trials near the best 6 so far",
         "final training: the winner trains once more",
     ]

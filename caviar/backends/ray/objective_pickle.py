@@ -10,7 +10,8 @@ change what the next trial sees. The function of a `Function` is unpickled again
 import os
 import pickle
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from caviar.errors import StudyError
 from caviar.objective import Objective
 from caviar.training.function.fresh_function import FreshFunction
 from caviar.training.function.objective import Function
-from caviar.training.function.pickling import NotPicklableError, dumps, support_spawn
+from caviar.training.function.own_modules import SharedObjects, set_contents
+from caviar.training.function.pickling import NotPicklableError, Place, dumps, loads, support_spawn
 
 _LIBRARY = {str(Path(os.__file__).parent.resolve()), *(p for p in sys.path if p.endswith(".zip"))}
 """The standard library in `sys.path`: its folder, and the archive that may replace it."""
@@ -30,6 +32,8 @@ class PickledObjective:
 
     pickled: bytes
     arrays: tuple[pickle.PickleBuffer, ...]
+    shared: Mapping[Place, bytes] = field(default_factory=dict)
+    """Contents of objects that it shares with the user's modules."""
 
     @property
     def size(self) -> int:
@@ -44,14 +48,15 @@ def pickle_objective(objective: Objective) -> PickledObjective:
         StudyError: the objective, or something that its function refers to, cannot be pickled.
     """
     arrays: list[pickle.PickleBuffer] = []
+    shared = SharedObjects(ImportPath.here().own)
     try:
-        pickled = dumps(objective, arrays.append)
+        pickled = dumps(objective, arrays.append, shared.find_place)
     except NotPicklableError as error:
         raise StudyError(
             f"{objective} cannot be sent to workers: {error}; create it inside the function, or in a function under "
             "functools.cache, which each worker runs once"
         ) from error
-    return PickledObjective(pickled, tuple(arrays))
+    return PickledObjective(pickled, tuple(arrays), shared.contents())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +92,10 @@ def unpickle_objective(packed: PickledObjective, path: ImportPath) -> Objective:
     """
     path.add()
     support_spawn()
+    set_contents(packed.shared)
 
     def load() -> Any:
-        return pickle.loads(packed.pickled, buffers=packed.arrays)
+        return loads(packed.pickled, packed.arrays)
 
     objective = load()
     assert isinstance(objective, Objective)

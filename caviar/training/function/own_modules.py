@@ -9,7 +9,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from caviar.training.function.pickling import NotPicklableError, dumps
+from caviar.fingerprint import SCRIPT_MODULES
+from caviar.training.function.pickling import NotPicklableError, Place, dumps, look_up
 
 MAX_COMPARED_BYTES = 8 * 2**20
 """Largest pickle of an object that is compared after each trial."""
@@ -77,6 +78,42 @@ class _Namespace:
                     setattr(self.owner, name, old)
 
 
+class SharedObjects:
+    """Objects of the driver that belong to variables of the user's modules.
+
+    A worker looks them up in its own modules, so that a function and these modules go on sharing them.
+
+    Args:
+        folders: folders of the user's modules.
+    """
+
+    def __init__(self, folders: tuple[str, ...]) -> None:
+        self._places: dict[int, Place] = {}
+        self._found: dict[Place, Any] = {}
+        for name, module in sorted(sys.modules.items()):
+            if name not in SCRIPT_MODULES and _is_own(module, folders) and _is_importable(name, module):
+                self._places |= {id(v): (name, n) for n, v in vars(module).items() if _is_shared(n, v)}
+
+    def find_place(self, thing: Any) -> Place | None:
+        """Return the place of an object, and remember it for `contents`; None if it belongs to no variable."""
+        place = self._places.get(id(thing))
+        if place is not None:
+            self._found[place] = thing
+        return place
+
+    def contents(self) -> dict[Place, bytes]:
+        """Return what the objects found hold, pickled: the script may have changed them."""
+        pickled = {place: _pickled(thing) for place, thing in self._found.items()}
+        return {place: contents for place, contents in pickled.items() if contents is not None}
+
+
+def set_contents(contents: Mapping[Place, bytes]) -> None:
+    """Give objects of this process's modules the contents that they have in the driver."""
+    for place, pickled in contents.items():
+        if _pickled(thing := look_up(place)) != pickled:
+            _put_back(thing, pickle.loads(pickled))
+
+
 class OwnModules:
     """The user's modules in this process, and their state before any trial.
 
@@ -89,7 +126,7 @@ class OwnModules:
     """
 
     def __init__(self, folders: tuple[str, ...]) -> None:
-        self._folders = [Path(folder) for folder in folders]
+        self._folders = folders
         self._saved: dict[str, list[_Namespace]] = {}
         self._seen: set[str] = set()
         self.warnings: list[str] = []
@@ -111,19 +148,35 @@ class OwnModules:
             return []
         new = sys.modules.keys() - self._seen
         self._seen |= new
-        return [name for name in sorted(new) if self._is_own(sys.modules[name])]
-
-    def _is_own(self, module: ModuleType) -> bool:
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or module.__name__.partition(".")[0] in ("caviar", "__main__"):
-            return False
-        path = Path(file)
-        return "site-packages" not in path.parts and any(path.is_relative_to(f) for f in self._folders)
+        return [name for name in sorted(new) if _is_own(sys.modules[name], self._folders)]
 
     def _save(self, names: list[str]) -> None:
         for name in names:
             module = sys.modules[name]
             self._saved[name] = [_Namespace.of(owner, self.warnings) for owner in (module, *_classes(module))]
+
+
+def _is_own(module: ModuleType, folders: tuple[str, ...]) -> bool:
+    """Return whether a module lies in one of the user's folders, and not among installed packages."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or module.__name__.partition(".")[0] in ("caviar", "__main__"):
+        return False
+    path = Path(file)
+    return "site-packages" not in path.parts and any(path.is_relative_to(folder) for folder in folders)
+
+
+def _is_importable(name: str, module: ModuleType) -> bool:
+    """Return whether a module lies where an import looks for its name; a script may have loaded it from elsewhere."""
+    path = Path(module.__file__ or "").with_suffix("")
+    file = path.parent if path.name == "__init__" else path
+    return file.parts[-name.count(".") - 1 :] == tuple(name.split("."))
+
+
+def _is_shared(name: str, value: object) -> bool:
+    """Return whether a variable's object can be changed in place."""
+    is_array = isinstance(value, np.ndarray) or hasattr(value, "untyped_storage")
+    has_contents = isinstance(value, list | dict | set | deque) or hasattr(value, "__dict__")
+    return not name.startswith("__") and _is_data(value) and has_contents and not is_array
 
 
 def _classes(module: ModuleType) -> Iterator[type]:

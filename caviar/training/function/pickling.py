@@ -18,7 +18,7 @@ import secrets
 import sys
 import typing
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -38,22 +38,41 @@ class NotPicklableError(Exception):
     """An object that cannot be pickled; the message names what it holds that is to blame."""
 
 
-def dumps(thing: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+Place = tuple[str, str]
+"""Names of a module and of a variable in it."""
+
+
+def dumps(
+    thing: object,
+    buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None,
+    find_place: Callable[[Any], Place | None] | None = None,
+) -> bytes:
     """Pickle an object, with functions and classes of scripts by value.
 
     Args:
         thing: any object.
         buffer_callback: takes the arrays that it holds; by default they are part of the pickle.
+        find_place: returns the place of an object that is to be looked up there by `loads`; else None.
 
     Raises:
         NotPicklableError: something that it holds cannot be pickled.
     """
     with _hidden_scripts():
         try:
-            return _dump(thing, buffer_callback)
+            return _dump(thing, buffer_callback, find_place)
         except Exception as error:
             culprit, reason = _find_culprit(_Part(thing, "", None), error)
             raise NotPicklableError(f"{culprit} ({one_line(reason)})") from error
+
+
+def loads(pickled: bytes, buffers: Iterable[pickle.PickleBuffer] = ()) -> Any:
+    """Return the object that `dumps` has pickled."""
+    return _Unpickler(io.BytesIO(pickled), buffers=buffers).load()
+
+
+def look_up(place: Place) -> Any:
+    """Return a variable of a module."""
+    return getattr(importlib.import_module(place[0]), place[1])
 
 
 def support_spawn() -> None:
@@ -79,9 +98,32 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def _dump(thing: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+class _PlacePickler(_Pickler):
+    """A pickler that leaves out what is to be looked up."""
+
+    find_place: Callable[[Any], Place | None]
+
+    def persistent_id(self, obj: Any) -> Place | None:
+        return self.find_place(obj)
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that looks up what was left out."""
+
+    def persistent_load(self, pid: Place) -> Any:
+        return look_up(pid)
+
+
+def _dump(
+    thing: object,
+    buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None,
+    find_place: Callable[[Any], Place | None] | None = None,
+) -> bytes:
     file = io.BytesIO()
-    _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(thing)
+    pickler = (_PlacePickler if find_place else _Pickler)(file, protocol=5, buffer_callback=buffer_callback)
+    if find_place:
+        pickler.find_place = find_place
+    pickler.dump(thing)
     return file.getvalue()
 
 

@@ -74,17 +74,19 @@ study = cv.Study(
 
 COUNTS = """
 import caviar as cv
-import own_counts
+from own_counts import COUNTS, read
 
+COUNTS["trials"] = 5
 ROWS = []
 TOTAL = 0
 
 def counts(params):
     global TOTAL
-    found = len(ROWS) + TOTAL + own_counts.COUNTS["trials"]
+    found = len(ROWS) + TOTAL + read()
     ROWS.append(1)
     TOTAL += 1
-    own_counts.COUNTS["trials"] += 1
+    COUNTS["trials"] += 1
+    assert read() == found + 1
     return found
 
 study = cv.Study(
@@ -127,12 +129,14 @@ def test_a_script_function_reaches_workers_with_its_helpers(tmp_path: Path) -> N
 
 @pytest.mark.ray
 def test_no_trial_sees_what_another_changed(tmp_path: Path) -> None:
-    (tmp_path / "own_counts.py").write_text("COUNTS = {'trials': 0}\n")
+    (tmp_path / "own_counts.py").write_text(
+        "COUNTS = {'trials': 0}\ndef read():\n    return COUNTS['trials']\n"
+    )
     script = tmp_path / "counts.py"
     script.write_text(COUNTS)
     run = run_on_ray(load_study(script), tmp_path / "runs", workers=1)
     assert run.trials["failure"].isna().all()
-    assert set(run.trials["value"]) == {0.0}
+    assert set(run.trials["value"]) == {5.0}
 
 
 @pytest.mark.parametrize("name", ["__main__", "caviar_experiment"])

@@ -31,6 +31,7 @@ from caviar.backends.ray.private_api import (
     reload_auth,
 )
 from caviar.backends.ray.session_cleanup import (
+    PRIVATE,
     keep_session,
     lock_session,
     remove_session,
@@ -236,9 +237,11 @@ def _start(ray: Any, request: WorkerRequest, data_bytes: int) -> Session:
             f"cannot start a Ray cluster on this machine: {explain_connection_error(error)}"
         ) from error
     session.node = ray._private.worker._global_node
+    folder = Path(context.address_info["session_dir"])
     if session.folder is None:
-        session.claim(Path(context.address_info["session_dir"]))
-    remove_stale_sessions(Path(context.address_info["session_dir"]).parent)
+        session.claim(folder)
+    folder.chmod(PRIVATE)  # again: Ray opens it to all users while it starts
+    remove_stale_sessions(folder.parent)
     return session
 
 

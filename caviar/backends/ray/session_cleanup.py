@@ -18,13 +18,15 @@ import psutil
 
 LOCK_FILE = "caviar.lock"
 RAYLET_SOCKET = "sockets/raylet"
+PRIVATE = 0o700
+"""Mode of a session folder: Ray lets every user read its logs and write to its sockets."""
 REMOVAL_TIMEOUT_S = 20.0
 """Seconds to keep trying to remove a folder that is still written to."""
 
 
 def lock_session(folder: Path) -> IO[str]:
     """Make a session folder private and lock it; the returned file holds the lock while it is open."""
-    folder.chmod(0o700)  # Ray lets every user read its logs and write to its sockets
+    folder.chmod(PRIVATE)
     file = (folder / LOCK_FILE).open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file

@@ -7,6 +7,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import math
 import textwrap
 from collections.abc import Callable
 from types import CodeType
@@ -44,12 +45,18 @@ def _unwrapped(function: Any) -> tuple[Any, dict[str, Any]]:
     bound: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         given = {**{str(place): value for place, value in enumerate(function.args)}, **function.keywords}
-        bound = {**{k: v for k, v in given.items() if isinstance(v, bool | int | float | str)}, **bound}
+        plain = {k: v for k, v in given.items() if isinstance(v, bool | int | float | str)}
+        bound = {**{k: _json_value(v) for k, v in plain.items()}, **bound}
         function = function.func
     function = inspect.unwrap(function)
     if inspect.ismethod(function):
         return function.__func__, bound
     return function if inspect.isroutine(function) else type(function), bound
+
+
+def _json_value(value: float | str) -> float | str:
+    """Return a plain value as JSON holds it, which has no infinity and no NaN."""
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _digest(core: Any) -> str | None:

@@ -386,6 +386,7 @@ def test_a_fingerprint_has_the_name_and_the_source() -> None:
     one = fingerprint(with_default)
     assert one["name"] == "tests.training.function.test_engine.with_default"
     assert fingerprint(functools.partial(with_default, scale=3.0)) == {**one, "bound": {"scale": 3.0}}
+    assert fingerprint(functools.partial(with_default, scale=math.inf)) == {**one, "bound": {"scale": "inf"}}
     exec("def f(p):\n    return 1\n", spaced)
     was = fingerprint(spaced["f"])
     exec("def f(p):\n    return 2\n", spaced)

@@ -2,8 +2,8 @@
 
 What was pickled by value, such as the variables of a script, is unpickled again for each trial. Three things are shared
 by the trials of a worker: arrays, which are read-only, the results of functions under `functools.cache`, and the
-modules of installed packages. A copy takes some 12 microseconds for a small function, 70 with a class of the script, and
-for large variables about as long as reading them once.
+modules of installed packages. A copy takes some 12 microseconds for a small function, 70 with a class of the script,
+and for large variables about as long as reading them once.
 """
 
 import functools

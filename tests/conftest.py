@@ -1,7 +1,9 @@
 """Shared by all tests: hypothesis profiles, an object store, and one Ray cluster for the whole session."""
 
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -15,7 +17,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")  # the key that signs scripts
+# The key that signs scripts is not the user's.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]

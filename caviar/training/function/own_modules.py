@@ -222,8 +222,10 @@ def _pickled(thing: Any) -> bytes | None:
 
 
 def _is_data(value: object) -> bool:
-    """Return whether a trial may change what a value holds; functions, classes and properties count as code."""
-    return not (callable(value) or isinstance(value, _IMMUTABLE) or hasattr(type(value), "__get__"))
+    """Return whether a trial may change what a value holds; functions, classes, types and properties count as code."""
+    is_code = isinstance(value, type) or hasattr(type(value), "__get__")
+    is_code |= callable(value) and type(value).__module__ in ("builtins", "functools", "types", "typing")
+    return not (is_code or isinstance(value, _IMMUTABLE))
 
 
 def _put_back(thing: Any, before: Any) -> bool:

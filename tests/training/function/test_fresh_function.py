@@ -29,16 +29,26 @@ class Registry:
     known = []
     size = 1
 
+class Network:
+    weight = None
+
+    def __call__(self, x):
+        return self.weight
+
+NETWORK = Network()
+NETWORK.weight = [1]
+
 def change():
     global RATE
     known = Registry.known, Registry.size
-    found = repr([RATE, CONFIG, SEEN, WEIGHTS, DRAWS.random(), SPACE, known, "left" in globals()])
+    found = repr([RATE, CONFIG, SEEN, WEIGHTS, DRAWS.random(), SPACE, NETWORK(0), known, "left" in globals()])
     RATE += 1
     CONFIG["layers"].append(3)
     CONFIG["new"] = True
     SEEN.append(2)
     WEIGHTS[0] += 1
     SPACE.size += 1
+    NETWORK.weight.append(2)
     Registry.known.append("me")
     Registry.size += 1
     globals()["left"] = True

@@ -3,7 +3,8 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_variables_of_a_function_are_copied_for_each_call() -> None:
     pickled = dumps(train)
     fresh = FreshFunction(lambda: pickle.loads(pickled), len(pickled), ())
     assert fresh({}) == fresh({}) == fresh({})
+
+
+@pytest.mark.parametrize(("is_always_slow", "warnings"), [(False, 0), (True, 1)])
+def test_only_copies_that_are_always_slow_warn(is_always_slow: bool, warnings: int) -> None:
+    loaded = []
+
+    def load() -> Callable[..., Any]:
+        loaded.append(0)
+        if is_always_slow or len(loaded) == 1:  # the first copy imports what the function needs
+            time.sleep(0.12)
+        return len
+
+    assert len(FreshFunction(load, 10, ()).warnings) == warnings
 
 
 @pytest.mark.parametrize("is_imported_before", [True, False])

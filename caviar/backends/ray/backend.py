@@ -51,7 +51,9 @@ class Timing:
     """Intervals and timeouts of the driver, in seconds."""
 
     warn_after_s: float = 5.0
-    """Seconds that a worker, or a trial's own Ray task, may wait for resources before the reason is logged."""
+    """Seconds that a worker may wait for resources before the reason is logged."""
+    blocked_after_s: float = 5.0
+    """Seconds without a result after which Ray tasks that wait for resources are logged: trials may wait for them."""
     warn_again_s: float = 60.0
     """Seconds until the reason is logged again."""
     node_check_s: float = 5.0
@@ -164,7 +166,7 @@ class RayBackend(Backend):
             time.sleep(timeout_s)
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
         if ready or not self._inflight:
-            self._warn_of_blocked_at = time.monotonic() + self._timing.warn_after_s
+            self._warn_of_blocked_at = time.monotonic() + self._timing.blocked_after_s
         if ready:  # take all that are ready, so that those at the end of the list do not starve
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         events: list[BackendEvent] = []
@@ -267,7 +269,8 @@ class RayBackend(Backend):
         waiting = [self._actors[start.name].spec.needs for start in self._starting.values()]
         reason = demands and explain_blocked_tasks(demands, waiting, self._ray.available_resources())
         timing = self._timing
-        self._warn_of_blocked_at = time.monotonic() + (timing.warn_again_s if reason else timing.warn_after_s)
+        again_s = timing.warn_again_s if reason else timing.blocked_after_s
+        self._warn_of_blocked_at = time.monotonic() + again_s
         if reason:
             _log.warning(reason)
 

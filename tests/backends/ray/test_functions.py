@@ -336,7 +336,7 @@ def test_tasks_of_trials_need_room(
         space=cv.Space(x=cv.linear(0.0, 1.0)),
         rounds=(cv.Round(2, 1), cv.Confirmation(1)),
     )
-    run = run_on_ray(study, tmp_path, 2 - int(nested_cpus), timing=Timing(warn_after_s=0.3))
+    run = run_on_ray(study, tmp_path, 2 - int(nested_cpus), timing=Timing(blocked_after_s=0.3))
     has_room = nested_cpus > 0
     assert (run.trials["value"] == (0.0 if has_room else 1.0)).all()
     assert any("nested_cpus" in message for message in caplog.messages) != has_room

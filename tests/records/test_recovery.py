@@ -1,4 +1,4 @@
-"""What is damaged or lost in a run directory is noticed, and a repair trains it again."""
+"""Repairs: damage and losses in a run directory are noticed, and a repair trains again what is gone."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ LOSSES: dict[str, slice] = {
     "end": slice(2, None),
     "all": slice(None),
 }
-"""Which of a table's files are lost."""
+"""Cases of lost files of a table."""
 
 
 @pytest.fixture(scope="module")

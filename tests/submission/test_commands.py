@@ -1,4 +1,4 @@
-"""What the commands for jobs print."""
+"""Output of the commands for jobs."""
 
 import pytest
 

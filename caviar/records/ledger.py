@@ -23,10 +23,12 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
 
+from caviar.columns import CIRCUMSTANCES
 from caviar.data.splits import Dataset
 from caviar.engine import Checkpoint
 from caviar.errors import RunError
 from caviar.records import schema
+from caviar.records.growing_table import GrowingTable
 from caviar.records.recovery import recover
 from caviar.records.run_files import StudyFile, write_recorded, write_rounds
 from caviar.records.segments import open_tables
@@ -51,6 +53,8 @@ class Ledger:
         present = self._trials.current()
         self._next = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
+        self._decisive = [name for name in self._trials.schema.names if name not in CIRCUMSTANCES]
+        self._recorded = GrowingTable(self._trials.read(self._next).select(self._decisive))
 
     @classmethod
     def create(
@@ -128,6 +132,7 @@ class Ledger:
             write_recorded(self.location, self._next + 1)
         self._next += 1
         self._singles += 1
+        self._recorded.append(trials.select(self._decisive))
         if self._singles >= MERGE_AT:
             self.merge()
         return list(results)
@@ -140,8 +145,12 @@ class Ledger:
         self._singles = 0
 
     def trials(self) -> pd.DataFrame:
-        """Return all rows, sorted by trial."""
-        return schema.to_frame(self._trials.read(self._next)).sort_values("trial", ignore_index=True)
+        """Return the recorded trials, sorted by trial, without reading files.
+
+        They have the columns that are the same in every run of a study. So nothing that is decided from them can
+        depend on machines and times (law 1).
+        """
+        return schema.to_frame(self._recorded.rows.sort_by("trial"))
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
         """Return the measurements of trials, by their numbers, in order of epochs."""

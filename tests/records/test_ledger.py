@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from caviar.errors import DamagedError, RunError
-from caviar.records.frames import Run, load
+from caviar.records.frames import Run, load, reproducible
 from caviar.records.json_files import write_checked
 from caviar.records.run_files import FORMAT, StudyFile, write_recorded
 from caviar.runner import run_study
@@ -47,6 +47,19 @@ def test_appended_results_are_in_the_frames(tmp_path: Path) -> None:
     assert run.trials["params_beta"].isna().all()
     assert run.trials["loss"].tolist() == [0.25] * 3
     assert run.curves[["trial", "epoch"]].to_numpy().tolist() == [[n, e] for n in range(3) for e in (1, 2)]
+
+
+def test_a_ledger_knows_what_it_and_earlier_ones_recorded(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    for numbers in ((4, 2), (3,), (1, 0), (5,), (7, 6, 8)):
+        ledger.append([result(number) for number in numbers])
+        expected = reproducible(load(tmp_path / "bowl").trials)
+        pd.testing.assert_frame_equal(ledger.trials(), expected)
+    ledger.close()
+    reopened = reopen(Disk(tmp_path / "bowl"))
+    pd.testing.assert_frame_equal(reopened.trials(), expected)
+    reopened.append([result(9)])
+    assert reopened.trials()["trial"].tolist() == list(range(10))
 
 
 @pytest.mark.parametrize("measured", ["fast", 1j, [1.0]])

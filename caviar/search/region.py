@@ -6,6 +6,7 @@ without the poor values between them, and a good value at the very end of a rang
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from random import Random
 
 from caviar.rounds import Narrowing
@@ -99,9 +100,7 @@ class Region:
             else:
                 value = one[name] if name in one and not crosses else random.choice(self.elite_values[name])
                 box[name] = (
-                    Choice((value,))
-                    if isinstance(domain, Choice)
-                    else window_around(domain, value, self.width)
+                    only(value) if isinstance(domain, Choice) else window_around(domain, value, self.width)
                 )
         return box
 
@@ -115,6 +114,12 @@ class Region:
         if domain.integer:  # draws are rounded to the nearest integer
             low, high = domain.coordinate(domain.value(low)), domain.coordinate(domain.value(high))
         return domain.between(low, high)
+
+
+@lru_cache(typed=True)
+def only(option: Value) -> Choice:
+    """Return the choice of a single option; of 1, 1.0 and True each has its own."""
+    return Choice((option,))
 
 
 def whole_range(domain: Domain) -> Window | Choice:

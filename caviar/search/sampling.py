@@ -1,4 +1,4 @@
-"""The params of a round's trials, drawn with Optuna's samplers in memory.
+"""The params of a round's trials, drawn at random or with Optuna's samplers in memory.
 
 A draw depends on the region, on the seed, the round and its index, and for samplers that learn on the results of
 earlier rounds. It never depends on workers, on the order in which results arrive, or on interruptions.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -19,13 +20,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, QMCSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from caviar.errors import StudyError
 from caviar.rounds import Narrowing
 from caviar.search.candidate_ranking import NeighborRanking
-from caviar.search.region import Box, Region, Window, whole_range
+from caviar.search.region import Box, Region, Window, only, whole_range
 from caviar.space import Choice, Domain, Interval, Space
 from caviar.study import SamplerFactory, Study
 from caviar.trial import Value, derive_seed
@@ -35,8 +36,6 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # its samplers would log a l
 
 _STRATA = 16
 """Number of equal parts that a range is divided into in the first round, and a window in later rounds."""
-_STUDY_SIZE = 512
-"""Draws from one in-memory Optuna study before it is replaced, because it keeps every trial."""
 _REHEARSED = 100
 """Largest number of draws by which a user's sampler is checked before a study starts."""
 
@@ -143,12 +142,12 @@ def draw_params(
     for index in range(count):
         if learner is None and index in skip:
             continue
-        random = Random(derive_seed(seed, "place", round_number, index))
-        if region.elite and random.random() < rule.explore:
+        random = Random(derive_seed(seed, "place", round_number, index)) if region.elite else None
+        if random is not None and random.random() < rule.explore:
             values = draw(index, anywhere)
         elif learner is not None:
             values = learner()
-        elif region.elite:
+        elif random is not None:
             boxes = [_random_stratum(region.draw_box(rule, random), random) for _ in range(rule.candidates)]
             candidates = [_center(region.declared, box) for box in boxes]
             values = draw(index, boxes[ranking.best_candidate(candidates, rule.n_neighbors)])
@@ -210,36 +209,27 @@ def _to_optuna(domain: Domain, value: Value) -> Value:
 def _random_draws(declared: Space, seed: int, round_number: int) -> Callable[[int, Box], dict[str, Value]]:
     """Return a function that draws uniformly from a box.
 
-    Each index has a generator of its own, so that a draw does not depend on the others.
+    Each index has a seed of its own, so that a draw does not depend on the others. The generator is the one whose
+    numbers no version of NumPy changes. The numbers are those of Optuna's `RandomSampler`, at a tenth of its cost.
     """
-    study, asked = _optuna_study(RandomSampler(), maximize=True), 0
+    names = sorted(declared)
+    random = np.random.RandomState()
 
     def draw(index: int, box: Box) -> dict[str, Value]:
-        nonlocal study, asked
-        if asked == _STUDY_SIZE:
-            study, asked = _optuna_study(RandomSampler(), maximize=True), 0
-        asked += 1
-        study.sampler = RandomSampler(seed=derive_seed(seed, "draw", round_number, index) % 2**32)
-        parts = {name: _part_distribution(box[name]) for name in sorted(declared)}
-        drawn = study.ask({name: part for name, part in parts.items() if part is not None}).params
-        return {name: _part_value(declared[name].domain, box[name], drawn.get(name)) for name in declared}
+        random.seed(derive_seed(seed, "draw", round_number, index) % 2**32)
+        return {name: _draw_part(declared[name].domain, box[name], random) for name in names}
 
     return draw
 
 
-def _part_distribution(part: Window | Choice) -> BaseDistribution | None:
-    """Return the distribution of a coordinate in a window, or of an option; None for a single option."""
+def _draw_part(domain: Domain, part: Window | Choice, random: np.random.RandomState) -> Value:
+    """Draw a value from a window or from some options; a single option takes no random number."""
     if isinstance(part, Choice):
-        return distribution(part) if len(part.options) > 1 else None
-    return FloatDistribution(*part)
-
-
-def _part_value(domain: Domain, part: Window | Choice, drawn: Value) -> Value:
-    """Convert a draw from `_part_distribution(part)` to the parameter's value."""
-    if isinstance(part, Choice):
-        return part.options[0] if len(part.options) == 1 else drawn
+        options = part.options
+        return options[int(random.random_sample(len(options)).argmax()) if len(options) > 1 else 0]
     assert isinstance(domain, Interval)
-    return domain.value(drawn)  # type: ignore[arg-type]
+    low, high = part
+    return domain.value(min(low + (high - low) * random.random_sample(), math.nextafter(high, low)))
 
 
 def _random_stratum(box: Box, random: Random) -> Box:
@@ -248,7 +238,7 @@ def _random_stratum(box: Box, random: Random) -> Box:
     for name in sorted(box):
         part = box[name]
         if isinstance(part, Choice):
-            small[name] = Choice((random.choice(part.options),))
+            small[name] = only(random.choice(part.options))
         else:
             small[name] = _stratum(part, random.randrange(_STRATA))
     return small
@@ -291,7 +281,7 @@ def _latin_hypercube(declared: Space, seed: int, round_number: int) -> Callable[
         for name, parameter in declared.items():
             stratum, part = order(name, block)[place], whole_range(parameter.domain)
             if isinstance(part, Choice):
-                parts[name] = Choice((part.options[(stratum + block * _STRATA) % len(part.options)],))
+                parts[name] = only(part.options[(stratum + block * _STRATA) % len(part.options)])
             else:
                 parts[name] = _stratum(part, stratum)
         return parts

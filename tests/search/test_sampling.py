@@ -149,10 +149,17 @@ def test_draw_does_not_depend_on_count_or_skipped_draws(explore: float) -> None:
     assert drawn(region=region, count=40, explore=explore, skip=range(5, 38)) == [*long[:5], *long[38:]]
 
 
-def test_draw_does_not_depend_on_earlier_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_one_block = drawn(count=30)
-    monkeypatch.setattr(sampling, "_STUDY_SIZE", 7)
-    assert drawn(count=30) == in_one_block
+def test_draws_are_the_same_in_every_version() -> None:
+    space = Space(rate=linear(0.0, 1.0), method=choice(1, "a", None), size=integer(1, 100))
+    assert drawn(space, count=2) == [
+        {"rate": 0.3510628189249678, "method": 1, "size": 33},
+        {"rate": 0.9221903333987553, "method": 1, "size": 6},
+    ]
+    region = near(space, {"rate": 0.5, "method": "a", "size": 50}, width=0.5)
+    assert drawn(region=region, count=2) == [
+        {"rate": 0.5192814094624839, "method": "a", "size": 44},
+        {"rate": 0.5860951666993777, "method": "a", "size": 44},
+    ]
 
 
 def test_order_of_parameters_does_not_matter() -> None:
@@ -491,17 +498,16 @@ def test_skipped_draws_do_not_change_the_others(sampler: str | SamplerFactory) -
 
 
 def test_skipped_draws_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
-    ask = optuna.Study.ask
+    drawn_parts = []
+    draw_part = sampling._draw_part
 
-    def counting(*arguments: Any) -> optuna.Trial:
-        nonlocal asked
-        asked += 1
-        return ask(*arguments)
+    def counting(*arguments: Any) -> Value:
+        drawn_parts.append(arguments)
+        return draw_part(*arguments)
 
-    monkeypatch.setattr(optuna.Study, "ask", counting)
+    monkeypatch.setattr(sampling, "_draw_part", counting)
     assert len(drawn(count=1_000, skip=range(990))) == 10
-    assert asked == 10
+    assert len(drawn_parts) == 10 * len(SPACE)
 
 
 def test_function_that_makes_no_sampler_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The values that all packages share: trial, measurement, outcome, result."""
+"""The values that all packages share: trial, measurement, outcome, result.
+
+They have no slots: pickle handles objects with a dict in C, and a message of results takes a third of the time.
+"""
 
 import hashlib
 import math
@@ -56,7 +59,7 @@ class Cause(StrEnum):
     """Its machine was taken away with notice, or an earlier trial damaged its worker: it is not to blame."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One point of the space, trained once."""
 
@@ -75,7 +78,7 @@ class Trial:
     """Number of the search trial that this one trains again; None for a search trial."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measurement:
     """The metrics of one trial after one epoch."""
 
@@ -84,7 +87,7 @@ class Measurement:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """The seconds of a trial, by what they were spent on.
 
@@ -105,7 +108,7 @@ class Times:
     """Seconds of the driver's work to record it: its share of the batch that it was written with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A finished trial, or a finished part of one: all that its row and its curve contain."""
 

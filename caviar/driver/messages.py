@@ -20,7 +20,7 @@ from caviar.search.halving import Race
 from caviar.trial import Cause, Result, Trial
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A trial, or a part of one, for some worker to train."""
 

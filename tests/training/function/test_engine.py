@@ -320,17 +320,18 @@ def test_each_trial_starts_from_the_same_process_state(tmp_path: Path) -> None:
     def disturbs(params: Params) -> dict[str, float]:
         left = float(os.environ.get("LEFT_BEHIND", 0))
         os.environ["LEFT_BEHIND"] = "1"
+        os.environ = {"ANOTHER": "2"}  # type: ignore[assignment]  # noqa: B003
         os.chdir(tmp_path)
         drawn = random.random() + float(np.random.rand())  # noqa: NPY002
         return {"value": drawn, "left": left}
 
-    here = os.getcwd()
+    here, environment = os.getcwd(), dict(os.environ)
     worker = Worker("here", "here", Function(disturbs, metrics=("value", "left")), None)
     one, other = worker.run([Task(trial=trial()), Task(trial=trial())])
     assert one.measurements == other.measurements
     assert one.measurements[0].metrics["left"] == 0
     assert os.getcwd() == here
-    assert "LEFT_BEHIND" not in os.environ
+    assert os.environ == environment
 
 
 def test_params_are_a_copy_and_the_seed_fits_32_bits() -> None:

@@ -1,35 +1,44 @@
 """The tables and the figure of `compare.py`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tables
 from matplotlib.figure import Figure
+from scipy.special import stdtrit
 
 HERE = Path(__file__).parent
 SHOWN = (100, 400, 1_600)
 WORDS = {
     "caviar": "caviar's default",
-    "tpe": "Optuna TPE",
-    "confirmed": "random, then confirmed as caviar does",
+    "gp": "Optuna's Gaussian process",
+    "smac": "SMAC3",
+    "confopt": "ConfOpt",
+    "tpe": "Optuna's TPE",
+    "tpe_liar": "TPE, a fifth in flight (constant liar)",
     "random": "random",
     "grid": "grid",
 }
-COLOURS = {
-    "caviar": "#c2410c",
-    "tpe": "#1d4ed8",
-    "confirmed": "#0f766e",
-    "random": "#475569",
-    "grid": "#94a3b8",
+CONFIRMED = " + confirmation"
+LINES = {
+    "caviar": ("#c2410c", "-"),
+    "gp": ("#7c3aed", "--"),
+    "gp + confirmation": ("#7c3aed", "-"),
+    "tpe": ("#1d4ed8", "--"),
+    "tpe + confirmation": ("#1d4ed8", "-"),
+    "random": ("#475569", "--"),
+    "random + confirmation": ("#475569", "-"),
+    "grid": ("#94a3b8", "-."),
 }
-LINES = {"caviar": "-", "tpe": "--", "confirmed": (0, (3, 1, 1, 1)), "random": ":", "grid": "-."}
+"""Colour and line of the methods in the figure of regret against evaluations."""
 
 
 def write(searches: Path) -> None:
-    """Write `regret.csv`, `regret.md` and `regret.png` next to this file.
+    """Write `regret.csv`, `regret.md`, `regret.png` and `peers.png` next to this file.
 
-    Methods without new searches keep their rows of `regret.csv`.
+    What was not searched anew keeps its rows of `regret.csv`.
     """
     groups = pd.read_csv(searches).groupby(["method", "table", "evaluations"], sort=True)
     fresh = groups.agg(
@@ -39,11 +48,10 @@ def write(searches: Path) -> None:
         deciding_s=("deciding_s", "mean"),
     )
     fresh = fresh.round({"regret": 5, "sem": 5, "deciding_s": 4}).reset_index()
-    kept = pd.read_csv(HERE / "regret.csv")
-    frame = pd.concat([fresh, kept[~kept["method"].isin(fresh["method"])]], ignore_index=True)
-    frame.sort_values(["method", "table", "evaluations"]).to_csv(HERE / "regret.csv", index=False)
+    frame = with_kept_rows(fresh, HERE / "regret.csv", ["method", "table", "evaluations"])
     (HERE / "regret.md").write_text(_markdown(frame))
     _figure(frame).savefig(HERE / "regret.png", dpi=150)
+    _peers_figure(frame).savefig(HERE / "peers.png", dpi=150)
 
 
 def write_precise(rows: list[dict[str, object]]) -> None:
@@ -55,17 +63,30 @@ def write_precise(rows: list[dict[str, object]]) -> None:
         half = 1.96 * float(by_seed.sem())  # type: ignore[arg-type]
         cells.append([title, f"{by_seed.mean():.4f} ± {half:.4f}", f"{part['held'].dropna().mean():.1%}"])
     header = ["tables", "mean regret after 100 evaluations", "its 95 % interval holds"]
-    (HERE / "precise.md").write_text(_table(header, cells))
+    (HERE / "precise.md").write_text(table(header, cells))
 
 
-def mean_regret(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over tables and seeds, and half the width of its 95 % interval, by method and evaluations.
+def with_kept_rows(fresh: pd.DataFrame, path: Path, keys: list[str]) -> pd.DataFrame:
+    """Add fresh rows to a file, and return all its rows. Of the same keys, the row of more searches stays."""
+    frame = fresh
+    if path.is_file():
+        both = pd.concat([pd.read_csv(path), fresh], ignore_index=True)
+        frame = both.sort_values("searches", kind="stable").drop_duplicates(keys, keep="last")
+    frame = frame.sort_values(keys, ignore_index=True)
+    frame.to_csv(path, index=False)
+    return frame
 
-    The interval is over seeds, with the same tables, so the variances of the tables add up.
+
+def mean_over_tables(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the mean over tables and seeds, and half the width of its 95 % interval, by some keys.
+
+    The interval is over seeds, with the same tables, so the variances of the tables add up. Few seeds say little about
+    the variance of one table, so it is Student's t with the degrees of freedom of all tables together.
     """
-    groups = frame.assign(variance=frame["sem"] ** 2).groupby(["method", "evaluations"])
-    spread = groups["variance"].sum().pow(0.5) / groups.size()
-    return pd.DataFrame({"mean": groups["regret"].mean(), "half": 1.96 * spread})
+    groups = frame.assign(variance=frame["sem"] ** 2, free=frame["searches"] - 1).groupby(keys)
+    spread = groups["variance"].sum(min_count=1).pow(0.5) / groups.size()
+    quantile = stdtrit(groups["free"].sum(), 0.975)
+    return pd.DataFrame({"mean": groups["regret"].mean(), "half": quantile * spread})
 
 
 def _halves(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -77,37 +98,72 @@ def _halves(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
+def _parts(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of all twelve tables, of each half of them, and of those of NAS-Bench-201."""
+    twelve = frame[frame["table"].isin(tables.names())]
+    held_out = frame[frame["table"].isin(tables.HELD_OUT)]
+    return {"all twelve tables": twelve, **_halves(twelve), "NAS-Bench-201": held_out}
+
+
 def _markdown(frame: pd.DataFrame) -> str:
-    parts = {"all twelve tables": frame, **_halves(frame)}
-    blocks = [f"**{title.capitalize()}**\n\n{_block(part)}" for title, part in parts.items()]
+    blocks = [f"**{title[0].upper()}{title[1:]}**\n\n{_block(part)}" for title, part in _parts(frame).items()]
     blocks.append(f"**Processor seconds that deciding took in a search** (not training)\n\n{_seconds(frame)}")
     return "\n\n".join(blocks) + "\n"
 
 
+def _label(method: str) -> str:
+    plain = method.removesuffix(CONFIRMED)
+    return WORDS[plain] + (", confirmed" if plain != method else "")
+
+
 def _block(frame: pd.DataFrame) -> str:
-    means = {key: f"{mean:.3f} ± {half:.3f}" for key, mean, half in mean_regret(frame).itertuples()}
-    present = {method for method, _ in means}
-    rows = [(WORDS[method], method, 1) for method in ("caviar", "tpe", "confirmed", "random")]
+    means = _complete_means(frame)
+    rows = [(_label(method), method, 1) for plain in WORDS for method in (plain, plain + CONFIRMED)]
     rows += [(f"random, {times} times the evaluations", "random", times) for times in (2, 4)]
-    rows.append((WORDS["grid"], "grid", 1))
     cells = [
-        [label, *(means[method, n * times] for n in SHOWN)]
-        for label, method, times in rows
-        if method in present
+        [label, *(str(means.get((method, n * times), "")) for n in SHOWN)] for label, method, times in rows
     ]
-    return _table(["mean regret after", *(f"{n:,} evaluations" for n in SHOWN)], cells)
+    header = ["mean regret (seeds) after", *(f"{n:,} evaluations" for n in SHOWN)]
+    return table(header, [row for row in cells if any(row[1:])])
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """The mean regret over tables and seeds."""
+
+    mean: float
+    half: float
+    """Half the width of its 95 % interval."""
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half:.3f} ({self.seeds})"
+
+
+def _complete_means(frame: pd.DataFrame) -> dict[tuple[str, int], _Mean]:
+    """Return the mean regret by method and evaluations, of those that have searched every table twice."""
+    count, keys = frame["table"].nunique(), ["method", "evaluations"]
+    twice = frame[frame["searches"] > 1]
+    complete = twice[twice.groupby(keys)["table"].transform("size") == count]
+    means = mean_over_tables(complete, keys)
+    means["seeds"] = complete.groupby(keys)["searches"].min()
+    return {key: _Mean(*rest) for key, *rest in means.itertuples()}
 
 
 def _seconds(frame: pd.DataFrame) -> str:
-    groups = frame.groupby(["method", "evaluations"])[["deciding_s"]].mean()
+    twelve = frame[frame["table"].isin(tables.names())]
+    groups = twelve.groupby(["method", "evaluations"])[["deciding_s"]].mean()
     means: dict[tuple[str, int], float] = dict(groups.itertuples())
-    present = {method for method, _ in means}
-    methods = [method for method in ("caviar", "tpe") if method in present]
-    cells = [[WORDS[method], *(f"{means[method, n]:.2f}" for n in SHOWN)] for method in methods]
-    return _table(["", *(f"{n:,} evaluations" for n in SHOWN)], cells)
+    cells = [
+        [words, *(f"{means[method, n]:.2f}" if (method, n) in means else "" for n in SHOWN)]
+        for method, words in WORDS.items()
+        if method not in ("random", "grid")
+    ]
+    return table(["", *(f"{n:,} evaluations" for n in SHOWN)], [row for row in cells if any(row[1:])])
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -115,15 +171,14 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 def _figure(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, (title, part) in zip(panels, _halves(frame).items(), strict=True):
-        means = mean_regret(part)
-        for method in WORDS:
-            if method not in means.index.get_level_values("method"):
-                continue
-            line = means.loc[method]
-            x, y, half = line.index.to_numpy(), line["mean"].to_numpy(), line["half"].to_numpy()
-            axes.plot(x, y, color=COLOURS[method], linestyle=LINES[method], label=WORDS[method])
-            axes.fill_between(x, y - half, y + half, color=COLOURS[method], alpha=0.15, linewidth=0)
+    twelve = frame[frame["table"].isin(tables.names())]
+    for axes, (title, part) in zip(panels, _halves(twelve).items(), strict=True):
+        means = _complete_means(part)
+        for method, (colour, style) in LINES.items():
+            line = sorted((n, at.mean, at.half) for (name, n), at in means.items() if name == method)
+            x, y, half = np.array(line).reshape(-1, 3).T
+            axes.plot(x, y, color=colour, linestyle=style, label=_label(method))
+            axes.fill_between(x, y - half, y + half, color=colour, alpha=0.12, linewidth=0)
         axes.set(xscale="log", xlabel="evaluations", title=title)
         ticks = np.array([25, 100, 400, 1_600, 6_400])
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -131,5 +186,25 @@ def _figure(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("mean regret (0: best, 1: median configuration)")
-    panels[0].legend(frameon=False)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _peers_figure(frame: pd.DataFrame, evaluations: int = 100) -> Figure:
+    """Return a figure of each method at one budget, with confirmation (filled) and without."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    parts = _parts(frame)
+    shown = ["all twelve tables", "the six that only test it", "NAS-Bench-201"]
+    methods = list(WORDS)[::-1]
+    for axes, title in zip(figure.subplots(1, 3, sharey=True), shown, strict=True):
+        means = _complete_means(parts[title])
+        for end, fill, shift in (("", "none", -0.12), (CONFIRMED, "full", 0.12)):
+            for place, method in enumerate(methods):
+                if (at := means.get((method + end, evaluations))) is not None:
+                    colour, full = ("#c2410c", "full") if method == "caviar" else ("#1d4ed8", fill)
+                    axes.errorbar(at.mean, place + shift, xerr=at.half, fmt="o", color=colour, fillstyle=full)
+        axes.set(title=title, xlabel=f"mean regret after {evaluations} evaluations")
+        axes.set_yticks(range(len(methods)), [WORDS[method] for method in methods])
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
     return figure

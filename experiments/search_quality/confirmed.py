@@ -1,0 +1,72 @@
+"""caviar's confirmation after the search of any method, inside the same budget."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from baselines import Evaluation
+from tables import Table
+
+import caviar as cv
+from caviar.columns import param_column
+from caviar.search.confirmation import choose_contenders, is_deterministic, next_step, rank_contenders
+from caviar.trial import Outcome, derive_seed
+
+
+def split(evaluations: int) -> tuple[int, cv.Confirmation]:
+    """Split a budget as caviar does: return the number of evaluations of the search, and the confirmation."""
+    *_, confirmation = cv.coarse_to_fine(trials=evaluations, epochs=1)
+    assert isinstance(confirmation, cv.Confirmation)
+    return evaluations - confirmation.trials, confirmation
+
+
+def confirm(table: Table, searched: Sequence[Evaluation], confirmation: cv.Confirmation, seed: int) -> int:
+    """Train the best few of a search again, and return the configuration that is handed over."""
+    leaders = [leader for _, leader in confirmation_steps(table, searched, confirmation, seed)]
+    return leaders[-1] if leaders else min(searched, key=lambda evaluation: evaluation.value).row
+
+
+def confirmation_steps(
+    table: Table, searched: Sequence[Evaluation], confirmation: cv.Confirmation, seed: int
+) -> Iterator[tuple[list[Evaluation], int]]:
+    """Yield the trainings of each step, and the configuration that leads after it.
+
+    Args:
+        table: the trainings.
+        searched: the evaluations of the search.
+        confirmation: the steps.
+        seed: determines the noise.
+    """
+    noise = np.random.default_rng(derive_seed(seed, "confirmation"))
+    search, confirming = _rows(searched), pd.DataFrame()
+    for number, step in enumerate(confirmation.steps, start=1):
+        if number == 1:
+            contenders, times = choose_contenders(search, step.contenders, maximize=False), step.seeds
+        else:
+            contenders, times = next_step(search, confirming, step, maximize=False)
+        again = [number for number in contenders for _ in range(times)]
+        if not again:
+            return
+        trained = [
+            searched[original]._replace(value=table.training(searched[original].row, noise))
+            for original in again
+        ]
+        rows = _rows(trained, first=len(searched) + len(confirming)).assign(round=number, confirms=again)
+        confirming = pd.concat([confirming, rows], ignore_index=True)
+        if is_deterministic(search, confirming):
+            return
+        yield trained, searched[rank_contenders(confirming, maximize=False)[0]].row
+
+
+def _rows(evaluations: Sequence[Evaluation], first: int = 0) -> pd.DataFrame:
+    """Return the rows that the trials of evaluations would have."""
+    return pd.DataFrame(
+        {
+            "trial": first + number,
+            "outcome": Outcome.COMPLETED.value,
+            "value": evaluation.value,
+            "epochs": 1,
+            **{param_column(name): value for name, value in evaluation.params.items()},
+        }
+        for number, evaluation in enumerate(evaluations)
+    )

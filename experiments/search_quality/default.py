@@ -1,12 +1,13 @@
 """caviar's search on a table: the same stages as in a real study, without any training."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import sequences
 from baselines import observed
 from tables import Table
 
@@ -15,9 +16,9 @@ from caviar.columns import param_column, to_cell
 from caviar.data.splits import Dataset
 from caviar.engine import Engine
 from caviar.objective import Objective
-from caviar.search.region import Region
-from caviar.search.stages import open_stage, stage_count
-from caviar.trial import Outcome, Trial, Value
+from caviar.search.confirmation import rank_contenders
+from caviar.search.stages import StagePlan, open_stage, stage_count
+from caviar.trial import Outcome, Stage, Trial, Value
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,54 @@ def coarse_to_fine(
         rounds: number of rounds; by default as many as caviar chooses.
         changes: other fields of the study.
     """
-    study = cv.Study(
+    study = _study(table, evaluations, seed, rounds, changes)
+    counted, began = 0, time.process_time()
+    for plan, trials, frame in _stages(table, study):  # noqa: B007  the last one counts
+        counted += len(frame)
+    assert plan.winner is not None
+    return Found(
+        row=table.row(trials[0].params),
+        value=plan.winner.value,
+        interval=plan.winner.interval,
+        evaluations=counted,
+        deciding_s=time.process_time() - began,
+    )
+
+
+def sequence(
+    table: Table, evaluations: int, seed: int, rounds: int | None = None, **changes: Any
+) -> sequences.Plan:
+    """Return the trainings of the same search in order, and what each of them waits for.
+
+    Args:
+        table: the trainings.
+        evaluations: the budget.
+        seed: determines the draws and the noise.
+        rounds: number of rounds; by default as many as caviar chooses.
+        changes: other fields of the study.
+    """
+    trainings, leaders, searching = list[sequences.Training](), list[tuple[int, int]](), 0
+    recorded = pd.DataFrame()
+    for plan, trials, frame in _stages(table, _study(table, evaluations, seed, rounds, changes)):
+        rows, needs = [table.row(trial.params) for trial in trials], len(trainings)
+        trainings += [
+            sequences.Training(row, value, needs)
+            for row, value in zip(rows, frame.get("value", []), strict=False)
+        ]
+        recorded = pd.concat([recorded, frame], ignore_index=True)
+        if plan.stage is Stage.SEARCH:
+            searching = len(trainings)
+        elif rows:
+            confirming = recorded[recorded["stage"] == Stage.CONFIRMATION]
+            best = rank_contenders(confirming, maximize=False)[0]
+            leaders.append((len(trainings), trainings[best].row))
+    return sequences.Plan(trainings, searching, leaders)
+
+
+def _study(
+    table: Table, evaluations: int, seed: int, rounds: int | None, changes: dict[str, Any]
+) -> cv.Study:
+    return cv.Study(
         name=table.name,
         objective=Lookup(table.name),
         space=table.space,
@@ -97,27 +145,19 @@ def coarse_to_fine(
         seed=seed,
         **changes,
     )
-    noise = np.random.default_rng(seed)
-    frames: list[pd.DataFrame] = []
-    region: Region | None = None
-    deciding_s, last = 0.0, stage_count(study)
+
+
+def _stages(table: Table, study: cv.Study) -> Iterator[tuple[StagePlan, list[Trial], pd.DataFrame]]:
+    """Yield each stage, its trials, and the rows of those that trained; the final trial does not."""
+    noise = np.random.default_rng(study.seed)
+    recorded, region, last = pd.DataFrame(), None, stage_count(study)
     for number in range(1, last + 1):
-        began = time.process_time()
-        recorded = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         plan = open_stage(study, number, recorded, region)
         trials = list(plan.trials)
-        deciding_s += time.process_time() - began
+        frame = _trained(table, trials, noise) if trials and number < last else pd.DataFrame()
+        yield plan, trials, frame
         region = plan.region or region
-        if trials and number < last:
-            frames.append(_trained(table, trials, noise))
-    assert plan.winner is not None
-    return Found(
-        row=table.row(trials[0].params),
-        value=plan.winner.value,
-        interval=plan.winner.interval,
-        evaluations=sum(map(len, frames)),
-        deciding_s=deciding_s,
-    )
+        recorded = pd.concat([recorded, frame], ignore_index=True)
 
 
 def _trained(table: Table, trials: Sequence[Trial], noise: np.random.Generator) -> pd.DataFrame:

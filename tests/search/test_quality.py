@@ -24,11 +24,18 @@ def experiment() -> Iterator[SimpleNamespace]:
     try:
         import baselines
         import default
+        import sequences
         import tables
 
         loaded = [tables.load(name) for name in TABLES]
         searches = [(table, default.coarse_to_fine(table, 100, s)) for table in loaded for s in SEEDS]
-        yield SimpleNamespace(tables=loaded, searches=searches, random_search=baselines.random_search)
+        yield SimpleNamespace(
+            tables=loaded,
+            searches=searches,
+            random_search=baselines.random_search,
+            sequence=default.sequence,
+            sequences=sequences,
+        )
     finally:
         sys.path.remove(str(EXPERIMENT))
 
@@ -47,3 +54,21 @@ def test_default_beats_random_search_with_four_times_the_trials(experiment: Simp
 def test_winners_interval_holds_the_true_mean(experiment: SimpleNamespace) -> None:
     held = [found.holds(table) for table, found in experiment.searches]
     assert np.mean([h for h in held if h is not None]) >= 0.85, "the intervals state 95 %"
+
+
+def test_sequence_ends_with_the_winner(experiment: SimpleNamespace) -> None:
+    table, found = experiment.searches[0]
+    plan = experiment.sequence(table, 100, SEEDS[0])
+    assert len(plan.trainings) == found.evaluations
+    assert plan.leaders[-1] == (found.evaluations, found.row)
+    assert all(training.needs <= place for place, training in enumerate(plan.trainings))
+
+
+def test_trainings_wait_for_those_they_need(experiment: SimpleNamespace) -> None:
+    """Two workers: rows 0 and 1 search for 5 and 1 s, row 1 trains again after both, and leads."""
+    training = experiment.sequences.Training
+    plan = experiment.sequences.Plan([training(0, 0.1), training(1, 0.2), training(1, 0.3, 2)], 2, [(3, 1)])
+    handed = experiment.sequences.hand_overs(plan, 2, np.array([5.0, 1.0]))
+    assert handed.moments == [1.0, 5.0, 6.0]
+    assert handed.rows == [1, 0, 1]
+    assert handed.end == 6.0

@@ -2,20 +2,30 @@
 
 Each function names the file of Ray 2.60 that it relies on. If another version of Ray has moved an attribute, its patch
 does nothing: Ray then prints more, listens on all network interfaces (its token still protects it), uses the token of
-the last cluster, refuses a request later, or exits at once on SIGTERM while it starts.
+the last cluster, refuses a request later, starts more slowly, or exits at once on SIGTERM while it starts.
 """
 
 import contextlib
 import importlib
 import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from caviar.backends.ray import late_agent
 from caviar.backends.ray.placement import ResourceDict
 
 CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LEAN_VERSION = "2.60."
+"""Start of the versions of Ray that `start_lean` knows."""
+AGENT_DELAY_S = 5.0
+"""Seconds after which the agent for runtime environments starts; the raylet waits for it for half a minute."""
 
 
 @contextmanager
@@ -49,12 +59,122 @@ def bind_to_loopback() -> Iterator[None]:
 
 @contextmanager
 def keep_signal_handlers() -> Iterator[None]:
-    """Keep Ray from replacing this process's handler of SIGTERM while inside.
+    """Keep Ray from replacing this process's signal handlers while inside, and hold signals back while it connects.
 
-    Relies on `set_sigterm_handler` in ray/_private/utils.py.
+    An exception of a handler would leave a half connected process, which crashes when it ends. Relies on
+    `set_sigterm_handler` in ray/_private/utils.py and on `connect` in ray/_private/worker.py.
     """
-    with _patched("ray._private.utils", "set_sigterm_handler", lambda handler: None):
+    import ray
+
+    worker: Any = ray._private.worker
+    connect = worker.connect
+
+    def connect_undisturbed(*arguments: Any, **options: Any) -> None:
+        with _held_signals():
+            connect(*arguments, **options)
+
+    with (
+        _patched("ray._private.utils", "set_sigterm_handler", lambda handler: None),
+        _patched("ray._private.worker", "connect", connect_undisturbed),
+    ):
         yield
+
+
+@contextmanager
+def _held_signals() -> Iterator[None]:
+    """Hold back the signals that this process handles, and handle them at the end."""
+    in_main = threading.current_thread() is threading.main_thread()  # no other thread can set handlers
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HELD_SIGNALS if in_main}
+    held: list[int] = []
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+    for number in held:
+        handlers[number](number, None)
+
+
+@contextmanager
+def start_lean() -> Iterator[None]:
+    """Start only the processes that a study needs of a cluster that starts while inside.
+
+    The autoscaler, the log monitor and the dashboard are left out, and the raylet does not wait for its agents: they
+    would take most of the seconds until Ray is up. Relies on `Node.start_monitor`, `Node.start_log_monitor`,
+    `Node.start_api_server` and `Node.start_raylet` in ray/_private/node.py, on `start_ray_process` in
+    ray/_private/services.py, on `get_dashboard_dependency_error` in ray/_private/utils.py, and on the files in which
+    agents write their ports, `persist_port` in ray/_raylet. Does nothing for other versions of Ray than 2.60.
+    """
+    import ray
+
+    if not ray.__version__.startswith(LEAN_VERSION) or sys.platform == "win32":
+        yield
+        return
+    from ray._private import services
+    from ray._private.node import Node
+
+    make_raylet: Any = Node.start_raylet
+    make_process: Any = services.start_ray_process
+
+    def start_raylet(node: Any, *arguments: Any, **options: Any) -> None:
+        with late_agent.reserve(node.node_ip_address, 0) as kept:
+            port = kept.getsockname()[1]
+            _write_agent_ports(node.get_session_dir_path(), node.node_id, port)
+            node._ray_params.runtime_env_agent_port = port
+            make_raylet(node, *arguments, **options)
+
+    def start_process(command: list[str], *arguments: Any, **options: Any) -> Any:
+        return make_process(_with_late_agents(command), *arguments, **options)
+
+    def leave_out(node: Any, **options: Any) -> None:
+        pass
+
+    with contextlib.ExitStack() as patches:
+        for name in ("monitor", "log_monitor", "api_server"):
+            patches.enter_context(_patched("ray._private.node", f"Node.start_{name}", leave_out))
+        patches.enter_context(_patched("ray._private.node", "Node.start_raylet", start_raylet))
+        patches.enter_context(_patched("ray._private.services", "start_ray_process", start_process))
+        patches.enter_context(
+            _patched("ray._private.utils", "get_dashboard_dependency_error", lambda: None)  # it imports much
+        )
+        yield
+
+
+def _write_agent_ports(session_folder: str, node_id: str, port: int) -> None:
+    """Write the ports of a raylet's agents, for which it waits: -1 for those of the agent that is left out."""
+    from ray import _raylet
+
+    names: Any = _raylet
+    left_out = (
+        names.METRICS_AGENT_PORT_NAME,
+        names.METRICS_EXPORT_PORT_NAME,
+        names.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    )
+    for name in left_out:
+        names.persist_port(session_folder, node_id, name, -1)
+    names.persist_port(session_folder, node_id, names.RUNTIME_ENV_AGENT_PORT_NAME, port)
+
+
+def _with_late_agents(command: list[str]) -> list[str]:
+    """Return the command of a Ray process; the agents of a raylet are started by `late_agent`."""
+    options = dict(word.partition("=")[::2] for word in command)
+    address, port = options.get("--node_ip_address"), options.get("--runtime_env_agent_port")
+    if address is None or port is None:
+        return command
+    program = subprocess.list2cmdline([sys.executable, "-I", "-S", late_agent.__file__])
+    prefixes = {
+        "--runtime_env_agent_command=": f"{program} {AGENT_DELAY_S} {address} {port} ",
+        "--dashboard_agent_command=": f"{program} inf {address} 0 ",
+    }
+    for option, prefix in prefixes.items():
+        command = [
+            word.replace(option, option + prefix, 1) if word.startswith(option) else word for word in command
+        ]
+    return command
 
 
 @contextmanager

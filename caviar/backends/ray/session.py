@@ -29,6 +29,7 @@ from caviar.backends.ray.private_api import (
     on_session_folder,
     predict_resources,
     reload_auth,
+    start_lean,
 )
 from caviar.backends.ray.session_cleanup import (
     PRIVATE,
@@ -55,6 +56,8 @@ HEAD_RETURN_S = 50.0
 
 _connected = threading.Lock()
 """Held while this module has connected this process to Ray, which can be connected once."""
+_connecting = threading.Lock()
+"""Held while a thread finds out whether the user has connected this process to Ray: then it gives `_connected` back."""
 
 
 @contextmanager
@@ -112,16 +115,19 @@ def connect(address: str, request: WorkerRequest, data_bytes: int) -> Iterator["
             study of this process uses Ray.
     """
     with ExitStack() as settings, ExitStack() as alone:
-        if not _connected.acquire(blocking=False):
-            raise ClusterError(
-                "another study is running in this process, which Ray connects to one cluster at a time: wait for its "
-                "end, run this study in a process of its own, or call ray.init() before both to share a cluster"
-            )
-        alone.callback(_connected.release)
-        settings.enter_context(ray_environment(address))
-        ray = import_ray()
-        if ray.is_initialized():
-            alone.close()  # several studies can share the user's connection
+        with _connecting:
+            if not _connected.acquire(blocking=False):
+                raise ClusterError(
+                    "another study is running in this process, which Ray connects to one cluster at a time: wait for "
+                    "its end, run this study in a process of its own, or call ray.init() before both to share a cluster"
+                )
+            alone.callback(_connected.release)
+            settings.enter_context(ray_environment(address))
+            ray = import_ray()
+            is_shared = ray.is_initialized()
+            if is_shared:
+                alone.close()  # several studies can share the user's connection
+        if is_shared:
             yield _joined_session(ray)
             return
         settings.enter_context(mute_ray())
@@ -225,7 +231,7 @@ def _start(ray: Any, request: WorkerRequest, data_bytes: int) -> Session:
     reload_auth()
     session = Session(ray)
     try:
-        with bind_to_loopback(), on_session_folder(session.claim):
+        with bind_to_loopback(), start_lean(), on_session_folder(session.claim):
             context = ray.init(address="local", include_dashboard=False, **options, **QUIET)
     except BaseException as error:  # KeyboardInterrupt too: starting takes seconds
         ray.shutdown()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from caviar.backends.ray.objective_pickle import pickle_objective
+from caviar.backends.objective_pickle import pickle_objective
 from caviar.engine import Engine, Part, PartDone, Progress
 from caviar.errors import StudyError
 from caviar.rounds import Narrowing

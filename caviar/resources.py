@@ -19,8 +19,8 @@ class Resources:
     On Linux, `memory_gib` is a limit: a worker that exceeds it, child processes included, is stopped at once. Its trial
     is `failed` as out of memory if this happens again while the trial is alone on a worker (see `Retries`). The memory
     of a worker before its first trial counts too: about 0.2 GiB, 0.5 GiB with torch. Without a limit, and on other
-    systems, Ray stops a worker of its own choice when the machine is nearly out of memory. Workers inside the driver's
-    process (`InlineBackend`) cannot be stopped.
+    systems, Ray stops a worker of its own choice when the machine is nearly out of memory. A worker in the
+    driver's process (`address="here"`) cannot be stopped.
 
     Args:
         cpus: cores; also the number of threads that numeric libraries start by default (`OMP_NUM_THREADS`).

@@ -37,6 +37,8 @@ from caviar.trial import Stage
 _log = logging.getLogger(__name__)
 BackendFactory = Callable[[Dataset | None], Backend]
 """Returns the workers, given train and dev split; the test split stays with the driver."""
+HERE = "here"
+"""Address of this process."""
 
 
 def run_study(
@@ -57,7 +59,7 @@ def run_study(
         study: the study.
         workers: number of CPU workers.
         gpus: number of GPU workers.
-        address: address of the Ray cluster.
+        address: address of the Ray cluster; "here" for one worker in this process, without Ray.
         runs: the folder of run directories, or its URI.
         name: name of the run directory; the study's by default, numbered if it is taken.
         progress: show live progress and the result.
@@ -70,6 +72,7 @@ def run_study(
     _require_script_is_loaded()
     check_name(study.name if name is None else name)
     _require_workers(workers, gpus)
+    factory = backend or _choose_backend(study, address, workers, gpus)
     require_sampler(study)
     folder = locate(runs)
     folder.require_writable()
@@ -82,7 +85,7 @@ def run_study(
     def create() -> Ledger:  # only once the workers are there, so that a refused study leaves no directory
         return Ledger.create(folder, name or study.name, begun, numbered=name is None, remove_if_empty=True)
 
-    run = _train(study, dataset, create, backend or _ray(study, address, workers, gpus), progress)
+    run = _train(study, dataset, create, factory, progress)
     _report(run, progress)
     return run
 
@@ -107,7 +110,7 @@ def resume_study(
         path: the run directory, or its URI.
         workers: number of CPU workers.
         gpus: number of GPU workers.
-        address: address of the Ray cluster.
+        address: address of the Ray cluster; "here" for one worker in this process, without Ray.
         progress: show live progress and the result.
         repair: set damaged segments aside and train their trials again.
         finish: train no more trials of the search, but confirm the best that are recorded.
@@ -119,12 +122,12 @@ def resume_study(
         CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
     _require_workers(workers, gpus)
+    factory = backend or _choose_backend(study, address, workers, gpus)
     location = locate(path)
     begun = StudyFile.read(location)
     require_same_version(location, begun.versions)
     now = accept_edited_function(begun, study, Run(location)) if same_function else begun
     require_same_study(location, now, study)
-    factory = backend or _ray(study, address, workers, gpus)
     with closing(Ledger.reopen(location, begun, repair)) as ledger:
         run = Run(location)
         if run.finished and run.is_whole:
@@ -212,13 +215,41 @@ def _interrupted(how: str, ledger: Ledger | None) -> InterruptedStudy:
     )
 
 
-def _ray(study: Study, address: str, workers: int | None, gpus: int | None) -> BackendFactory:
-    def make(dataset: Dataset | None) -> Backend:
+def _choose_backend(study: Study, address: str, workers: int | None, gpus: int | None) -> BackendFactory:
+    """Return what makes the workers at an address."""
+
+    def start_here(dataset: Dataset | None) -> Backend:
+        from caviar.backends.inline import ThisProcess
+
+        return ThisProcess(study.objective, dataset)
+
+    def start_on_ray(dataset: Dataset | None) -> Backend:
         from caviar.backends.ray.backend import RayBackend
 
         return RayBackend(study.objective, dataset, address, workers, gpus)
 
-    return make
+    if address != HERE:
+        return start_on_ray
+    _require_one_worker(study, workers, gpus)
+    return start_here
+
+
+def _require_one_worker(study: Study, workers: int | None, gpus: int | None) -> None:
+    """Refuse what a worker in this process cannot be given, and warn of limits that it cannot enforce."""
+    resources, limit_s = study.objective.resources, study.objective.time_limit_s
+    if workers not in (None, 1):
+        raise RunError(
+            f"--workers {workers} --address here: one worker trains in this process; leave out one of the two"
+        )
+    if gpus or (resources is not None and resources.gpus):
+        raise RunError("--address here: the worker in this process has no GPU; use --address local")
+    if limit_s is not None:
+        _log.warning(
+            "--address here: a trial that takes longer than %g s is waited for before it counts as failed",
+            limit_s,
+        )
+    if resources is not None and resources.memory_gib:
+        _log.warning("--address here: the memory of trials is not limited")
 
 
 class _Interruption:

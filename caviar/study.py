@@ -180,6 +180,9 @@ class Study:
             workers: number of CPU workers; by default one for each core.
             gpus: number of GPU workers; by default one for each GPU of the cluster.
             address: "local" starts a Ray cluster on this machine, "auto" finds a running one, and HOST:PORT names one.
+                "here" trains in this process, without Ray, with one worker: for tiny studies, tests and a debugger.
+                The frames are the same. A trial that never ends, takes too much memory or crashes takes the process
+                with it; a time limit is checked when a trial has ended.
             runs: folder of the run directories, or its URI, such as "s3://bucket/runs".
             name: name of the run directory; by default the study's name, with a number appended if it exists.
             progress: True shows live progress and prints the result.

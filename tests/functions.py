@@ -30,6 +30,8 @@ LEFT_ZONE_S = 7 * 3600
 """Seconds to the time zone that a trial sets."""
 CHILD = "6007"
 """Seconds that left-behind children sleep; the number tells them from other processes."""
+REMEMBERED: list[float] = []
+"""Values that a trial remembers."""
 Body = Callable[[Params, cv.TrialContext], float | None]
 
 
@@ -40,6 +42,12 @@ def noisy_bowl(params: Params, trial: cv.TrialContext) -> None:
         noise = own.random() + random.random() + float(np.random.rand())  # noqa: NPY002
         trial.report(epoch, loss=(params["x"] - 0.3) ** 2 + 0.1 * noise + 1 / epoch, draws=noise)
         trial.save(own)
+
+
+def random_bowl(params: Params) -> float:
+    """Return a noisy value, and remember it: the next trial must not see it."""
+    REMEMBERED.append(random.random())
+    return float((params["x"] - 0.3) ** 2 + sum(REMEMBERED))
 
 
 def function_study(

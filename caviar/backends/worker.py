@@ -81,9 +81,22 @@ class Worker:
         return [event for event in self.stream(tasks, test) if isinstance(event, Result)]
 
     def stream(self, tasks: Sequence[Task], test: Split | None = None) -> Iterator[Progress | Result]:
-        """Train a chunk as `run` does, and yield each measurement as it is made."""
+        """Train a chunk as `run` does, and yield each measurement as it is made.
+
+        Once a task has damaged this process, the others are left to another worker.
+        """
         for task in tasks:
-            yield from self._run(task, test)
+            damage = self.damage
+            if damage is None:
+                yield from self._run(task, test)
+            else:
+                yield Result(
+                    trial=task.trial,
+                    outcome=Outcome.FAILED,
+                    failure=damage,
+                    cause=Cause.PREEMPTED,
+                    attempt=task.attempt,
+                )
 
     def _run(self, task: Task, test: Split | None) -> Iterator[Progress | Result]:
         """Train one task; yield its measurements and its result."""

@@ -23,6 +23,7 @@ examples:
   caviar run experiments/digits.py
   caviar run experiments/digits.py --workers 4 --runs s3://bucket/runs
   caviar run experiments/digits.py --address 127.0.0.1:6379
+  caviar run experiments/digits.py --address here
 """
 RESUME = """Continue an interrupted run.
 
@@ -113,9 +114,9 @@ def _add_address(workers: argparse._ArgumentGroup) -> None:
     workers.add_argument(
         "--address",
         default="local",
-        metavar="local|auto|HOST:PORT",
+        metavar="local|auto|HOST:PORT|here",
         help="Ray cluster: `local` starts one for this command, `auto` joins the one that runs on this machine, "
-        "HOST:PORT joins another (default: local)",
+        "HOST:PORT joins another; `here` trains in this process, without Ray and with one worker (default: local)",
     )
 
 

@@ -22,6 +22,7 @@ from caviar.runner import run_study
 from caviar.space import Space, choice, integer, log
 from caviar.study import Study
 from caviar.training.classifier import Classifier
+from tests import functions
 from tests.functions import function_study
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline, run_on_ray
@@ -147,6 +148,22 @@ def test_native_networks_are_the_same_on_two_ray_workers(tmp_path: Path) -> None
         backend=lambda data: StartTogether(study.objective, data, workers=2),
     )
     assert set(there.trials["worker"]) == {"cpu-0", "cpu-1"}
+    assert_same_frames(here, there)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    "study",
+    [
+        networks("sklearn:iris", "native"),
+        function_study(functions.random_bowl, metric="loss", metrics=("loss",)),
+        function_study(rounds=(20, Round(10, 3, HALVING))),
+    ],
+    ids=["classifier", "plain function", "function with trial and halving"],
+)
+def test_frames_of_this_process_are_those_of_ray(tmp_path: Path, study: Study) -> None:
+    here = study.run(address="here", runs=tmp_path, progress=False)
+    there = study.run(workers=2, runs=tmp_path, progress=False)
     assert_same_frames(here, there)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from caviar.backends.objective_pickle import ImportPath, PickledObjective, unpickle_objective
 from caviar.backends.ray.memory_guard import start_guard
-from caviar.backends.ray.objective_pickle import ImportPath, PickledObjective, unpickle_objective
 from caviar.backends.ray.placement import WorkerSpec
 from caviar.backends.worker import Worker
 from caviar.data.splits import Dataset, Split
@@ -18,7 +18,7 @@ from caviar.driver.backend import TrialFailed
 from caviar.driver.messages import Task
 from caviar.engine import Progress
 from caviar.errors import ClusterError
-from caviar.trial import Cause, Outcome, Result
+from caviar.trial import Outcome, Result
 
 STREAM_S = 0.5
 """Shortest time between two messages with measurements, in seconds."""
@@ -79,7 +79,7 @@ class WorkerActor:
         fresh: list[Progress] = []
         results: list[Result] = []
         sent, has_failed = time.monotonic(), False
-        for event in self._stream(_with_checkpoints(tasks), test):
+        for event in self._worker.stream(_with_checkpoints(tasks), test):
             if isinstance(event, Result):
                 results.append(event)
                 fresh = []  # the result has these measurements
@@ -92,21 +92,6 @@ class WorkerActor:
                 yield fresh[-MAX_SHOWN:]
                 fresh, sent = [], time.monotonic()
         yield _without_checkpoints(results)
-
-    def _stream(self, tasks: Sequence[Task], test: Split | None) -> Iterator[Progress | Result]:
-        """Train tasks until one damages this process; the others go to the worker that replaces it."""
-        assert self._worker is not None
-        for task in tasks:
-            if self._worker.damage is None:
-                yield from self._worker.stream([task], test)
-            else:
-                yield Result(
-                    trial=task.trial,
-                    outcome=Outcome.FAILED,
-                    failure=self._worker.damage,
-                    cause=Cause.PREEMPTED,
-                    attempt=task.attempt,
-                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from caviar.backends.objective_pickle import ImportPath, pickle_objective
 from caviar.backends.ray import session
 from caviar.backends.ray.actor import FETCH_S, ActorInfo, WorkerActor
 from caviar.backends.ray.autoscaler import AutoscalerRequests
@@ -19,7 +20,6 @@ from caviar.backends.ray.failure_diagnosis import diagnose, summarize
 from caviar.backends.ray.inflight import InflightChunks
 from caviar.backends.ray.memory_guard import read_note
 from caviar.backends.ray.node_monitor import NodeMonitor
-from caviar.backends.ray.objective_pickle import ImportPath, pickle_objective
 from caviar.backends.ray.placement import (
     ResourceDict,
     WorkerRequest,

@@ -60,8 +60,8 @@ class Function(Objective):
             ranking metric.
         resources: the resources of each worker; one core by default.
         time_limit_s: seconds after which a trial is `failed`. Its worker is killed if the function does not end soon,
-            and replaced, which takes about a second. Workers in the driver's process (`InlineBackend`) cannot be
-            killed and wait for the function.
+            and replaced, which takes about a second. A worker in the driver's process (`address="here"`) cannot be
+            killed and waits for the function.
         test: a function that scores the winner on data that nothing else has used. It is called once, as `fn` is: as
             `test(params)`, `test(params, trial)` or `test(trial)`, where `trial.restore()` returns what the winner's
             final training saved. Its number is `run.best.test_value`.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import caviar as cv
+from caviar.backends.objective_pickle import ImportPath, pickle_objective, unpickle_objective
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend, Timing
-from caviar.backends.ray.objective_pickle import ImportPath, pickle_objective, unpickle_objective
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task
 from caviar.errors import ClusterError, StudyError
@@ -142,7 +142,7 @@ def test_no_trial_sees_what_another_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["__main__", "caviar_experiment"])
 def test_a_pickled_script_opens_without_the_script(tmp_path: Path, name: str) -> None:
     end = (
-        "\nfrom pathlib import Path\nfrom caviar.backends.ray.objective_pickle import pickle_objective\n"
+        "\nfrom pathlib import Path\nfrom caviar.backends.objective_pickle import pickle_objective\n"
         "Path(__file__).with_name('packed').write_bytes(pickle_objective(study.objective).pickled)\n"
     )
     script = write_script(tmp_path, end if name == "__main__" else "")
@@ -154,7 +154,7 @@ def test_a_pickled_script_opens_without_the_script(tmp_path: Path, name: str) ->
         packed = pickle_objective(load_study(script).objective).pickled
     opening = (
         "import sys\n"
-        "from caviar.backends.ray.objective_pickle import ImportPath, PickledObjective, unpickle_objective\n"
+        "from caviar.backends.objective_pickle import ImportPath, PickledObjective, unpickle_objective\n"
         f"path = ImportPath(({str(tmp_path)!r},), ())\n"
         "objective = unpickle_objective(PickledObjective(sys.stdin.buffer.read(), ()), path)\n"
         "print(objective.fn({'x': 1.3}, None))"

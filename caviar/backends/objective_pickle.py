@@ -102,3 +102,14 @@ def unpickle_objective(packed: PickledObjective, path: ImportPath) -> Objective:
     if isinstance(objective, Function):
         return replace(objective, fn=FreshFunction(lambda: load().fn, len(packed.pickled), path.own))
     return objective
+
+
+def copy_objective(objective: Objective) -> Objective:
+    """Return an objective as a worker has it, for trials in this process: they share read-only views of its arrays.
+
+    Raises:
+        StudyError: the objective, or something that its function refers to, cannot be pickled.
+    """
+    packed = pickle_objective(objective)
+    views = tuple(pickle.PickleBuffer(memoryview(array).toreadonly()) for array in packed.arrays)
+    return unpickle_objective(replace(packed, arrays=views), ImportPath.here())

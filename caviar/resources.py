@@ -9,7 +9,7 @@ from caviar.validation import check_fields, number
 GIB = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """The resources of each worker. caviar starts as many workers as fit.
 

@@ -30,7 +30,7 @@ import ray
 
 import caviar as cv
 from caviar import runner
-from caviar.backends.ray.objective_pickle import ImportPath, pickle_objective, unpickle_objective
+from caviar.backends.objective_pickle import ImportPath, pickle_objective, unpickle_objective
 from caviar.backends.worker import Worker
 from caviar.driver.loop import Watcher
 from caviar.driver.messages import Task

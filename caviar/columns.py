@@ -14,8 +14,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import pandas as pd
-
 from caviar.control_chars import replace_control_chars
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
@@ -97,6 +95,8 @@ def from_cell(domain: Domain, stored: Any) -> Value:
 
 def params_from_row(space: Space, row: Mapping[Any, Any]) -> dict[str, Value]:
     """Return the params of a trial from its row, without those that do not apply."""
+    import pandas as pd  # the driver alone reads trials back, and workers start sooner without it
+
     cells = {name: row[param_column(name)] for name in space}
     return {name: from_cell(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}
 

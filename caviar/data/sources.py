@@ -4,6 +4,7 @@ Shape legend: N rows, D features.
 """
 
 import difflib
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,29 @@ def from_memory(x: Any, y: Any) -> Rows:
 
 
 def _load_sklearn(name: str) -> Rows:
-    from sklearn import datasets
-
     if name not in SKLEARN:
         raise DataError(f"data='sklearn:{name}': there are {', '.join(SKLEARN)}")
+    if name == "digits" and (file := _sklearn_file("digits.csv.gz")).is_file():
+        return _read_digits(file)
+    from sklearn import datasets
+
     bunch = getattr(datasets, f"load_{name}")()
     columns = Columns(tuple(map(str, bunch.feature_names)))
     return bunch.data, np.asarray(bunch.target_names)[bunch.target], columns
+
+
+def _sklearn_file(name: str) -> Path:
+    """Return the path of a data file in scikit-learn without importing it, which takes a second."""
+    spec = importlib.util.find_spec("sklearn")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return Path(*(folders or [""])[:1], "datasets", "data", name)
+
+
+def _read_digits(file: Path) -> Rows:
+    """Read the digits as scikit-learn does: 8 by 8 pixels and the digit in each line."""
+    table = np.loadtxt(file, delimiter=",")
+    pixels = Columns(tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8)))
+    return table[:, :-1], table[:, -1].astype(np.int64), pixels
 
 
 def _read_csv(path: Path, target: str | None) -> Rows:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caviar.data.features import Columns, join_names, require_finite, row_text
+from caviar.data.stratification import split_in_two
 from caviar.errors import DataError
 
 Preprocess = Literal["standardize", "scale", "none"]
@@ -196,14 +197,9 @@ def _split_rows(
     y_N: npt.NDArray[np.int64], shares: Sequence[float], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the row numbers of train, dev and test; raise a ValueError if a class has too few rows."""
-    from sklearn.model_selection import train_test_split
-
-    rows = np.arange(len(y_N))
-    train, rest = train_test_split(rows, train_size=shares[0], stratify=y_N, random_state=seed)
-    dev, test = train_test_split(
-        rest, train_size=shares[1] / (shares[1] + shares[2]), stratify=y_N[rest], random_state=seed
-    )
-    return np.sort(train), np.sort(dev), np.sort(test)
+    train, rest = split_in_two(y_N, shares[0], seed)
+    dev, test = split_in_two(y_N[rest], shares[1] / (shares[1] + shares[2]), seed)
+    return train, rest[dev], rest[test]
 
 
 def _explain_too_few(

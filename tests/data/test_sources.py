@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from caviar.data import sources
 from caviar.data.sources import SKLEARN, from_memory, read_source
 from caviar.data.splits import split
 from caviar.errors import DataError, StudyError
@@ -237,3 +238,12 @@ def test_regression_target_is_refused(tmp_path: Path) -> None:
 def test_npz_file_with_other_arrays_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", images=np.zeros((2, 2)), labels=np.arange(2))
     assert "must hold arrays x and y, not images, labels" in refused(tmp_path / "arrays.npz")
+
+
+def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, columns = read_source("sklearn:digits")
+    monkeypatch.setattr(sources, "_sklearn_file", lambda name: Path("not", "there", name))
+    there = read_source("sklearn:digits")
+    np.testing.assert_array_equal(x, there[0])
+    np.testing.assert_array_equal(y, there[1])
+    assert (x.dtype, y.dtype, columns) == (there[0].dtype, there[1].dtype, there[2])

@@ -9,6 +9,9 @@ from typing import Any
 from caviar.errors import CaviarError, DamagedError, RunError
 from caviar.storage.location import Location
 
+_BLANK = b'"checksum": ""'
+"""Checksum of a file before it is known."""
+
 
 def write_json(file: Location, content: Any) -> None:
     """Write a JSON file."""
@@ -31,8 +34,9 @@ def read_json(file: Location, shape: Any) -> Any:
 
 def write_checked(file: Location, content: Mapping[str, Any]) -> None:
     """Write a JSON file with a checksum in it: that of the file with an empty checksum."""
-    digest = checksum(_encode({**content, "checksum": ""}))
-    file.write(_encode({**content, "checksum": digest}))
+    blank = _encode({**content, "checksum": ""})
+    before, _, after = blank.rpartition(_BLANK)
+    file.write(before + f'"checksum": "{checksum(blank)}"'.encode() + after)
 
 
 def read_checked(file: Location, shape: Mapping[str, Any]) -> Any:
@@ -45,7 +49,7 @@ def read_checked(file: Location, shape: Mapping[str, Any]) -> Any:
     written = _read(file)
     content = _decode(file, written, {**shape, "checksum": str})
     digest = content.pop("checksum")
-    if checksum(written.replace(f'"checksum": "{digest}"'.encode(), b'"checksum": ""')) != digest:
+    if checksum(written.replace(f'"checksum": "{digest}"'.encode(), _BLANK)) != digest:
         raise DamagedError(f"{file} is damaged: its content does not match its checksum")
     return content
 

@@ -104,6 +104,13 @@ def test_every_flipped_bit_of_a_checked_file_is_noticed(whole: Run) -> None:
     assert read_checked(file, {})["trial"] == whole.best.trial  # type: ignore[union-attr]
 
 
+def test_checked_files_may_hold_entries_named_checksum(tmp_path: Path) -> None:
+    content = {"params": {"checksum": ""}}
+    file = locate(tmp_path / "file")
+    write_checked(file, content)
+    assert read_checked(file, {}) == content
+
+
 @pytest.mark.parametrize("is_lost", [True, False])
 @pytest.mark.parametrize("file", ["ledger.json", "rounds.json", "best/best.json"])
 def test_damaged_and_lost_json_files_are_repaired(whole: Run, copy: Run, file: str, is_lost: bool) -> None:

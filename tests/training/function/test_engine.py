@@ -334,6 +334,16 @@ def test_each_trial_starts_from_the_same_process_state(tmp_path: Path) -> None:
     assert os.environ == environment
 
 
+def test_an_environment_that_is_a_plain_dict_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def disturbs(params: Params) -> float:
+        os.environ["LEFT_BEHIND"] = "1"
+        return 1.0
+
+    monkeypatch.setattr(os, "environ", {"KEPT": "0"})
+    Worker("here", "here", Function(disturbs), None).run([Task(trial=trial())])
+    assert os.environ == {"KEPT": "0"}
+
+
 def test_params_are_a_copy_and_the_seed_fits_32_bits() -> None:
     def greedy(params: Params, trial: TrialContext) -> float:
         np.random.RandomState(trial.seed)

@@ -29,7 +29,7 @@ from caviar.errors import (
 from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.retries import Retries
-from caviar.rounds import Confirmation, Halving, Narrowing, Round, coarse_to_fine
+from caviar.rounds import Confirmation, Halving, Narrowing, Round, Search, coarse_to_fine
 from caviar.script_names import check_main
 from caviar.space import Space, choice, integer, linear, log, reverse_log, when
 from caviar.study import Study
@@ -70,6 +70,7 @@ __all__ = [
     "Round",
     "Run",
     "RunError",
+    "Search",
     "Space",
     "SpaceError",
     "Study",

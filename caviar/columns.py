@@ -38,6 +38,7 @@ AFTER_METRICS: Mapping[str, ColumnType] = {
     "epochs": "int64",
     "epochs_trained": "int64",
     "seed": "int64",
+    "learned_from": "int64",
     "confirms": "int64",
     "failure": "string",
     "engine": "string",
@@ -50,7 +51,7 @@ AFTER_METRICS: Mapping[str, ColumnType] = {
     "ended": "time",
 }
 """The last columns of the trials."""
-NEVER_EMPTY = frozenset({"trial", "round", "epochs", "epochs_trained", "seed", "attempt"})
+NEVER_EMPTY = frozenset({"trial", "round", "epochs", "epochs_trained", "seed", "learned_from", "attempt"})
 """Columns of integers that every row fills."""
 RESERVED = frozenset({"epoch", *BEFORE_PARAMS, *AFTER_METRICS}) - {"value"}
 """Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""

@@ -1,4 +1,4 @@
-"""The stages of a study: rounds that narrow from coarse to fine, then a confirmation."""
+"""The stages of a study: a search that narrows from coarse to fine, then a confirmation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,15 +14,16 @@ MAX_EPOCHS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Narrowing:
-    """Settings of narrowing: how each round draws near the best trials so far (`caviar.search.narrowing`).
+    """Settings of narrowing: how trials are drawn near the best ones so far (`caviar.search.narrowing`).
 
     Args:
         elite: share of the trials so far that form the elite, the best first. Default 0.06. With a larger share,
             the search narrows more slowly and keeps more good regions.
         min_elite: smallest size of the elite, in trials. Default 4.
-        width: width of the window around each elite value in round 2, as a share of the parameter's range on its
-            scale. Default 0.8.
-        shrink: factor by which the width shrinks in each later round. Default 0.8. Smaller values narrow faster.
+        width: width of the window around each elite value when narrowing begins, as a share of the parameter's range
+            on its scale. Default 0.8.
+        shrink: factor by which the width shrinks in each later round, and seven times in a search without rounds.
+            Default 0.8. Smaller values narrow faster.
         min_width: smallest width of a window, as a share of the range. Default 0.1.
         crossover: share of the draws that take each parameter from another member of the elite (uniform crossover),
             so that they combine what is good in several trials. Default 0.9. The others stay near one member.
@@ -56,16 +57,14 @@ class Narrowing:
         check_fields(self, "min_elite", whole_number, 2)
         check_fields(self, "candidates n_neighbors", whole_number, 1, 1_000)
 
-    def width_in(self, round_number: int) -> float:
-        """Return the width of the windows in a round, as a share of the range; 1 in the first round.
+    def width_after(self, shrinkages: float) -> float:
+        """Return the width of the windows after they have shrunk so many times, as a share of the range.
 
         Example:
-            >>> Narrowing(width=0.8, shrink=0.5).width_in(3)
+            >>> Narrowing(width=0.8, shrink=0.5).width_after(1)
             0.4
         """
-        if round_number < 2:
-            return 1.0
-        return max(self.min_width, self.width * self.shrink ** (round_number - 2))
+        return max(self.min_width, self.width * math.pow(self.shrink, shrinkages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +151,42 @@ class Round:
     def __post_init__(self) -> None:
         check_fields(self, "trials", whole_number, 1, MAX_TRIALS)
         check_fields(self, "epochs", whole_number, 1, MAX_EPOCHS)
-        _require_halving("Round", self.halving)
-        if self.halving is None:
-            return
-        rungs = self.halving.rung_epochs(self.epochs)
-        if not rungs or rungs[-1] >= self.epochs:
-            raise StudyError(
-                f"Round: halving compares trials at its rungs, which must be before the last epoch, {self.epochs}: "
-                "train longer, or give Halving(rungs=(epoch, ...))"
-            )
+        _check_halving(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Trials without rounds: each learns from all trials before it, but for the latest `in_flight`.
+
+    Trial i is drawn from what trials 0 .. i - `in_flight` showed, whatever else has been trained by then. So at most
+    `in_flight` trials run at the same time, no worker waits for a round to end, and the draws are the same for any
+    number of workers. The trials are drawn in steps of a few trials, and the space narrows from step to step.
+
+    Args:
+        trials: number of trials.
+        epochs: epochs that each trains for.
+        in_flight: number of trials that may be drawn without learning from one another. At least a hundredth of the
+            trials, so that the space need not narrow more often than it helps.
+        halving: stops the poorer trials early, if given. A cohort is then at most half of `in_flight`.
+
+    Raises:
+        StudyError: a number is out of bounds, or the last rung is not before the last epoch.
+
+    Example:
+        >>> Search(trials=80, epochs=20, in_flight=16)
+        Search(trials=80, epochs=20, in_flight=16, halving=None)
+    """
+
+    trials: int
+    epochs: int
+    in_flight: int
+    halving: Halving | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "trials", whole_number, 1, MAX_TRIALS)
+        check_fields(self, "epochs", whole_number, 1, MAX_EPOCHS)
+        _check_halving(self)
+        check_fields(self, "in_flight", whole_number, math.ceil(self.trials / MAX_SHARES), self.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,78 +247,71 @@ class Confirmation:
         return sum(step.contenders * step.seeds for step in self.steps)
 
 
-Stages = Sequence[Round | Confirmation]
+Stages = Sequence[Round | Search | Confirmation]
 
 
 CONFIRMATION_SHARE = 0.2
 """Largest share of a budget that is spent on confirmation."""
 _MAX_CONTENDERS = 256
-_MAX_ROUNDS = 8
-_TRIALS_PER_ROUND = 8
+_MIN_BUDGET = 4
+MAX_SHARES = 100
+"""Largest number of times that `in_flight` trials fit into a search."""
+_IN_FLIGHT_SHARE = 0.2
+"""Default `in_flight`, as a share of the search: so many trials can learn nothing from one another at no cost."""
 
 
 def coarse_to_fine(
-    trials: int, epochs: int, rounds: int | None = None, halving: Halving | None = None
-) -> tuple[Round | Confirmation, ...]:
-    """Split a budget of trainings into rounds and a confirmation.
+    trials: int, epochs: int, in_flight: int | None = None, halving: Halving | None = None
+) -> tuple[Search, Confirmation]:
+    """Split a budget of trainings into a search and a confirmation.
 
-    The first round gets twice the trials of each later one. Up to a fifth of the budget is spent on confirmation.
+    Up to a fifth of the budget is spent on confirmation.
 
     Args:
         trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
         epochs: epochs that each trial trains for.
-        rounds: number of rounds; the space narrows between them. By default one for every 8 trials, up to 8 rounds.
-            Trials of one round train in parallel: give fewer rounds if there are more workers than trials in a round.
-        halving: stops the poorer trials of each round early, if given. A trial then costs about a third: give more.
+        in_flight: number of trials that may be drawn without learning from one another, so that many run at once. By
+            default a fifth of the search, which costs no quality. Declare more than that for a cluster with more
+            workers, at least two or three for each worker if trials differ in length.
+        halving: stops the poorer trials early, if given. A trial then costs about a third: give more.
 
     Returns:
-        The rounds, then the confirmation.
+        The search, then the confirmation.
 
     Raises:
-        StudyError: the budget is too small, or too small for so many rounds.
+        StudyError: the budget is too small, or `in_flight` does not fit it.
 
     Example:
-        >>> stages = coarse_to_fine(trials=100, epochs=20)
-        >>> [stage.trials for stage in stages]
-        [24, 8, 8, 8, 8, 8, 8, 8, 20]
-        >>> stages[-1]
-        Confirmation(top=6, seeds=1)
+        >>> coarse_to_fine(trials=100, epochs=20)
+        (Search(trials=80, epochs=20, in_flight=16, halving=None), Confirmation(top=6, seeds=1))
     """
-    trials = whole_number("coarse_to_fine: trials", trials, 1, MAX_TRIALS)
+    trials = whole_number("coarse_to_fine: trials", trials, _MIN_BUDGET, MAX_TRIALS)
     epochs = whole_number("coarse_to_fine: epochs", epochs, 1, MAX_EPOCHS)
     _require_halving("coarse_to_fine", halving)
-    if rounds is None:
-        rounds = min(_MAX_ROUNDS, max(1, trials // _TRIALS_PER_ROUND))
-    rounds = whole_number("coarse_to_fine: rounds", rounds, 1, 1_000)
-    if trials < 4 * rounds:
-        raise StudyError(
-            f"coarse_to_fine: {trials} trials are too few for {rounds} rounds, which learn from at least 4 trials "
-            f"each; give at least {4 * rounds} trials, or fewer rounds"
-        )
     cost = 1.0 if halving is None else halving.cost(epochs)
     confirmation = _largest_confirmation(lambda c: (trials - c.trials) * cost)
     search = trials - confirmation.trials
-    later = search // (rounds + 1)
-    counts = [search - later * (rounds - 1)] + [later] * (rounds - 1)
-    return (*(Round(count, epochs, halving) for count in counts), confirmation)
+    if in_flight is None:
+        in_flight = max(1, round(_IN_FLIGHT_SHARE * search))
+    return Search(search, epochs, in_flight, halving), confirmation
 
 
-def default_confirmation(rounds: Sequence[Round]) -> Confirmation:
-    """Return the confirmation of a study that declares rounds alone.
+def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:
+    """Return the confirmation of a study that declares a search alone.
 
     Example:
         >>> default_confirmation([Round(trials=60, epochs=5), Round(trials=20, epochs=20)])
         Confirmation(top=4, seeds=1)
     """
-    longest = max(this.epochs for this in rounds)
-    search = sum(
+    longest = max(this.epochs for this in search)
+    cost = sum(
         this.trials
         * this.epochs
         / longest
         * (1.0 if this.halving is None else this.halving.cost(this.epochs))
-        for this in rounds
+        for this in search
     )
-    return _largest_confirmation(lambda _: search)
+    return _largest_confirmation(lambda _: cost)
 
 
 def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confirmation:
@@ -308,6 +327,20 @@ def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confi
             break
         confirmation = larger
     return confirmation
+
+
+def _check_halving(this: Round | Search) -> None:
+    """Refuse a halving whose rungs do not fit the epochs."""
+    where = type(this).__name__
+    _require_halving(where, this.halving)
+    if this.halving is None:
+        return
+    rungs = this.halving.rung_epochs(this.epochs)
+    if not rungs or rungs[-1] >= this.epochs:
+        raise StudyError(
+            f"{where}: halving compares trials at its rungs, which must be before the last epoch, {this.epochs}: "
+            "train longer, or give Halving(rungs=(epoch, ...))"
+        )
 
 
 def _require_halving(where: str, halving: object) -> None:

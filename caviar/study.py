@@ -10,7 +10,7 @@ from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
 from caviar.objective import Objective
 from caviar.retries import Retries
-from caviar.rounds import Confirmation, Narrowing, Round, Stages, default_confirmation
+from caviar.rounds import Confirmation, Narrowing, Round, Search, Stages, default_confirmation
 from caviar.space import Space
 from caviar.trial import Value
 from caviar.validation import plain_value, require_type, set_fields, whole_number
@@ -33,8 +33,8 @@ class Study:
         name: the name of the run directory.
         objective: what each trial trains and measures, such as `Classifier`.
         space: the hyperparameters to search.
-        rounds: `coarse_to_fine(...)`, or a list of `Round`s with a `Confirmation` at the end. Without one, a
-            confirmation is added that costs at most a fifth of all trainings.
+        rounds: `coarse_to_fine(...)`, or a list of `Round`s (or `Search`es) with a `Confirmation` at the end. Without
+            one, a confirmation is added that costs at most a fifth of all trainings.
         seed: determines all draws and all trainings.
         narrowing: how the space narrows between rounds, unless `sampler` is a function.
         sampler: "random"; "qmc", scrambled Sobol points (Owen 1998); "tpe", the tree-structured Parzen estimator
@@ -90,9 +90,9 @@ class Study:
             )
 
     @property
-    def search_rounds(self) -> tuple[Round, ...]:
-        """The rounds without the confirmation."""
-        return tuple(stage for stage in self.rounds if isinstance(stage, Round))
+    def search_rounds(self) -> tuple[Round | Search, ...]:
+        """The rounds and searches without the confirmation."""
+        return tuple(stage for stage in self.rounds if not isinstance(stage, Confirmation))
 
     @property
     def confirmation(self) -> Confirmation:
@@ -314,13 +314,13 @@ def _check_sampler(where: str, sampler: object) -> None:
         )
 
 
-def _with_confirmation(where: str, stages: Stages) -> tuple[Round | Confirmation, ...]:
+def _with_confirmation(where: str, stages: Stages) -> tuple[Round | Search | Confirmation, ...]:
     """Return the rounds and a confirmation at the end, the default one if none is declared."""
     declared = tuple(stages) if isinstance(stages, Sequence) else (stages,)
     is_confirmed = bool(declared) and isinstance(declared[-1], Confirmation)
-    rounds = [stage for stage in declared if isinstance(stage, Round)]
+    rounds = [stage for stage in declared if isinstance(stage, Round | Search)]
     for stage in declared[:-1] if is_confirmed else declared:
-        if not isinstance(stage, Round):
+        if not isinstance(stage, Round | Search):
             raise StudyError(
                 f"{where}: {stage!r} is not a Round; give a list of rounds, with a Confirmation at the end only"
             )
@@ -338,8 +338,10 @@ def _plain_form(described: Any) -> Any:
     return plain_value(described)
 
 
-def _round_to_json(this: Round) -> dict[str, Any]:
+def _round_to_json(this: Round | Search) -> dict[str, Any]:
     plain: dict[str, Any] = {"trials": this.trials, "epochs": this.epochs}
+    if isinstance(this, Search):
+        plain["in_flight"] = this.in_flight
     if this.halving is not None:
         rungs = list(this.halving.rung_epochs(this.epochs))
         plain["halving"] = {"keep": this.halving.keep, "rungs": rungs, "cohort": this.halving.cohort}

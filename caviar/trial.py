@@ -76,6 +76,8 @@ class Trial:
     stage: Stage = Stage.SEARCH
     confirms: int | None = None
     """Number of the search trial that this one trains again; None for a search trial."""
+    learned_from: int = 0
+    """Number of trials that decided about it: those numbered below it."""
 
 
 @dataclass(frozen=True)

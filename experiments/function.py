@@ -41,7 +41,7 @@ study = cv.Study(
         gamma=cv.when(cv.log(1e-5, 1.0), kernel=("poly", "rbf")),
         degree=cv.when(cv.integer(2, 4), kernel="poly"),
     ),
-    rounds=cv.coarse_to_fine(trials=100, epochs=1, rounds=3),
+    rounds=cv.coarse_to_fine(trials=100, epochs=1),
     seed=0,
 )
 

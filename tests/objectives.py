@@ -13,7 +13,7 @@ import numpy as np
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.objective import Objective
-from caviar.rounds import Confirmation, Halving, Round
+from caviar.rounds import Confirmation, Halving, Round, Search
 from caviar.space import Space, choice, linear, log, when
 from caviar.study import Study
 from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
@@ -113,7 +113,7 @@ class Bowl(Objective):
 
 def bowl_study(
     *,
-    rounds: Sequence[int | Round] = (30, 20),
+    rounds: Sequence[int | Round | Search] = (30, 20),
     epochs: int = 3,
     seed: int = 0,
     objective: Objective | None = None,
@@ -139,7 +139,7 @@ def bowl_study(
             beta=when(linear(0.0, 1.0), method="heavy"),
         ),
         rounds=[
-            *(r if isinstance(r, Round) else Round(r, epochs, halving) for r in rounds),
+            *(Round(r, epochs, halving) if isinstance(r, int) else r for r in rounds),
             confirmation or Confirmation(top=3, seeds=2),
         ],
         seed=seed,

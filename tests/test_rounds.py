@@ -14,23 +14,17 @@ from caviar.rounds import CONFIRMATION_SHARE, Confirmation, Halving, Narrowing, 
 
 @given(st.data())
 def test_coarse_to_fine_spends_exactly_its_budget(data: st.DataObject) -> None:
-    rounds = data.draw(st.none() | st.integers(1, 60))
-    trials = data.draw(st.integers(4 * (rounds or 1), 20_000))
-    *search, confirmation = coarse_to_fine(trials, epochs=7, rounds=rounds)
-    assert isinstance(confirmation, Confirmation)
-    assert rounds is None or len(search) == rounds
-    assert all(stage == Round(stage.trials, 7) for stage in search)
-    assert sum(stage.trials for stage in search) + confirmation.trials == trials
+    trials = data.draw(st.integers(4, 20_000))
+    search, confirmation = coarse_to_fine(trials, epochs=7)
+    assert search.trials + confirmation.trials == trials
+    assert search.epochs == 7
     assert confirmation.trials <= max(2, CONFIRMATION_SHARE * trials)
+    assert search.in_flight == max(1, round(search.trials / 5))
 
 
-@given(st.data())
-def test_first_round_has_twice_the_trials_of_later_ones(data: st.DataObject) -> None:
-    rounds = data.draw(st.integers(2, 60))
-    *search, _ = coarse_to_fine(data.draw(st.integers(4 * rounds, 20_000)), epochs=1, rounds=rounds)
-    first, *later = [stage.trials for stage in search]
-    assert len(set(later)) == 1
-    assert 0 <= first - 2 * later[0] <= rounds  # the remainder of the division goes to the first
+def test_trials_in_flight_are_as_declared() -> None:
+    search, _ = coarse_to_fine(trials=10_000, epochs=1, in_flight=3_000)
+    assert search.in_flight == 3_000
 
 
 def test_larger_budgets_have_more_contenders() -> None:
@@ -41,16 +35,18 @@ def test_larger_budgets_have_more_contenders() -> None:
 @pytest.mark.parametrize(
     ("budget", "phrase"),
     [
-        ({"trials": 0}, "trials must be a whole number between 1 and"),
+        ({"trials": 0}, "trials must be a whole number between 4 and"),
         ({"trials": -3}, "not -3"),
         ({"trials": 100.0}, "not 100.0"),
         ({"trials": True}, "not True"),
-        ({"trials": 10**9}, "between 1 and 10,000,000"),
+        ({"trials": 10**9}, "between 4 and 10,000,000"),
         ({"epochs": 0}, "epochs must be"),
         ({"epochs": 2.5}, "epochs must be"),
-        ({"rounds": 0}, "rounds must be"),
-        ({"trials": 3}, "at least 4 trials"),
-        ({"trials": 15, "rounds": 4}, "at least 16 trials"),
+        ({"in_flight": 0}, "in_flight must be a whole number between 1 and 80, not 0"),
+        ({"in_flight": 81}, "in_flight must be"),
+        ({"in_flight": 2.5}, "in_flight must be"),
+        ({"trials": 10_000, "in_flight": 20}, "in_flight must be a whole number between 8"),
+        ({"trials": 3}, "not 3"),
         ({"halving": True}, r"halving must be cv\.Halving"),
     ],
 )

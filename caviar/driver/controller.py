@@ -4,11 +4,14 @@ It reads no clock, draws no random number, opens no file and does not import Ray
 what to do, and `caviar.driver.loop` carries them out. No decision here changes the result of a trial (law 1), only when
 and where it is trained.
 
+A stage opens as soon as the trials that it learns from are durable, also while later ones of the stages before it are
+still training. So several stages may be under way at a time.
+
 In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
 When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
 
 Workers get trials in chunks of about CHUNK_S seconds, by predicted cost corrected by the observed pace, and in smaller
-chunks toward the end of a stage, so that all workers finish together. A second chunk waits at the worker while it
+chunks if few trials are ready, so that all workers get some. A second chunk waits at the worker while it
 works on the first.
 """
 
@@ -37,6 +40,7 @@ from caviar.driver.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from caviar.driver.prefix import Prefix
 from caviar.driver.retry_policy import after_failure, after_loss, failed, is_exhausted
 from caviar.retries import Retries
 from caviar.search.halving import Race
@@ -45,7 +49,7 @@ from caviar.trial import Outcome, Result
 CHUNK_S = 0.5
 """Seconds of work in a chunk."""
 TAIL = 4
-"""Divisor near the end of a stage: a chunk is at most a worker's share of the remaining work divided by this."""
+"""Divisor if few trials are ready: a chunk is at most a worker's share of their seconds divided by this."""
 PREFETCH_S = 1.0
 """Longest first chunk, in seconds, behind which a second one is sent ahead."""
 MIN_DRAW = 64
@@ -62,15 +66,17 @@ PACE_DECAY = 0.9
 class State:
     """The state of a study's scheduling. Its size depends on the trials under way, not on the finished ones."""
 
-    stages: int
-    """Number of stages in the study."""
+    needs: tuple[int | None, ...]
+    """For each stage, the number of first trials that are durable before it opens; None for all trials before it."""
     retries: Retries = field(default_factory=Retries)
     opened: int = 0
     """Number of stages opened."""
     undrawn: int = 0
-    """Trials of the stage that have not been drawn."""
+    """Number of trials of the stage opened last that have not been drawn."""
     left: int = 0
-    """Trials of the stage that are not durable."""
+    """Number of trials of the opened stages that are not durable."""
+    recorded: Prefix = field(default_factory=Prefix)
+    """Trials that are durable."""
     waiting: DeviceQueues
     """Tasks that have not been sent."""
     devices: Mapping[str, str] = field(default_factory=dict)
@@ -79,8 +85,8 @@ class State:
     """Chunks of each live worker, which works on the first."""
     ready: Mapping[str, None] = field(default_factory=dict)
     """Workers that may need another chunk: they have joined or given one back. An ordered set."""
-    race: Race | None = None
-    """State of the halving, in a stage that halves."""
+    races: Mapping[int, Race] = field(default_factory=dict)
+    """State of the halving of each stage that halves and is under way, by its number."""
     paused: Mapping[int, Task] = field(default_factory=dict)
     """Trials that wait for their cohort to be decided, by number."""
     chunks: int = 0
@@ -101,15 +107,15 @@ Step = tuple[State, tuple[Command, ...]]
 """A new state and the commands that go with it."""
 
 
-def begin(stages: int, retries: Retries, devices: Iterable[str] = ("cpu",)) -> Step:
+def begin(needs: Iterable[int | None], retries: Retries, devices: Iterable[str] = ("cpu",)) -> Step:
     """Return the first state of a study and its first command.
 
     Args:
-        stages: number of stages.
+        needs: for each stage, the number of first trials that are durable before it opens; None for all before it.
         retries: limits for retrying trials, by cause.
         devices: devices of the workers, present and expected.
     """
-    return State(stages=stages, retries=retries, waiting=DeviceQueues.of(devices)), (OpenStage(),)
+    return State(needs=tuple(needs), retries=retries, waiting=DeviceQueues.of(devices)), (OpenStage(),)
 
 
 def step(state: State, event: Event, now: float = 0.0) -> Step:
@@ -122,16 +128,17 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
     """
     commands: tuple[Command, ...] = ()
     match event:
-        case StageOpened(left, race):
-            state = replace(state, opened=state.opened + 1, undrawn=left, left=left, race=race, busy=False)
+        case StageOpened():
+            state = _add_stage(state, event)
         case TrialsDrawn(tasks):
             state = _queue_drawn(state, tasks, now)
         case WorkerJoined(worker, device):
             state = _add_worker(state, worker, device)
         case ChunkDone(worker, number, results):
             state, commands = _accept(state, worker, number, results, now)
-        case ResultsRecorded(count):
-            state = replace(state, left=state.left - count)
+        case ResultsRecorded(numbers):
+            left, recorded = state.left - len(numbers), state.recorded.add(numbers)
+            state = replace(state, left=left, recorded=recorded)
         case WorkerLost():
             state, commands = _reassign(state, event, now)
         case Idle():
@@ -149,21 +156,35 @@ def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
     if state.ended:
         return state, commands
     recording = any(isinstance(command, RecordResults) for command in commands)
-    if state.left == 0 and not state.busy and state.opened == state.stages:
+    if state.left == 0 and not state.busy and state.opened == len(state.needs):
         return replace(state, ended=True), (*commands, Finish(interrupted=False))
     if state.stopping:
         if not recording and not any(state.running.values()):
             return replace(state, ended=True), (*commands, Finish(interrupted=True))
         return state, commands
-    if state.left == 0 and not state.busy:
-        return replace(state, busy=True), (*commands, OpenStage())
     state, submits = _fill(state, now)
     commands = (*submits, *commands)
+    if may_open(state, state.recorded, state.left):
+        return replace(state, busy=True), (*commands, OpenStage())
     wanted = 2 * max(1, len(state.running)) * _chunk_length(state)
     if state.undrawn and not state.busy and len(state.waiting) < wanted:
         commands = (*commands, DrawTrials(min(state.undrawn, max(wanted, MIN_DRAW))))
         state = replace(state, busy=True)
     return state, commands
+
+
+def may_open(state: State, recorded: Prefix, left: int) -> bool:
+    """Return whether the next stage would open.
+
+    Args:
+        state: the state.
+        recorded: trials that are durable.
+        left: number of trials of the opened stages that are not durable.
+    """
+    if state.busy or state.undrawn or state.opened == len(state.needs):
+        return False
+    need = state.needs[state.opened]
+    return left == 0 if need is None else recorded.length >= need
 
 
 def may_draw_ahead(state: State) -> bool:
@@ -177,10 +198,31 @@ def _draw_ahead(state: State) -> Step:
     return replace(state, busy=True), (DrawTrials(min(state.undrawn, MIN_DRAW)),)
 
 
+def _add_stage(state: State, opened: StageOpened) -> State:
+    number = state.opened + 1
+    races = {**state.races, number: opened.race} if opened.race is not None else state.races
+    return replace(
+        state,
+        opened=number,
+        undrawn=opened.left,
+        left=state.left + opened.left,
+        recorded=state.recorded.add(opened.done),
+        races=races,
+        busy=False,
+    )
+
+
 def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
     """Queue drawn trials; in a stage that halves, the first part of each."""
-    parts = (state.race.rung_epochs[0],) if state.race is not None else ()
-    tasks = [replace(task, parts=parts, waiting_since=now) for task in tasks]
+    race = state.races.get(state.opened)
+    if race is None:
+        tasks = [replace(task, waiting_since=now) for task in tasks]
+    else:
+        parts = (race.rung_epochs[0],)
+        tasks = [
+            replace(task, cohort=race.cohort_index(task.trial.number), parts=parts, waiting_since=now)
+            for task in tasks
+        ]
     means = state.mean_costs
     if tasks:
         means = {d: sum(task.cost_s(d) for task in tasks) / len(tasks) for d in tasks[0].costs}
@@ -188,8 +230,7 @@ def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
 
 
 def _queue(state: State, tasks: Sequence[Task]) -> State:
-    place = state.race.cohort_index if state.race is not None else None
-    return replace(state, waiting=state.waiting.put(tasks, state.paces, place))
+    return replace(state, waiting=state.waiting.put(tasks, state.paces))
 
 
 def _add_worker(state: State, worker: str, device: str) -> State:
@@ -201,8 +242,7 @@ def _add_worker(state: State, worker: str, device: str) -> State:
 
 def _with_devices(state: State, devices: Mapping[str, str]) -> State:
     """Return the state with other workers than before."""
-    place = state.race.cohort_index if state.race is not None else None
-    waiting = state.waiting.with_workers(Counter(devices.values()), state.paces, place)
+    waiting = state.waiting.with_workers(Counter(devices.values()), state.paces)
     return replace(state, devices=devices, waiting=waiting)
 
 
@@ -236,7 +276,7 @@ def _accept(state: State, worker: str, number: int, results: Sequence[Result], n
 
 def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float) -> Step:
     """Record trials that have ended; pause those at the end of a rung until their cohort is decided."""
-    race, paused = state.race, dict(state.paused)
+    races, paused = dict(state.races), dict(state.paused)
     ended: list[Result] = []
     promoted: list[Task] = []
     arrived = deque((task, result.after(task.so_far)) for task, result in pairs)
@@ -245,11 +285,13 @@ def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float
         is_over = result.outcome is not Outcome.STOPPED
         if is_over:
             ended.append(result)
+        race = races.get(task.trial.round)
         if race is None or task.until == task.trial.epochs:
             continue
         if not is_over:
             paused[task.trial.number] = replace(task, so_far=result, waiting_since=now)
         race, verdict = race.report(task.trial.number, result.measurements, ended=is_over)
+        races[task.trial.round] = race
         ended += [stopped for number in verdict.stopped if (stopped := paused.pop(number).so_far)]
         for number, until in verdict.promoted.items():
             resumed = paused.pop(number)
@@ -257,7 +299,8 @@ def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float
                 arrived.append((resumed, resumed.so_far))  # it reports seldom, and is past the next rung
             else:
                 promoted.append(replace(resumed, parts=(*resumed.parts, until)))
-    state = _queue(replace(state, race=race, paused=paused), promoted)
+    races = {number: race for number, race in races.items() if not race.is_decided}
+    state = _queue(replace(state, races=races, paused=paused), promoted)
     return state, (RecordResults(tuple(ended)),) if ended else ()
 
 

@@ -7,7 +7,7 @@ Darve, Messner and Takahashi, "Task-based FMM for heterogeneous architectures", 
 one queue.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 
@@ -45,37 +45,29 @@ class DeviceQueues:
         names = sorted(devices)
         return cls({one: TrialQueue(one, next((d for d in names if d != one), None)) for one in names})
 
-    def put(
-        self, tasks: Iterable[Task], paces: Mapping[str, Pace], cohort_of: Callable[[int], int] | None
-    ) -> "DeviceQueues":
+    def put(self, tasks: Iterable[Task], paces: Mapping[str, Pace]) -> "DeviceQueues":
         """Return the queues with more tasks, each in the queue of the device that is predicted to train it sooner.
 
         Args:
             tasks: tasks of trials that do not wait yet.
             paces: the pace of each device.
-            cohort_of: returns the place of a trial's cohort, by the trial's number; None without halving.
         """
         by_device: dict[str, list[Task]] = {device: [] for device in self.queues}
         for task in tasks:
             best = min(self.queues, key=lambda device: (task.cost_s(device) * paces[device].factor, device))
             by_device[best].append(task)
-        return replace(
-            self, queues={d: queue.put(by_device[d], cohort_of) for d, queue in self.queues.items()}
-        )
+        return replace(self, queues={d: queue.put(by_device[d]) for d, queue in self.queues.items()})
 
-    def with_workers(
-        self, workers: Mapping[str, int], paces: Mapping[str, Pace], cohort_of: Callable[[int], int] | None
-    ) -> "DeviceQueues":
+    def with_workers(self, workers: Mapping[str, int], paces: Mapping[str, Pace]) -> "DeviceQueues":
         """Return the queues for other numbers of workers; a new device redistributes all tasks.
 
         Args:
             workers: number of workers of each device.
             paces: the pace of each device.
-            cohort_of: as for `put`.
         """
         if workers.keys() <= self.queues.keys():
             return replace(self, workers=workers)
-        queues = DeviceQueues.of({*self.queues, *workers}).put(self, paces, cohort_of)
+        queues = DeviceQueues.of({*self.queues, *workers}).put(self, paces)
         return replace(queues, workers=workers)
 
     def offer(self, device: str, paces: Mapping[str, Pace], idle: bool = False) -> Iterator[Task]:

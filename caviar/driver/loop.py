@@ -36,7 +36,8 @@ from caviar.records.winner import Baseline, Best
 from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.region import Region
-from caviar.search.stages import StagePlan, open_stage, stage_count
+from caviar.search.schedule import search_steps
+from caviar.search.stages import StagePlan, open_stage, stage_needs
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
 
@@ -102,7 +103,8 @@ class Loop:
     ) -> None:
         self._study, self._dataset, self._ledger, self._backend = study, dataset, ledger, backend
         self._watcher, self._interrupted = watcher, interrupted
-        self._state, commands = controller.begin(stage_count(study), study.retries, backend.devices)
+        needs = stage_needs(study, ledger.study_file.search_ended)
+        self._state, commands = controller.begin(needs, study.retries, backend.devices)
         self._commands: deque[Command] = deque(commands)
         self._events: deque[Event] = deque()
         self._unrecorded: list[Result] = []
@@ -113,6 +115,7 @@ class Loop:
         self._trials: Iterator[Trial] = iter(())
         self._rounds: list[dict[str, Any]] = []
         self._region: Region | None = None
+        self._steps = len(search_steps(study.rounds))
         self._has_warned = False
         self._finish: Finish | None = None
 
@@ -188,13 +191,12 @@ class Loop:
         recorded = self._ledger.trials()
         number = self._state.opened + 1
         search_ended = self._ledger.study_file.search_ended
-        if search_ended and number <= len(self._study.search_rounds):
+        if search_ended and number <= self._steps:
             self._events.append(StageOpened(0))
             return
-        before = recorded[recorded["round"] < number]
-        done = set(recorded.loc[recorded["round"] == number, "trial"])
-        self._warn_of_incomplete_checkpoints(number, before)
-        plan = open_stage(self._study, number, before, self._region, done, search_ended)
+        done = frozenset(recorded.loc[recorded["round"] == number, "trial"])
+        self._warn_of_incomplete_checkpoints(number, recorded)
+        plan = open_stage(self._study, number, recorded, self._region, done, search_ended)
         if plan.region is not None:
             self._region = plan.region
             self._rounds.append(round_entry(plan))
@@ -202,14 +204,15 @@ class Loop:
         self._plan = plan
         self._trials = plan.trials
         self._watcher.opened(plan, len(done))
-        self._events.append(StageOpened(plan.count - len(done), self._resumed_race(plan, done)))
+        self._events.append(StageOpened(plan.count - len(done), self._resumed_race(plan, done), done))
 
-    def _warn_of_incomplete_checkpoints(self, number: int, before: pd.DataFrame) -> None:
+    def _warn_of_incomplete_checkpoints(self, number: int, recorded: pd.DataFrame) -> None:
         """Warn after the first confirmation step if functions that were paused in the search trained worse for it."""
         study = self._study
         is_halved = any(this.halving for this in study.search_rounds)
-        if self._dataset is not None or not is_halved or number != len(study.search_rounds) + 2:
+        if self._dataset is not None or not is_halved or number != self._steps + 2:
             return
+        before = recorded[recorded["round"] < number]
         search, confirmed = (before[before["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
         means = loss_by_pauses(search, confirmed, study.objective.maximize)
         if means is not None:
@@ -221,7 +224,7 @@ class Loop:
                 *means,
             )
 
-    def _resumed_race(self, plan: StagePlan, done: set[int]) -> Race | None:
+    def _resumed_race(self, plan: StagePlan, done: frozenset[int]) -> Race | None:
         """Return the state of the stage's halving, as decided before an interruption."""
         race = plan.race
         if race is None or not done or len(done) == plan.count:
@@ -248,7 +251,10 @@ class Loop:
     def _is_time_to_record(self) -> bool:
         """Return True if a write is due: a segment of a hundred results costs as much as one of a single result."""
         waited_s = self._backend.clock() - self._unrecorded_since
-        return waited_s >= self._record_within_s or len(self._unrecorded) >= self._state.left
+        if waited_s >= self._record_within_s:
+            return True
+        recorded = self._state.recorded.add(result.trial.number for result in self._unrecorded)
+        return controller.may_open(self._state, recorded, self._state.left - len(self._unrecorded))
 
     def _record(self) -> None:
         """Make the results that have arrived durable. The winner's network is written before its row."""
@@ -262,7 +268,7 @@ class Loop:
         took_s = self._backend.clock() - began
         self._record_within_s = max(RECORD_S, min(RECORD_FACTOR * took_s, MAX_RECORD_S))
         self._watcher.recorded(results)
-        self._events.append(ResultsRecorded(len(results)))
+        self._events.append(ResultsRecorded(tuple(result.trial.number for result in results)))
 
     def _hand_over(self, final: Result) -> None:
         """Write the winner: params, score and network, or what a function saved.

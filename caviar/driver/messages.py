@@ -6,7 +6,7 @@ TrialsDrawn      some of its trials are drawn                      SubmitChunk
 WorkerJoined     a worker is ready                                 SubmitChunk
 ChunkDone        a worker finished a chunk                         SubmitChunk, RecordResults
 WorkerLost       a worker is gone                                  SubmitChunk elsewhere, or RecordResults
-ResultsRecorded  results are durable, so they count                OpenStage, after the last of a stage
+ResultsRecorded  results are durable, so they count                OpenStage, if the next stage waited for them
 Idle             nothing has happened                              DrawTrials
 StopRequested    the user wants to stop                            Finish, when nothing is running
 
@@ -27,6 +27,8 @@ class Task:
     trial: Trial
     costs: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1.0, "cuda": 1.0})
     """Predicted seconds of the whole trial, by device; only ratios matter."""
+    cohort: int = 0
+    """Index of its cohort in its round, if the round halves: earlier cohorts go first."""
     parts: tuple[int, ...] = ()
     """Epochs at which its parts end, up to this one; empty for a trial that trains in one go."""
     so_far: Result | None = None
@@ -91,14 +93,16 @@ class StageOpened:
     """A stage is ready."""
 
     left: int
-    """Trials that are not in the ledger yet."""
+    """Number of its trials that are not in the ledger yet."""
     race: Race | None = None
     """State of the halving, for a stage that halves; trials in the ledger have ended."""
+    done: frozenset[int] = frozenset()
+    """Numbers of its trials that are in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialsDrawn:
-    """The next trials of the stage."""
+    """The next trials of the stage that was opened last."""
 
     tasks: tuple[Task, ...]
 
@@ -138,9 +142,10 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True)
 class ResultsRecorded:
-    """Results of the stage are durable."""
+    """Results are durable."""
 
-    count: int
+    numbers: tuple[int, ...]
+    """Numbers of their trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ class OpenStage:
 
 @dataclass(frozen=True, slots=True)
 class DrawTrials:
-    """Draw the next trials of the stage; answered by `TrialsDrawn`."""
+    """Draw the next trials of the stage that was opened last; answered by `TrialsDrawn`."""
 
     count: int
 

@@ -4,12 +4,12 @@ Taking entries moves the start or the end of the queue; the entries are copied w
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from caviar.driver.messages import Task
 
-_Key = tuple[bool, int, int, float, int]
+_Key = tuple[bool, int, int, int, float, int]
 _Entry = tuple[_Key, Task]
 
 
@@ -17,10 +17,10 @@ _Entry = tuple[_Key, Task]
 class TrialQueue:
     """Tasks in the order in which the workers of a device get them.
 
-    Trials that have begun go first. In a stage that halves, cohorts follow in their order, so that few cohorts are open
-    and few trials are paused at a time. Then come the longest trials: short ones fill the gaps at the end of the stage
-    (longest processing time first, Graham 1969). If workers of another device help out, trials that suit this device
-    best, relative to the other, go before the longest.
+    Trials that have begun go first. Then come the trials of earlier rounds and steps, because later ones learn from
+    them. In a round that halves, cohorts follow in their order, so that few cohorts are open and few trials are paused
+    at a time. Then come the longest trials: short ones fill the gaps (longest processing time first, Graham 1969). If
+    workers of another device help out, trials that suit this device best, relative to the other, go before the longest.
     """
 
     device: str = "cpu"
@@ -32,23 +32,13 @@ class TrialQueue:
     _start: int = 0
     _end: int = 0
 
-    def put(self, tasks: Iterable[Task], cohort_of: Callable[[int], int] | None = None) -> "TrialQueue":
-        """Return the queue with more tasks.
-
-        Args:
-            tasks: tasks of trials that are not in the queue.
-            cohort_of: returns the place of a trial's cohort, by the trial's number; None without halving.
-        """
-        new: list[_Entry] = []
-        for task in tasks:
-            number = task.trial.number
-            cohort = cohort_of(number) if cohort_of is not None else 0
-            key = (not task.is_begun, cohort, self._rank(task), -task.cost_s(self.device), number)
-            new.append((key, task))
+    def put(self, tasks: Iterable[Task]) -> "TrialQueue":
+        """Return the queue with more tasks, of trials that are not in it."""
+        new = [(self._key(task), task) for task in tasks]
         if not new:
             return self
         entries = tuple(sorted((*self._entries[self._start : self._end], *new)))
-        cost_s = self.cost_s - sum(key[3] for key, _ in new)
+        cost_s = self.cost_s - sum(key[4] for key, _ in new)
         return replace(self, cost_s=cost_s, _entries=entries, _start=0, _end=len(entries))
 
     def without(self, taken: int, at_end: bool = False) -> "TrialQueue":
@@ -56,7 +46,7 @@ class TrialQueue:
         start = self._start if at_end else self._start + taken
         end = self._end - taken if at_end else self._end
         gone = self._entries[end : self._end] if at_end else self._entries[self._start : start]
-        cost_s = max(0.0, self.cost_s + sum(key[3] for key, _ in gone))
+        cost_s = max(0.0, self.cost_s + sum(key[4] for key, _ in gone))
         if 2 * (end - start) < len(self._entries):
             return replace(self, cost_s=cost_s, _entries=self._entries[start:end], _start=0, _end=end - start)
         return replace(self, cost_s=cost_s, _start=start, _end=end)
@@ -69,6 +59,11 @@ class TrialQueue:
 
     def __reversed__(self) -> Iterator[Task]:
         return (self._entries[n][1] for n in range(self._end - 1, self._start - 1, -1))
+
+    def _key(self, task: Task) -> _Key:
+        trial = task.trial
+        is_new, cost_s = not task.is_begun, task.cost_s(self.device)
+        return is_new, trial.round, task.cohort, self._rank(task), -cost_s, trial.number
 
     def _rank(self, task: Task) -> int:
         """Return a lower rank for tasks that suit this device better than the other, in steps of a factor of two."""

@@ -24,7 +24,7 @@ from caviar.study import Study
 if TYPE_CHECKING:
     from caviar.search.stages import StagePlan
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Format of the run directory; raised when a caviar before or after the change could not read the other's runs."""
 _STUDY = "study.json"
 _STUDY_SHAPE = {
@@ -54,6 +54,7 @@ _ROUNDS_SHAPE = {
             "round": int,
             "trials": int,
             "epochs": int,
+            "learned_from": int,
             "width": int | float,
             "space": dict,
             "decisions": [
@@ -67,6 +68,7 @@ _COLUMNS: dict[str, str] = {
     "round": "int64",
     "trials": "int64",
     "epochs": "int64",
+    "learned_from": "int64",
     "width": "float64",
     "parameter": "str",
     "low": "float64",
@@ -206,6 +208,7 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
         "round": plan.round,
         "trials": plan.count,
         "epochs": plan.epochs,
+        "learned_from": plan.known,
         "width": plan.region.width,
         "elite": list(plan.region.elite_trials),
         "space": plan.region.space.to_json(),
@@ -294,7 +297,7 @@ def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         rows.append(
             dict.fromkeys(_COLUMNS)
-            | {key: entry[key] for key in ("round", "trials", "epochs", "width")}
+            | {key: entry[key] for key in ("round", "trials", "epochs", "learned_from", "width")}
             | {
                 "low": domain.get("low"),
                 "high": domain.get("high"),

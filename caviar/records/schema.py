@@ -133,6 +133,7 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         "epochs": trial.epochs,
         "epochs_trained": last.epoch if last else 0,
         "seed": trial.seed,
+        "learned_from": trial.learned_from,
         "confirms": trial.confirms,
         "failure": result.failure,
         "engine": result.engine,

@@ -18,6 +18,8 @@ from caviar.control_chars import replace_control_chars
 from caviar.driver.loop import Watcher
 from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
+from caviar.rounds import Search
+from caviar.search.schedule import Step, search_steps
 from caviar.search.stages import StagePlan
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
@@ -82,7 +84,7 @@ class Display(Watcher):
         self._task = self._bar.add_task("starting workers", total=None, status="")
         self._asked = sum(r.trials for r in study.search_rounds) + study.confirmation.trials
         self._ahead = self._asked + 1  # the winner is trained once more
-        self._smallest_round = min(r.trials for r in study.search_rounds)
+        self._steps = search_steps(study.rounds)
         self._best: tuple[int, float] | None = None
         self._latest: Progress | None = None
         self._errors: set[tuple[str, str]] = set()
@@ -119,13 +121,23 @@ class Display(Watcher):
             self._compare(int(number), float(value))
 
     def opened(self, plan: StagePlan, done: int) -> None:
-        """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already."""
-        self._stage = _stage_name(self._study, plan)
-        self._done, self._total = done, plan.count
-        if plan.stage is Stage.SEARCH and plan.round == len(self._study.search_rounds) + 2:
+        """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already.
+
+        The steps of a search are one stage.
+        """
+        stage, step = self._name_stage(plan), self._step(plan)
+        rule = None if step is None else step.rule
+        if isinstance(rule, Search) and stage == self._stage:
+            self._done += done
+            return
+        self._stage = stage
+        self._done, self._total = done, plan.count if rule is None else rule.trials
+        if plan.stage is Stage.SEARCH and plan.round == len(self._steps) + 2:
             self._say("training shows no noise: the other trials of the confirmation go to extra rounds")
-        if done < plan.count or not plan.count:
-            self._say(f"{self._stage}: {_trials_text(plan, self._study.objective.refit)}")
+        if isinstance(rule, Search):
+            self._say(f"{stage}: {rule.trials:,} trials, up to {rule.in_flight:,} at the same time")
+        elif done < plan.count or not plan.count:
+            self._say(f"{stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
@@ -165,13 +177,42 @@ class Display(Watcher):
         self._workers = workers
         if workers and self._began is None:
             self._began = time.monotonic()
-        if workers > self._smallest_round and not self._has_warned_of_idle_workers:
-            self._has_warned_of_idle_workers = True
+        self._warn_of_idle_workers(workers)
+        self._update(force=False)
+
+    def _warn_of_idle_workers(self, workers: int) -> None:
+        """Say once if the study cannot feed all workers."""
+        rules = self._study.search_rounds
+        fed = min(rule.in_flight if isinstance(rule, Search) else rule.trials for rule in rules)
+        if workers <= fed or self._has_warned_of_idle_workers:
+            return
+        self._has_warned_of_idle_workers = True
+        if any(isinstance(rule, Search) for rule in rules):
             self._say(
-                f"  a round of {self._smallest_round:,} trials cannot keep {workers:,} workers busy: "
+                f"  at most {fed:,} trials can run at once in this study: "
+                f"in_flight={workers} would feed {workers:,} workers"
+            )
+        else:
+            self._say(
+                f"  a round of {fed:,} trials cannot keep {workers:,} workers busy: "
                 "use fewer rounds with more trials each"
             )
-        self._update(force=False)
+
+    def _step(self, plan: StagePlan) -> Step | None:
+        """Return the step of the declared search that a stage is."""
+        return self._steps[plan.round - 1] if plan.round <= len(self._steps) else None
+
+    def _name_stage(self, plan: StagePlan) -> str:
+        rules, number = self._study.search_rounds, plan.round - len(self._steps)
+        if (step := self._step(plan)) is not None:
+            is_all = isinstance(step.rule, Search) and len(rules) == 1
+            return "search" if is_all else f"round {step.place} of {len(rules)}"
+        steps = len(self._study.confirmation.steps)
+        if plan.stage is Stage.SEARCH:
+            return f"extra round {number - 1} of {steps - 1}"
+        if plan.stage is Stage.CONFIRMATION:
+            return f"confirmation, step {number} of {steps}"
+        return "final training"
 
     def _compare(self, trial: int, value: float) -> None:
         """Keep the better of a trial and the best so far."""
@@ -229,17 +270,6 @@ def _kind_of_error(failure: str) -> tuple[str, str]:
     """
     place = failure[failure.rfind("(") :] if failure.endswith(")") else ""
     return failure.partition(":")[0], place
-
-
-def _stage_name(study: Study, plan: StagePlan) -> str:
-    rounds = len(study.search_rounds)
-    if plan.stage is Stage.SEARCH and plan.round > rounds:
-        return f"extra round {plan.round - rounds - 1} of {len(study.confirmation.steps) - 1}"
-    if plan.stage is Stage.SEARCH:
-        return f"round {plan.round} of {rounds}"
-    if plan.stage is Stage.CONFIRMATION:
-        return f"confirmation, step {plan.round - rounds} of {len(study.confirmation.steps)}"
-    return "final training"
 
 
 def _trials_text(plan: StagePlan, is_refit: bool) -> str:

@@ -1,7 +1,9 @@
 """The summary of a run in the terminal, which `caviar run` and `caviar show RUN` print."""
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.console import Console, RenderableType
@@ -22,6 +24,10 @@ NO_BETTER = (
 )
 MAX_CAUSES = 3
 """Maximum number of failure causes that are listed."""
+FEW_PARTS = 3
+"""Rows of the search in a short summary."""
+MAX_PARTS = 8
+"""Largest number of rows of the search in a long summary, and of rounds whose narrowing is shown."""
 
 
 def show(run: Run, console: Console | None = None, *, every_round: bool = False) -> None:
@@ -158,19 +164,18 @@ def _how_far(run: Run) -> str:
 
 
 def _rounds(run: Run, every_round: bool) -> Table:
-    """Return a row for each round and confirmation step, or one for those between the first and the last round."""
+    """Return a row for each round and confirmation step, or one for several of them."""
     trials = run.trials if every_round else run.trials[run.trials["stage"] != Stage.FINAL]
-    rounds, steps = len(run.study["rounds"]), len(Confirmation(**run.study["confirmation"]).steps)
-    last = trials.loc[trials["round"] <= rounds, "round"].max()
+    parts = _search_parts(run, every_round)
+    steps, first = len(Confirmation(**run.study["confirmation"]).steps), max(parts, default=0) + 1
 
     def label(stage: str, number: int) -> str:
-        if stage == Stage.SEARCH and number > rounds:
-            return f"extra round {number - rounds - 1}" if every_round else "extra"
+        if stage == Stage.SEARCH and number not in parts:
+            return f"extra round {number - first}" if every_round else "extra"
         if stage == Stage.SEARCH:
-            is_between = 1 < number < last and last > 3 and not every_round
-            return f"2 .. {last - 1}" if is_between else f"{number}"
+            return parts[number]
         is_step = stage == Stage.CONFIRMATION and every_round
-        return f"step {number - rounds} of {steps}" if is_step else stage
+        return f"step {number - first + 1} of {steps}" if is_step else stage
 
     labels = [label(stage, number) for stage, number in zip(trials["stage"], trials["round"], strict=True)]
     outcomes = [o for o in Outcome if o is Outcome.COMPLETED or (trials["outcome"] == o).any()]
@@ -181,8 +186,38 @@ def _rounds(run: Run, every_round: bool) -> Table:
         best = values.max() if run.study_file.maximize else values.min()
         ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
         rows.append([str(name), *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
-    header = ["Rounds", "trials", "epochs", *map(str, outcomes), f"best {run.metric}", "median"]
+    title = "Trials" if _has_steps(run) else "Rounds"
+    header = [title, "trials", "epochs", *map(str, outcomes), f"best {run.metric}", "median"]
     return _table(rows, header, numbers=True)
+
+
+def _has_steps(run: Run) -> bool:
+    """Return True if the trials are searched without rounds, at least some of them."""
+    return any("in_flight" in this for this in run.study["rounds"])
+
+
+def _search_parts(run: Run, every_round: bool) -> dict[int, str]:
+    """Return the title of each round or step of the search: several neighbours have the same one."""
+    trials = run.trials
+    confirmed = trials.loc[trials["stage"] == Stage.CONFIRMATION, "round"].min()
+    is_search = (trials["stage"] == Stage.SEARCH) & ~(trials["round"] > confirmed)
+    spans = trials[is_search].groupby("round")["trial"].agg(["min", "max"])
+    numbers, groups = list(spans.index), MAX_PARTS if every_round else FEW_PARTS
+    if not _has_steps(run):
+        between = range(1, len(numbers) - 1) if len(numbers) > FEW_PARTS and not every_round else range(0)
+        return {
+            number: f"2 .. {numbers[-2]}" if place in between else str(number)
+            for place, number in enumerate(numbers)
+        }
+    groups = max(1, min(groups, len(numbers) - 1))
+    parts: dict[int, list[int]] = {}
+    for place, number in enumerate(numbers):
+        parts.setdefault(math.ceil(place * groups / max(1, len(numbers) - 1)), []).append(number)
+    return {
+        number: f"{spans['min'][part[0]]:,} .. {spans['max'][part[-1]]:,}"
+        for part in parts.values()
+        for number in part
+    }
 
 
 def _not_completed(trials: pd.DataFrame) -> Iterator[RenderableType]:
@@ -219,27 +254,35 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
         is_choice = isinstance(run.space[name].domain, Choice)  # then `after` has all declared options
         same = is_choice or after == declared.get(name, after)  # a damaged file may lack a round
         rows.append((name, after if same else f"{declared[name]} -> {after}", reason))
-    yield _table(rows, ["Search space", f"declared -> round {last['round'].iloc[0]}", "reason"])
+    yield _table(rows, ["Search space", "declared -> at the end", "reason"])
 
 
 def _changes(run: Run) -> Iterator[RenderableType]:
-    """Yield the parameters that each round changed, with the reasons."""
+    """Yield the parameters that changed, with the reasons, from round to round; of many rounds between a few."""
     decided = run.rounds[run.rounds["action"] != "declared"]
-    for number, rows in decided.groupby("round"):
-        yield _heading(f"Round {number}", f" {_how_drawn(run, rows['width'].iloc[0])}")
-        changed = rows.loc[rows["action"] != "kept", ["parameter", "action", "after", "reason"]]
-        if not changed.empty:
-            yield _table(changed.to_numpy().tolist())
-        if kept := ", ".join(rows.loc[rows["action"] == "kept", "parameter"]):
+    numbers = list(decided["round"].unique())
+    shown = {
+        numbers[math.ceil(len(numbers) * part / MAX_PARTS) - 1] for part in range(1, MAX_PARTS + 1) if numbers
+    }
+    last = dict(zip(*decided.drop_duplicates("parameter")[["parameter", "before"]].to_numpy().T, strict=True))
+    for number, rows in decided[decided["round"].isin(shown)].groupby("round"):
+        yield _heading(f"Round {number}", f" {_how_drawn(run, rows.iloc[0].to_dict())}")
+        is_changed = rows["after"] != rows["parameter"].map(last)
+        if is_changed.any():
+            yield _table(rows.loc[is_changed, ["parameter", "after", "reason"]].to_numpy().tolist())
+        if kept := ", ".join(rows.loc[~is_changed, "parameter"]):
             yield _line(f"  unchanged: {kept}")
+        last |= dict(zip(rows["parameter"], rows["after"], strict=True))
 
 
-def _how_drawn(run: Run, width: float) -> str:
+def _how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
     """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
+    learned = f"learns from {this['learned_from']:,} trials and " if _has_steps(run) else ""
     sampler = run.study["sampler"].removeprefix("function ").split(" ")[0]  # without the digest of a function
     if sampler != "random":
-        return f"draws from these ranges with the sampler {sampler}:"
-    return f"draws near the best trials, at most {width / 2:.0%} of a parameter's declared range away:"
+        return f"{learned}draws from these ranges with the sampler {sampler}:"
+    reach = this["width"] / 2
+    return f"{learned}draws near the best trials, at most {reach:.0%} of a parameter's declared range away:"
 
 
 # Time, and what to do next

@@ -107,6 +107,8 @@ class Race:
     """True if larger values of it are better."""
     cohorts: Mapping[int, Cohort] = field(default_factory=dict)
     """The cohorts that have started and are undecided, by index."""
+    decided: int = 0
+    """Number of cohorts that are decided."""
 
     @property
     def rung_epochs(self) -> tuple[int, ...]:
@@ -129,6 +131,11 @@ class Race:
         index = self.cohort_index(number)
         scores = _scores(number, measurements, self.rung_epochs, self.metric, self.maximize)
         return self._decide(index, self._cohort(index).report(number, scores, ended=ended))
+
+    @property
+    def is_decided(self) -> bool:
+        """True if all cohorts are decided."""
+        return self.decided == self.rule.cohort_count(self.count)
 
     def cohort_index(self, number: int) -> int:
         """Return the index of a trial's cohort, from 0."""
@@ -153,9 +160,10 @@ class Race:
             stopped += losers
             promoted = dict.fromkeys(winners, train_until[cohort.rung])
         undecided = {other: c for other, c in self.cohorts.items() if other != index}
-        if cohort.rung < len(self.rung_epochs):
+        if is_open := cohort.rung < len(self.rung_epochs):
             undecided[index] = cohort
-        return replace(self, cohorts=undecided), Verdict(stopped=stopped, promoted=promoted)
+        race = replace(self, cohorts=undecided, decided=self.decided + (not is_open))
+        return race, Verdict(stopped=stopped, promoted=promoted)
 
 
 def _scores(

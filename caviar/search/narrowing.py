@@ -85,7 +85,7 @@ def narrow(
     region: Region,
     rule: Narrowing,
     *,
-    round_number: int,
+    shrinkages: float,
     maximize: bool,
     weights_options: bool = True,
 ) -> tuple[Region, tuple[Decision, ...]]:
@@ -96,7 +96,7 @@ def narrow(
             `value` and one for each parameter.
         region: the region of the last round.
         rule: the settings of narrowing.
-        round_number: number of the next round, from 2.
+        shrinkages: number of times that the windows have shrunk.
         maximize: True if larger values are better.
         weights_options: True if options are drawn as often as the elite has them. Samplers that learn choose among
             the options themselves.
@@ -116,7 +116,7 @@ def narrow(
         elite=tuple(params_from_row(declared, row) for row in elite.to_dict(orient="records")),
         elite_trials=tuple(int(number) for number in elite["trial"]),
         elite_values=values if weights_options else numbers,
-        width=rule.width_in(round_number),
+        width=rule.width_after(shrinkages),
         finished=_finished(trials, ranked, declared),
     )
     inside = after.space

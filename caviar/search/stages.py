@@ -1,20 +1,19 @@
-"""The stages of a study: the rounds, then the steps of the confirmation, then the final trial.
+"""The stages of a study: the steps of the search, then those of the confirmation, then the final trial.
 
 If the first step of the confirmation shows that training has no noise, its other steps are search rounds of the same
 cost, because nothing is left to confirm.
 
-Each stage follows from the study and from the trials recorded before, so an interrupted study continues exactly where
-it was.
+Each stage follows from the study and from the trials that it learns from (`caviar.search.schedule`), so an interrupted
+study continues exactly where it was.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from caviar.columns import params_from_row
 from caviar.errors import StudyError
-from caviar.rounds import Round
 from caviar.search.confirmation import (
     Winner,
     best_of_search,
@@ -27,6 +26,7 @@ from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
 from caviar.search.sampling import Observation, draw_params
+from caviar.search.schedule import Step, search_steps
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, derive_seed
 
@@ -45,18 +45,32 @@ class StagePlan:
     trials: Iterator[Trial]
     """The trials that are not recorded yet, in the order of their numbers."""
     region: Region | None = None
-    """The region that a round draws from."""
+    """The region that a step of the search draws from."""
+    known: int = 0
+    """Number of trials that it learns from."""
     decisions: tuple[Decision, ...] = ()
-    """Changes of the region since the round before, by parameter; none for the first round."""
+    """Changes of the region since the step before, by parameter; none for the first step."""
     race: Race | None = None
-    """The halving of a round, if it has one."""
+    """The halving of a step, if it has one."""
     winner: Winner | None = None
     """The winner that the final trial trains."""
 
 
 def stage_count(study: Study) -> int:
-    """Return the number of stages: rounds, confirmation steps and the final trial."""
-    return len(study.search_rounds) + len(study.confirmation.steps) + 1
+    """Return the number of stages: search steps, confirmation steps and the final trial."""
+    return len(stage_needs(study))
+
+
+def stage_needs(study: Study, search_ended: bool = False) -> tuple[int | None, ...]:
+    """Return for each stage the number of first trials that it learns from; None for all trials before it.
+
+    Args:
+        study: the declaration.
+        search_ended: True if the user has ended the search, so that its stages are empty.
+    """
+    steps = search_steps(study.rounds)
+    later = (None,) * (len(study.confirmation.steps) + 1)
+    return (*(None if search_ended else step.known for step in steps), *later)
 
 
 def open_stage(
@@ -72,19 +86,20 @@ def open_stage(
     Args:
         study: the declaration.
         number: number of the stage, from 1.
-        trials: all trials recorded in the stages before.
-        region: the region of the last round before; None for the first round.
+        trials: trials recorded so far. Those that the stage does not learn from change nothing.
+        region: the region of the step before; None for the first one.
         done: numbers of the stage's own trials that are recorded already.
         search_ended: True if the user has ended the search, so that no round takes the place of a confirmation step.
 
     Raises:
         StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
     """
-    rounds = study.search_rounds
-    if number > 1:
-        _require_success(study, trials, is_search=number <= len(rounds))
-    if (this := _search_round(study, number, trials, search_ended)) is not None:
-        return _plan_round(study, this, trials, region, done)
+    steps = search_steps(study.rounds)
+    trials = _known(trials, number, steps)
+    if number > len(steps) or steps[number - 1].known >= steps[0].count:
+        _require_success(study, trials, is_search=number <= len(steps))
+    if (this := _search_step(study, number, steps, trials, search_ended)) is not None:
+        return _plan_step(study, this, trials, region, done)
     if number < stage_count(study):
         plan = _plan_confirmation_step(study, number, trials)
     else:
@@ -104,35 +119,46 @@ def trial_seed(study: Study, round_number: int, index: int, replicate: int = 0) 
     return derive_seed(study.seed, "trial", round_number, index, replicate)
 
 
+def _known(trials: pd.DataFrame, number: int, steps: Sequence[Step]) -> pd.DataFrame:
+    """Return the trials that a stage learns from: those of all stages before, or the first of them."""
+    if trials.empty:
+        return trials
+    before = trials[trials["round"] < number]
+    return before[before["trial"] < steps[number - 1].known] if number <= len(steps) else before
+
+
 @dataclass(frozen=True, slots=True)
-class _SearchRound:
-    """A stage that searches: a declared round, or one in place of a confirmation step."""
+class _SearchStep:
+    """A stage that searches: a step of the declared search, or a round in place of a confirmation step."""
 
-    number: int
-    """Number of the stage."""
-    rule: Round
-    first: int
-    """Number of its first trial."""
+    step: Step
     epochs_before: int
-    """Epochs of the round before; those of the same round for the first one."""
+    """Epochs of the step before; those of the same step for the first one."""
 
 
-def _search_round(study: Study, number: int, trials: pd.DataFrame, search_ended: bool) -> _SearchRound | None:
+def _search_step(
+    study: Study, number: int, steps: Sequence[Step], trials: pd.DataFrame, search_ended: bool
+) -> _SearchStep | None:
     """Return a stage that searches; None for one that confirms or trains the winner."""
-    rounds = study.search_rounds
-    if number <= len(rounds):
-        before = rounds[max(0, number - 2)]
-        first = sum(declared.trials for declared in rounds[: number - 1])
-        return _SearchRound(number, rounds[number - 1], first, before.epochs)
+    if number <= len(steps):
+        return _SearchStep(steps[number - 1], steps[max(0, number - 2)].rule.epochs)
     if search_ended or number == stage_count(study) or not isinstance(study.sampler, str):
         return None
     if not _is_deterministic(trials):
         return None
-    longest = max(reversed(rounds), key=lambda declared: declared.epochs)
-    step = study.confirmation.steps[number - len(rounds) - 1]
-    cost = 1.0 if longest.halving is None else longest.halving.cost(longest.epochs)
-    rule = replace(longest, trials=int(step.contenders * step.seeds / cost))
-    return _SearchRound(number, rule, len(trials), rule.epochs)
+    longest = max(reversed(steps), key=lambda step: step.rule.epochs)
+    rule, planned = longest.rule, study.confirmation.steps[number - len(steps) - 1]
+    cost = 1.0 if rule.halving is None else rule.halving.cost(rule.epochs)
+    step = Step(
+        number=number,
+        first=len(trials),
+        count=int(planned.contenders * planned.seeds / cost),
+        known=len(trials),
+        shrinkages=steps[-1].shrinkages + number - len(steps),
+        rule=rule,
+        place=longest.place,
+    )
+    return _SearchStep(step, rule.epochs)
 
 
 def _is_deterministic(trials: pd.DataFrame) -> bool:
@@ -140,18 +166,17 @@ def _is_deterministic(trials: pd.DataFrame) -> bool:
     return is_deterministic(trials[stages == Stage.SEARCH], trials[stages == Stage.CONFIRMATION])
 
 
-def _comparable(this: _SearchRound, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the search trials before a round that trained for as long as those of the round before it."""
+def _comparable(this: _SearchStep, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the known search trials that trained for as long as those of the step before."""
     if trials.empty:
         return trials
-    is_before = (trials["round"] < this.number) & (trials["stage"] == Stage.SEARCH)
-    return trials[is_before & (trials["epochs"] == this.epochs_before)]
+    return trials[(trials["stage"] == Stage.SEARCH) & (trials["epochs"] == this.epochs_before)]
 
 
-def _plan_round(
-    study: Study, this: _SearchRound, trials: pd.DataFrame, region: Region | None, done: Collection[int]
+def _plan_step(
+    study: Study, this: _SearchStep, trials: pd.DataFrame, region: Region | None, done: Collection[int]
 ) -> StagePlan:
-    decisions: tuple[Decision, ...] = ()
+    step, decisions = this.step, tuple[Decision, ...]()
     # A user's sampler always draws from the whole space
     if region is None or not isinstance(study.sampler, str):
         region = Region(declared=study.space)
@@ -160,55 +185,62 @@ def _plan_round(
             _comparable(this, trials),
             region,
             study.narrowing,
-            round_number=this.number,
+            shrinkages=step.shrinkages,
             maximize=study.objective.maximize,
             weights_options=study.sampler == "random",
         )
     return StagePlan(
         stage=Stage.SEARCH,
-        round=this.number,
-        count=this.rule.trials,
-        epochs=this.rule.epochs,
+        round=step.number,
+        count=step.count,
+        epochs=step.rule.epochs,
         trials=_draw_trials(study, this, trials, region, done),
+        known=step.known,
         region=region,
         decisions=decisions,
-        race=_race(study, this),
+        race=_race(study, step),
     )
 
 
-def _race(study: Study, this: _SearchRound) -> Race | None:
-    if this.rule.halving is None:
+def _race(study: Study, step: Step) -> Race | None:
+    if step.rule.halving is None:
         return None
     return Race(
-        rule=this.rule.halving,
-        epochs=this.rule.epochs,
-        first=this.first,
-        count=this.rule.trials,
+        rule=step.rule.halving,
+        epochs=step.rule.epochs,
+        first=step.first,
+        count=step.count,
         metric=study.objective.metric,
         maximize=study.objective.maximize,
     )
 
 
 def _draw_trials(
-    study: Study, this: _SearchRound, trials: pd.DataFrame, region: Region, done: Collection[int]
+    study: Study, this: _SearchStep, trials: pd.DataFrame, region: Region, done: Collection[int]
 ) -> Iterator[Trial]:
-    count, epochs = this.rule.trials, this.rule.epochs
-    skip = {trial - this.first for trial in done}
+    step = this.step
+    skip = {trial - step.first for trial in done}
     params = draw_params(
         region,
         study.narrowing,
-        count=count,
+        count=step.count,
         seed=study.seed,
-        round_number=this.number,
+        round_number=step.number,
         sampler=study.sampler,
         history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
         skip=skip,
     )
-    left = (index for index in range(count) if index not in skip)
+    left = (index for index in range(step.count) if index not in skip)
     for index, drawn in zip(left, params, strict=True):
-        seed = trial_seed(study, this.number, index)
-        yield Trial(number=this.first + index, round=this.number, params=drawn, epochs=epochs, seed=seed)
+        yield Trial(
+            number=step.first + index,
+            round=step.number,
+            params=drawn,
+            epochs=step.rule.epochs,
+            seed=trial_seed(study, step.number, index),
+            learned_from=step.known,
+        )
 
 
 def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
@@ -224,7 +256,7 @@ def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
 
 def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> StagePlan:
     """Plan to train the contenders with fresh seeds; no trials if there is nothing more to find out."""
-    maximize, index = study.objective.maximize, number - len(study.search_rounds) - 1
+    maximize, index = study.objective.maximize, number - len(search_steps(study.rounds)) - 1
     step = study.confirmation.steps[index]
     search = trials[trials["stage"] == Stage.SEARCH]
     if index == 0:
@@ -242,6 +274,7 @@ def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> 
             seed=trial_seed(study, number, original, replicate),
             stage=Stage.CONFIRMATION,
             confirms=original,
+            learned_from=len(trials),
         )
         for place, original in enumerate(contenders)
         for replicate in range(seeds)
@@ -252,6 +285,7 @@ def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> 
         count=len(again),
         epochs=max((trial.epochs for trial in again), default=0),
         trials=iter(again),
+        known=len(trials),
     )
 
 
@@ -283,6 +317,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
         seed=int(row["seed"]),
         stage=Stage.FINAL,
         confirms=winner.trial,
+        learned_from=len(trials),
     )
     return StagePlan(
         stage=Stage.FINAL,
@@ -290,6 +325,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
         count=1,
         epochs=trial.epochs,
         trials=iter([trial]),
+        known=len(trials),
         winner=winner,
     )
 

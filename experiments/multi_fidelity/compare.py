@@ -76,6 +76,8 @@ def study(data: str, method: str, budget: int, seed: int) -> cv.Study:
     """Return a study that costs about as much as `budget` complete trainings."""
     halving, narrows = METHODS[method]
     trials = budget if halving is None else round(budget / (0.8 * halving.cost(EPOCHS) + 0.2))
+    search, confirmation = cv.coarse_to_fine(trials=trials, epochs=EPOCHS, halving=halving)
+    one_round = cv.Round(search.trials, EPOCHS, halving)
     return cv.Study(
         name="search",
         objective=cv.Classifier(data=DATA[data]()),
@@ -89,9 +91,7 @@ def study(data: str, method: str, budget: int, seed: int) -> cv.Study:
             l2=cv.log(1e-7, 1e-2),
             decay=cv.choice("constant", "cosine"),
         ),
-        rounds=cv.coarse_to_fine(
-            trials=trials, epochs=EPOCHS, rounds=None if narrows else 1, halving=halving
-        ),
+        rounds=[search if narrows else one_round, confirmation],
         seed=seed,
     )
 

@@ -79,7 +79,7 @@ class Found:
 
 
 def coarse_to_fine(
-    table: Table, evaluations: int, seed: int, rounds: int | None = None, **changes: Any
+    table: Table, evaluations: int, seed: int, in_flight: int | None = None, **changes: Any
 ) -> Found:
     """Run the search of `cv.coarse_to_fine(trials=evaluations)` on a table.
 
@@ -87,7 +87,8 @@ def coarse_to_fine(
         table: the trainings.
         evaluations: the budget.
         seed: determines the draws and the noise.
-        rounds: number of rounds; by default as many as caviar chooses.
+        in_flight: number of trials that learn nothing from one another; by default as many as caviar chooses. With
+            as many as the search has, all are drawn from the whole space.
         changes: other fields of the study.
     """
     study = _study(table, evaluations, seed, rounds, changes)
@@ -141,7 +142,7 @@ def _study(
         name=table.name,
         objective=Lookup(table.name),
         space=table.space,
-        rounds=cv.coarse_to_fine(trials=evaluations, epochs=1, rounds=rounds),
+        rounds=cv.coarse_to_fine(trials=evaluations, epochs=1, in_flight=in_flight),
         seed=seed,
         **changes,
     )

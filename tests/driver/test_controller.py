@@ -35,9 +35,11 @@ from caviar.rounds import Halving
 from caviar.search.halving import Race
 from caviar.trial import Cause, Measurement, Outcome, Result, Times, Trial
 
-STAGES = (7, 0, 12, 1)
+STAGES = (7, 0, 4, 12, 3, 1)
 """Number of trials of each stage; one has none left, as after a resume."""
-HALVED = 2
+NEEDS = (0, 3, 4, 9, 17, None)
+"""For each stage, the number of first trials that are recorded before it opens."""
+HALVED = 3
 """Index of the stage that halves."""
 COHORT = 3
 """Size of a cohort, of which one trial trains to the end."""
@@ -52,8 +54,8 @@ FAILURES = st.lists(st.sampled_from([None, None, None, Cause.ERROR, Cause.TIME])
 """Causes of failure of the trials of a chunk, one after the other; None for success."""
 
 
-def make_task(number: int, cost_s: float = 0.1, on_gpu_s: float | None = None) -> Task:
-    trial = Trial(number=number, round=1, params={}, epochs=EPOCHS, seed=number)
+def make_task(number: int, cost_s: float = 0.1, on_gpu_s: float | None = None, stage: int = 1) -> Task:
+    trial = Trial(number=number, round=stage, params={}, epochs=EPOCHS, seed=number)
     return Task(trial=trial, costs={"cpu": cost_s, "cuda": on_gpu_s or cost_s})
 
 
@@ -107,7 +109,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state, commands = begin(len(STAGES), RETRIES, ["cpu"])
+        self.state, commands = begin(NEEDS, RETRIES, ["cpu"])
         self.pending: list[Command] = list(commands)
         self.recorded: list[int] = []
         self.failed: set[int] = set()
@@ -146,7 +148,7 @@ class StudyMachine(RuleBasedStateMachine):
         before = self.state
         self.send(event)
         assert (self.state.running, self.state.waiting) == (before.running, before.waiting)
-        assert (self.state.paused, self.state.race) == (before.paused, before.race)
+        assert (self.state.paused, self.state.races) == (before.paused, before.races)
 
     @initialize(devices=st.lists(st.sampled_from(["cpu", "cuda"]), min_size=1, max_size=3))
     def start(self, devices: list[str]) -> None:
@@ -173,18 +175,21 @@ class StudyMachine(RuleBasedStateMachine):
             case OpenStage():
                 stage = self.state.opened
                 self.undrawn = [number for number in trial_numbers(stage) if number not in self.curves]
-                self.send(StageOpened(len(self.undrawn), make_race(stage, self.curves)))
+                done = frozenset(trial_numbers(stage)) & self.curves.keys()
+                self.send(StageOpened(len(self.undrawn), make_race(stage, self.curves), done))
             case DrawTrials(count):
                 assert 0 < count <= len(self.undrawn)
                 drawn, self.undrawn = self.undrawn[:count], self.undrawn[count:]
                 self.drawn |= set(drawn)
-                self.send(TrialsDrawn(tuple(make_task(n, on_gpu_s=(0.02, 0.1, 0.5)[n % 3]) for n in drawn)))
+                costs = (0.02, 0.1, 0.5)
+                tasks = [make_task(n, on_gpu_s=costs[n % 3], stage=self.state.opened) for n in drawn]
+                self.send(TrialsDrawn(tuple(tasks)))
             case RecordResults(results):
                 self.recorded += [r.trial.number for r in results]
                 for r in results:
                     self.check_failure(r)
                 self.curves |= {r.trial.number: r.measurements for r in results}
-                self.send(ResultsRecorded(len(results)))
+                self.send(ResultsRecorded(tuple(r.trial.number for r in results)))
             case _:
                 raise AssertionError(command)
 
@@ -259,7 +264,7 @@ class StudyMachine(RuleBasedStateMachine):
     def resume(self, devices: list[str]) -> None:
         """Start another driver after a kill or an end; it knows only what is recorded."""
         self.resumes += 1
-        self.state, commands = begin(len(STAGES), RETRIES, ["cpu"])
+        self.state, commands = begin(NEEDS, RETRIES, ["cpu"])
         self.pending, self.sent, self.finished = list(commands), [], None
         self.drawn = set(self.recorded)
         self.suspected &= self.drawn
@@ -387,8 +392,18 @@ class StudyMachine(RuleBasedStateMachine):
                 assert [len(self.curves[n]) for n in cohort] == [EPOCHS if n == best else 1 for n in cohort]
 
     @invariant()
-    def a_stage_opens_when_all_earlier_ones_are_recorded(self) -> None:
-        assert len(self.recorded) >= sum(STAGES[: max(0, self.state.opened - 1)])
+    def a_stage_opens_when_all_that_it_learns_from_is_recorded(self) -> None:
+        for stage, need in enumerate(NEEDS[: self.state.opened]):
+            assert set(self.recorded) >= set(range(trial_numbers(stage).start if need is None else need))
+
+    @invariant()
+    def a_stage_opens_as_soon_as_it_may(self) -> None:
+        """An idle driver with nothing left to draw has opened all stages whose trials can be decided."""
+        is_idle = not self.pending and not self.state.undrawn and not self.state.stopping
+        if is_idle and self.state.opened < len(STAGES):
+            need = NEEDS[self.state.opened]
+            needed = range(trial_numbers(self.state.opened).start if need is None else need)
+            assert not set(self.recorded) >= set(needed)
 
 
 TestStudyMachine = StudyMachine.TestCase
@@ -398,13 +413,11 @@ TestStudyMachine.settings = settings(stateful_step_count=150, deadline=None)
 def make_state(workers: int = 2, waiting: tuple[Task, ...] = (), undrawn: int = 0) -> State:
     """Return the state of an open stage whose workers are idle, after some observed trials."""
     return State(
-        stages=1,
+        needs=(0,),
         opened=1,
         left=len(waiting) + undrawn,
         undrawn=undrawn,
-        waiting=DeviceQueues.of(["cpu"])
-        .put(waiting, PACES, None)
-        .with_workers({"cpu": workers}, PACES, None),
+        waiting=DeviceQueues.of(["cpu"]).put(waiting, PACES).with_workers({"cpu": workers}, PACES),
         devices={f"w{n}": "cpu" for n in range(workers)},
         running={f"w{n}": () for n in range(workers)},
         ready={f"w{n}": None for n in range(workers)},
@@ -472,7 +485,7 @@ def test_only_the_trial_that_kills_workers_fails() -> None:
             match command:
                 case RecordResults(recorded):
                     results += recorded
-                    events.append(ResultsRecorded(len(recorded)))
+                    events.append(ResultsRecorded(tuple(r.trial.number for r in recorded)))
                 case SubmitChunk(worker, chunk) if any(task.trial.number == 3 for task in chunk.tasks):
                     deaths += 1
                     suspects = frozenset(c.number for c in state.running[worker])
@@ -546,7 +559,7 @@ def test_an_interruption_waits_for_running_chunks() -> None:
         state, commands = step(state, ChunkDone("w0", chunk.number, tuple(map(make_result, chunk.tasks))))
         assert not submitted(commands)
         if any(isinstance(command, RecordResults) for command in commands):
-            state, commands = step(state, ResultsRecorded(len(chunk.tasks)))
+            state, commands = step(state, ResultsRecorded(tuple(task.trial.number for task in chunk.tasks)))
     assert commands == (Finish(interrupted=True),)
     assert sent.chunk in chunks
 
@@ -624,13 +637,13 @@ def test_each_trial_of_an_overdue_chunk_is_tried_alone() -> None:
 
 
 def test_an_interruption_at_the_end_changes_nothing() -> None:
-    _, commands = step(replace(make_state(1, (make_task(0),)), stopping=True), ResultsRecorded(1))
+    _, commands = step(replace(make_state(1, (make_task(0),)), stopping=True), ResultsRecorded((0,)))
     assert commands == (Finish(interrupted=False),)
 
 
 def test_cohorts_are_sent_in_order() -> None:
     racing = Race(rule=Halving(cohort=3), epochs=EPOCHS, first=0, count=30, metric="loss", maximize=False)
-    state = replace(make_state(0, undrawn=30), race=racing)
+    state = replace(make_state(0, undrawn=30), races={1: racing})
     state, _ = step(state, TrialsDrawn(tuple(make_task(n, cost_s=float(n * 7 % 30 + 1)) for n in range(30))))
     assert [task.trial.number // 3 for task in state.waiting] == sorted(n // 3 for n in range(30))
 
@@ -638,7 +651,7 @@ def test_cohorts_are_sent_in_order() -> None:
 def test_a_trial_past_its_next_rung_is_not_sent() -> None:
     """A function that first reports at epoch 3 has measured the second rung when it comes back from the first."""
     racing = Race(rule=Halving(cohort=3), epochs=EPOCHS, first=0, count=3, metric="loss", maximize=False)
-    state = replace(make_state(1, undrawn=3), race=racing)
+    state = replace(make_state(1, undrawn=3), races={1: racing})
     events: deque[Event] = deque([TrialsDrawn(tuple(make_task(n) for n in range(3))), WorkerJoined("w0")])
     parts: list[tuple[int, int]] = []
     while events:

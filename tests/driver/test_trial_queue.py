@@ -9,9 +9,9 @@ from caviar.driver.trial_queue import TrialQueue
 from caviar.trial import Trial
 
 
-def make_task(number: int, cost_s: float = 1.0, attempt: int = 1) -> Task:
-    trial = Trial(number=number, round=1, params={}, epochs=1, seed=number)
-    return Task(trial=trial, costs={"cpu": cost_s}, attempt=attempt)
+def make_task(number: int, cost_s: float = 1.0, attempt: int = 1, step: int = 1, cohort: int = 0) -> Task:
+    trial = Trial(number=number, round=step, params={}, epochs=1, seed=number)
+    return Task(trial=trial, costs={"cpu": cost_s}, attempt=attempt, cohort=cohort)
 
 
 def numbers(queue: TrialQueue) -> list[int]:
@@ -25,9 +25,12 @@ def test_begun_trials_go_first_and_then_the_longest() -> None:
 
 
 def test_cohorts_go_one_after_the_other() -> None:
-    queue = TrialQueue().put(
-        [make_task(n, cost_s=float(n)) for n in range(6)], cohort_of=lambda number: number // 3
-    )
+    queue = TrialQueue().put([make_task(n, cost_s=float(n), cohort=n // 3) for n in range(6)])
+    assert numbers(queue) == [2, 1, 0, 5, 4, 3]
+
+
+def test_trials_that_others_wait_for_go_first() -> None:
+    queue = TrialQueue().put([make_task(n, cost_s=float(n), step=1 + n // 3) for n in range(6)])
     assert numbers(queue) == [2, 1, 0, 5, 4, 3]
 
 

@@ -6,6 +6,7 @@ arrival, crash and resume. (GPU: within a stated tolerance.)
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,11 +14,12 @@ import pytest
 
 from caviar.backends.inline import InlineBackend
 from caviar.backends.ray.backend import RayBackend
+from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
 from caviar.driver import controller
 from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import Run, load
-from caviar.rounds import Confirmation, Halving, Round
+from caviar.rounds import Confirmation, Halving, Round, Search
 from caviar.runner import run_study
 from caviar.space import Space, choice, integer, log
 from caviar.study import Study
@@ -28,7 +30,13 @@ from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline, run_on_ray
 
 HALVING = Halving(cohort=9)
-BOWL = bowl_study(rounds=(30, Round(20, 9, HALVING)), epochs=9)
+ROUNDS = bowl_study(rounds=(30, Round(20, 9, HALVING)), epochs=9)
+SEARCHES = {
+    "rounds": ROUNDS,
+    "search": bowl_study(rounds=(Search(60, 9, in_flight=9),), epochs=9),
+    "halving": bowl_study(rounds=(Search(60, 9, in_flight=14, halving=HALVING),), epochs=9),
+    "tpe": replace(bowl_study(rounds=(Search(40, 9, in_flight=9),), epochs=9), sampler="tpe"),
+}
 FUNCTION = function_study(rounds=(20, Round(10, 3, HALVING)))
 
 
@@ -86,40 +94,63 @@ def networks(data: str, engine: str) -> Study:
     )
 
 
+@pytest.fixture(scope="module", params=SEARCHES)
+def study(request: pytest.FixtureRequest) -> Study:
+    """A study that searches in rounds or without, with or without halving."""
+    return SEARCHES[request.param]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The bowl's run on a single worker."""
-    return run_inline(BOWL, tmp_path_factory.mktemp("undisturbed"))
+def undisturbed(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The study's run on a single worker."""
+    return run_inline(study, tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_workers_do_not_change_the_frames(undisturbed: Run, tmp_path: Path, workers: int) -> None:
-    assert_same_frames(undisturbed, run_inline(BOWL, tmp_path, workers))
+def test_workers_do_not_change_the_frames(
+    study: Study, undisturbed: Run, tmp_path: Path, workers: int
+) -> None:
+    assert_same_frames(undisturbed, run_inline(study, tmp_path, workers))
+
+
+@pytest.mark.parametrize("workers", [1, 3, 40])
+def test_stragglers_and_deaths_do_not_change_the_frames(
+    study: Study, undisturbed: Run, tmp_path: Path, workers: int
+) -> None:
+    cluster = SimulatedCluster(
+        workers=workers, cost_s=heavy_tailed(10.0), deaths_per_hour=10.0, preemptions=1.0, driver_s=0.0
+    )
+    backend = SimulatedBackend(study.objective, None, cluster)
+    assert_same_frames(undisturbed, run_on(backend, study, tmp_path))
 
 
 @pytest.mark.parametrize("most", [1, 50])
 def test_chunks_do_not_change_the_frames(
-    undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    study: Study, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(controller, "MAX_CHUNK", most)
     monkeypatch.setattr(controller, "TAIL", 0.01)
     monkeypatch.setattr(controller, "CHUNK_S", 1e9)
-    assert_same_frames(undisturbed, run_inline(BOWL, tmp_path, 2))
+    assert_same_frames(undisturbed, run_inline(study, tmp_path, 2))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_order_of_arrival_does_not_change_the_frames(undisturbed: Run, tmp_path: Path, seed: int) -> None:
-    assert_same_frames(undisturbed, run_on(Shuffled(BOWL, seed), BOWL, tmp_path))
+def test_order_of_arrival_does_not_change_the_frames(
+    study: Study, undisturbed: Run, tmp_path: Path, seed: int
+) -> None:
+    assert_same_frames(undisturbed, run_on(Shuffled(study, seed), study, tmp_path))
 
 
-@pytest.mark.parametrize("polls", [1, 3, 7, 20])
-def test_interruptions_do_not_change_the_frames(undisturbed: Run, tmp_path: Path, polls: int) -> None:
+@pytest.mark.parametrize("polls", [3, 7, 20])
+def test_interruptions_do_not_change_the_frames(
+    study: Study, undisturbed: Run, tmp_path: Path, polls: int
+) -> None:
     with pytest.raises(InterruptedStudy, match="continue with"):
-        run_on(Interrupted(BOWL, polls), BOWL, tmp_path)
+        run_on(Interrupted(study, polls), study, tmp_path)
     interrupted = load(tmp_path / "bowl")
     assert not interrupted.finished
     assert interrupted.best is None
-    assert_same_frames(undisturbed, resume_inline(BOWL, tmp_path / "bowl"))
+    assert_same_frames(undisturbed, resume_inline(study, tmp_path / "bowl"))
 
 
 def test_functions_with_global_randomness_are_reproducible(tmp_path: Path) -> None:
@@ -173,8 +204,8 @@ def test_reference_networks_are_the_same_on_ray(tmp_path: Path) -> None:
     assert_same_frames(run_inline(study, tmp_path), run_on_ray(study, tmp_path, workers=1))
 
 
-def test_another_seed_gives_other_frames(undisturbed: Run, tmp_path: Path) -> None:
-    other = run_inline(bowl_study(rounds=(30, 20), epochs=9, seed=1), tmp_path)
+def test_another_seed_gives_other_frames(study: Study, undisturbed: Run, tmp_path: Path) -> None:
+    other = run_inline(replace(study, seed=1), tmp_path)
     both = undisturbed.trials.merge(other.trials, on="trial").query("round_x == 1")
     assert (both["value_x"] != both["value_y"]).all()
 

@@ -237,8 +237,9 @@ def steps(params: dict[str, Any], trial: cv.TrialContext) -> None:
 
 def plain_study(fn: Callable[..., Any], halving: cv.Halving | None = None) -> cv.Study:
     trials, epochs = (100, 1) if halving is None else (300, 9)
-    rounds = cv.coarse_to_fine(trials=trials, epochs=epochs, rounds=3, halving=halving)
-    return cv.Study(name="plain", objective=cv.Function(fn), space=LINE, rounds=rounds)
+    search, confirmation = cv.coarse_to_fine(trials=trials, epochs=epochs, halving=halving)
+    rounds = [cv.Round(search.trials // 4 * share, epochs, halving) for share in (2, 1, 1)]
+    return cv.Study(name="plain", objective=cv.Function(fn), space=LINE, rounds=[*rounds, confirmation])
 
 
 def test_without_noise_extra_rounds_replace_the_confirmation(tmp_path: Path) -> None:

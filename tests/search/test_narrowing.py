@@ -32,10 +32,10 @@ EVERY_KIND = Space(
 )
 
 
-def on_line(places: list[float], *, round_number: int = 2, rule: Narrowing = RULE) -> tuple[Region, Decision]:
+def on_line(places: list[float], *, shrinkages: int = 0, rule: Narrowing = RULE) -> tuple[Region, Decision]:
     """Return the region after trials at these places, best first, and the decision."""
     trials = searched(LINE, [{"x": x} for x in places], [float(i) for i in range(len(places))])
-    region, decisions = narrow(trials, Region(declared=LINE), rule, round_number=round_number, maximize=False)
+    region, decisions = narrow(trials, Region(declared=LINE), rule, shrinkages=shrinkages, maximize=False)
     return region, decisions[0]
 
 
@@ -66,7 +66,7 @@ def test_elite_values_are_counted_by_quarter() -> None:
 def test_best_trial_outside_the_last_range_is_a_reason() -> None:
     before = Region(declared=LINE, elite=({"x": 0.35},), elite_values={"x": (0.35,)}, width=0.12)
     trials = searched(LINE, [{"x": x} for x in (0.9, 0.34, 0.35, 0.36)], [0.0, 1.0, 2.0, 3.0])
-    _, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
+    _, (decision,) = narrow(trials, before, RULE, shrinkages=1, maximize=False)
     assert "the best one outside the last range" in decision.reason
     assert "near the end" not in decision.reason
 
@@ -83,7 +83,7 @@ def test_other_samplers_leave_options_unweighted() -> None:
     space = Space(x=linear(0.0, 1.0), method=choice("a", "b", "c"))
     trials = searched(space, [{"x": n / 10, "method": "a"} for n in range(10)], [*map(float, range(10))])
     whole = Region(declared=space)
-    region, decisions = narrow(trials, whole, RULE, round_number=2, maximize=False, weights_options=False)
+    region, decisions = narrow(trials, whole, RULE, shrinkages=0, maximize=False, weights_options=False)
     method = next(decision for decision in decisions if decision.parameter == "method")
     assert (method.action, method.before) == ("kept", method.after)
     assert "the sampler chooses among the options itself" in method.reason
@@ -98,7 +98,7 @@ def test_other_samplers_leave_options_unweighted() -> None:
 
 
 def test_next_round_draws_around_the_best() -> None:
-    region, decision = on_line([0.5, 0.52, 0.48, 0.51, *[0.9] * 20], round_number=4)
+    region, decision = on_line([0.5, 0.52, 0.48, 0.51, *[0.9] * 20], shrinkages=2)
     low, high = bounds(region)
     assert low == pytest.approx(0.48 - 0.256)
     assert high == pytest.approx(0.52 + 0.256)
@@ -109,7 +109,7 @@ def test_next_round_draws_around_the_best() -> None:
 
 
 def test_two_good_ranges_exclude_the_values_between() -> None:
-    region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], round_number=8)
+    region, _ = on_line([0.1, 0.9, 0.1, 0.9, *[0.5] * 20], shrinkages=6)
     # The best of several would nearly always be near the best trial
     rule = Narrowing(explore=0.0, candidates=1)
     drawn = [p["x"] for p in draw_params(region, rule, count=40, seed=1, round_number=8)]
@@ -118,11 +118,11 @@ def test_two_good_ranges_exclude_the_values_between() -> None:
 
 
 def test_windows_shrink_down_to_min_width() -> None:
-    widths = [RULE.width_in(number) for number in range(1, 30)]
+    widths = [RULE.width_after(number) for number in range(30)]
     assert widths == sorted(widths, reverse=True)
-    assert widths[0] == 1.0
+    assert widths[0] == RULE.width
     assert widths[-1] == RULE.min_width
-    low, high = bounds(on_line([0.5] * 8, round_number=1_000)[0])
+    low, high = bounds(on_line([0.5] * 8, shrinkages=998)[0])
     assert high - low == pytest.approx(RULE.min_width)
 
 
@@ -130,7 +130,7 @@ def test_range_widens_where_the_best_is_at_its_end() -> None:
     whole = Region(declared=LINE)
     narrowed = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
     trials = searched(LINE, [{"x": x} for x in (0.5, 0.49, 0.48, 0.47)], [1.0, 2.0, 3.0, 4.0])
-    region, (decision,) = narrow(trials, narrowed, RULE, round_number=6, maximize=False)
+    region, (decision,) = narrow(trials, narrowed, RULE, shrinkages=4, maximize=False)
     assert bounds(region)[1] > bounds(narrowed)[1]
     assert decision.action in ("widened", "shifted")
     assert "near the end of the last range" in decision.reason
@@ -145,7 +145,7 @@ def test_best_trial_near_the_declared_limit_is_a_reason() -> None:
 def test_no_option_is_ever_ruled_out() -> None:
     space = Space(method=choice("a", "b", "c"))
     trials = searched(space, [{"method": "a"}] * 10 + [{"method": "b"}] * 30, [*range(10), *range(100, 130)])
-    region, (decision,) = narrow(trials, Region(declared=space), RULE, round_number=2, maximize=False)
+    region, (decision,) = narrow(trials, Region(declared=space), RULE, shrinkages=0, maximize=False)
     shares = region.option_shares("method", RULE.choice_mutation)
     assert sum(shares) == pytest.approx(1)
     assert shares[0] > 0.8
@@ -160,7 +160,7 @@ def test_reason_names_the_most_frequent_options() -> None:
     space = Space(method=choice("a", "b", "c", "d"))
     trials = searched(space, [{"method": method} for method in "aabbaacd"], [*range(8)])
     rule = Narrowing(min_elite=8)
-    _, (decision,) = narrow(trials, Region(declared=space), rule, round_number=2, maximize=False)
+    _, (decision,) = narrow(trials, Region(declared=space), rule, shrinkages=0, maximize=False)
     assert decision.reason == "4 of the best 8 have a, 2 have b, 1 has c, 1 has others"
 
 
@@ -185,7 +185,7 @@ def test_conditional_parameter_is_judged_by_trials_that_have_it() -> None:
         searched(space, [*plain, *heavy], values),
         Region(declared=space),
         RULE,
-        round_number=6,
+        shrinkages=4,
         maximize=False,
     )
     assert {p["method"] for p in region.elite} == {"plain"}
@@ -198,7 +198,7 @@ def test_parameter_of_too_few_trials_keeps_its_range() -> None:
     space = Space(method=choice("plain", "heavy"), beta=when(linear(0.0, 1.0), method="heavy"))
     rows: list[Mapping[str, Value]] = [{"method": "plain"}] * 20 + [{"method": "heavy", "beta": 0.3}] * 3
     region, decisions = narrow(
-        searched(space, rows, [*range(23)]), Region(declared=space), RULE, round_number=6, maximize=False
+        searched(space, rows, [*range(23)]), Region(declared=space), RULE, shrinkages=4, maximize=False
     )
     assert bounds(region, "beta") == (0.0, 1.0)
     assert decisions[1].action == "kept"
@@ -208,7 +208,7 @@ def test_parameter_of_too_few_trials_keeps_its_range() -> None:
 def test_too_few_completed_trials_keep_the_region() -> None:
     before = Region(declared=LINE, elite=({"x": 0.4},), elite_values={"x": (0.4,)}, width=0.2)
     trials = searched(LINE, [{"x": 0.9}] * 10, [1.0, 2.0, 3.0, *[None] * 7])
-    region, (decision,) = narrow(trials, before, RULE, round_number=3, maximize=False)
+    region, (decision,) = narrow(trials, before, RULE, shrinkages=1, maximize=False)
     assert region == before
     assert decision.action == "kept"
     assert decision.reason == "only 3 trials completed"
@@ -223,14 +223,14 @@ def test_dropped_parameter_can_come_back() -> None:
         searched(space, [*few, *many], [*range(20)]),
         Region(declared=space),
         rule,
-        round_number=2,
+        shrinkages=0,
         maximize=False,
     )
     assert list(shallow.space) == ["layers"]
     assert decisions[1].action == "dropped"
     assert decisions[1].reason == "layers is no longer 8 or 9"
     deep, decisions = narrow(
-        searched(space, [*few, *many], [*range(20, 0, -1)]), shallow, rule, round_number=3, maximize=False
+        searched(space, [*few, *many], [*range(20, 0, -1)]), shallow, rule, shrinkages=1, maximize=False
     )
     assert list(deep.space) == ["layers", "last"]
     assert decisions[0].action == "shifted"
@@ -238,7 +238,7 @@ def test_dropped_parameter_can_come_back() -> None:
 
 def test_diverged_trials_are_never_elite() -> None:
     trials = searched(LINE, [{"x": 0.9}] * 10 + [{"x": 0.2}] * 5, [None] * 10 + [1.0] * 5)
-    region, _ = narrow(trials, Region(declared=LINE), RULE, round_number=2, maximize=True)
+    region, _ = narrow(trials, Region(declared=LINE), RULE, shrinkages=0, maximize=True)
     assert region.elite_values["x"] == (0.2,) * 4
 
 
@@ -267,7 +267,7 @@ def test_draws_stay_in_the_region(
 ) -> None:
     trials = searched(EVERY_KIND, *history)
     region, _ = narrow(
-        trials, Region(declared=EVERY_KIND), RULE, round_number=round_number, maximize=maximize
+        trials, Region(declared=EVERY_KIND), RULE, shrinkages=round_number - 2, maximize=maximize
     )
     rule, inside = Narrowing(explore=0.0), region.space
     for params in draw_params(region, rule, count=6, seed=seed, round_number=round_number):
@@ -283,7 +283,7 @@ def test_ranges_are_at_least_half_a_window_wide(
     history: tuple[list[dict[str, Value]], list[float | None]], maximize: bool
 ) -> None:
     trials = searched(EVERY_KIND, *history)
-    region, decisions = narrow(trials, Region(declared=EVERY_KIND), RULE, round_number=5, maximize=maximize)
+    region, decisions = narrow(trials, Region(declared=EVERY_KIND), RULE, shrinkages=3, maximize=maximize)
     assert [decision.parameter for decision in decisions] == list(EVERY_KIND)
     for name, parameter in region.space.items():
         whole, domain = EVERY_KIND[name].domain, parameter.domain
@@ -302,7 +302,7 @@ def test_order_of_rows_does_not_matter(
     trials = searched(EVERY_KIND, *history)
     shuffled = trials.sample(frac=1, random_state=random.randrange(2**31))
     one, other = (
-        narrow(frame, Region(declared=EVERY_KIND), RULE, round_number=3, maximize=True)
+        narrow(frame, Region(declared=EVERY_KIND), RULE, shrinkages=1, maximize=True)
         for frame in (trials, shuffled)
     )
     assert one == other
@@ -320,7 +320,7 @@ def test_candidates_are_compared_with_all_trials_best_first() -> None:
     outcomes = [Outcome.COMPLETED] * 5 + [Outcome.DIVERGED, Outcome.FAILED, Outcome.COMPLETED]
     params: list[dict[str, Value]] = [{"x": x / 10} for x in range(8)]
     trials = searched(LINE, params, [3.0, 1.0, 2.0, 5.0, 4.0, None, None, 0.0], outcomes=outcomes)
-    region, _ = narrow(trials, Region(declared=LINE), RULE, round_number=2, maximize=False)
+    region, _ = narrow(trials, Region(declared=LINE), RULE, shrinkages=0, maximize=False)
     best_first = [7, 1, 2, 0, 4, 3, 5]  # the diverged trial is last, the failed one is left out
     assert region.finished == tuple(params[number] for number in best_first)
 

@@ -10,6 +10,10 @@ still training. So several stages may be under way at a time.
 In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
 When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
 
+Waiting trials start in the order in which they must, so that later ones can learn from them in time: by the number of
+the first trial that learns from them, less a lead that grows with their predicted length. Trials that are due at the
+same time start by length, the longest first (Graham 1969).
+
 Workers get trials in chunks of about CHUNK_S seconds, by predicted cost corrected by the observed pace, and in smaller
 chunks if few trials are ready, so that all workers get some. A second chunk waits at the worker while it
 works on the first.
@@ -19,6 +23,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import itemgetter
 
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
@@ -52,6 +57,8 @@ TAIL = 4
 """Divisor if few trials are ready: a chunk is at most a worker's share of their seconds divided by this."""
 PREFETCH_S = 1.0
 """Longest first chunk, in seconds, behind which a second one is sent ahead."""
+LEAD = 0.25
+"""Share of the trials in flight by which a trial of mean length starts before it is due."""
 MIN_DRAW = 64
 """Smallest number of trials drawn at a time."""
 DRAW_AHEAD = 20_000
@@ -214,19 +221,19 @@ def _add_stage(state: State, opened: StageOpened) -> State:
 
 def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
     """Queue drawn trials; in a stage that halves, the first part of each."""
-    race = state.races.get(state.opened)
-    if race is None:
-        tasks = [replace(task, waiting_since=now) for task in tasks]
-    else:
-        parts = (race.rung_epochs[0],)
-        tasks = [
-            replace(task, cohort=race.cohort_index(task.trial.number), parts=parts, waiting_since=now)
-            for task in tasks
-        ]
-    means = state.mean_costs
+    race, means = state.races.get(state.opened), state.mean_costs
     if tasks:
-        means = {d: sum(task.cost_s(d) for task in tasks) / len(tasks) for d in tasks[0].costs}
+        means = {d: sum(task.costs[d] for task in tasks) / len(tasks) for d in tasks[0].costs}
+    parts = () if race is None else (race.rung_epochs[0],)
+    tasks = [replace(task, start_by=_start_by(task, means), parts=parts, waiting_since=now) for task in tasks]
     return _queue(replace(state, undrawn=state.undrawn - len(tasks), mean_costs=means, busy=False), tasks)
+
+
+def _start_by(task: Task, means: Mapping[str, float]) -> float:
+    """Return the place at which a trial should start, so that it ends in time for those that learn from it."""
+    device, cost_s = min(task.costs.items(), key=itemgetter(1))
+    relative = cost_s / means[device] if means[device] > 0 else 1.0
+    return task.due - LEAD * task.room * relative
 
 
 def _queue(state: State, tasks: Sequence[Task]) -> State:

@@ -33,10 +33,11 @@ from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
 from caviar.records.winner import Baseline, Best
+from caviar.rounds import Search
 from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.region import Region
-from caviar.search.schedule import search_steps
+from caviar.search.schedule import first_learner, search_steps
 from caviar.search.stages import StagePlan, open_stage, stage_needs
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
@@ -115,7 +116,7 @@ class Loop:
         self._trials: Iterator[Trial] = iter(())
         self._rounds: list[dict[str, Any]] = []
         self._region: Region | None = None
-        self._steps = len(search_steps(study.rounds))
+        self._steps = search_steps(study.rounds)
         self._has_warned = False
         self._finish: Finish | None = None
 
@@ -191,7 +192,7 @@ class Loop:
         recorded = self._ledger.trials()
         number = self._state.opened + 1
         search_ended = self._ledger.study_file.search_ended
-        if search_ended and number <= self._steps:
+        if search_ended and number <= len(self._steps):
             self._events.append(StageOpened(0))
             return
         done = frozenset(recorded.loc[recorded["round"] == number, "trial"])
@@ -210,7 +211,7 @@ class Loop:
         """Warn after the first confirmation step if functions that were paused in the search trained worse for it."""
         study = self._study
         is_halved = any(this.halving for this in study.search_rounds)
-        if self._dataset is not None or not is_halved or number != self._steps + 2:
+        if self._dataset is not None or not is_halved or number != len(self._steps) + 2:
             return
         before = recorded[recorded["round"] < number]
         search, confirmed = (before[before["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
@@ -236,12 +237,23 @@ class Loop:
 
     def _draw(self, count: int) -> None:
         """Draw trials of the stage, with their predicted costs."""
-        objective, dataset = self._study.objective, self._dataset
-        tasks = [
-            Task(trial=trial, costs=objective.costs(trial.params, trial.epochs, dataset))
-            for trial in islice(self._trials, count)
-        ]
-        self._events.append(TrialsDrawn(tuple(tasks)))
+        tasks = tuple(self._make_task(trial) for trial in islice(self._trials, count))
+        self._events.append(TrialsDrawn(tasks))
+
+    def _make_task(self, trial: Trial) -> Task:
+        costs = self._study.objective.costs(trial.params, trial.epochs, self._dataset)
+        plan = self._plan
+        assert plan is not None
+        if trial.round > len(self._steps):
+            return Task(trial=trial, costs=costs, due=trial.learned_from)
+        step = self._steps[trial.round - 1]
+        due = first_learner(self._steps, trial.number)
+        room = step.rule.in_flight if isinstance(step.rule, Search) else step.count
+        if plan.race is not None:  # cohorts one after the other
+            cohort = plan.race.cohort_numbers(plan.race.cohort_index(trial.number))
+            due -= step.first + step.count - cohort.stop
+            room = min(room, len(cohort))
+        return Task(trial=trial, costs=costs, due=due, room=room)
 
     def _submit(self, worker: str, chunk: Chunk) -> None:
         is_final = any(task.trial.stage is Stage.FINAL for task in chunk.tasks)
@@ -249,12 +261,16 @@ class Loop:
         self._backend.submit(worker, chunk.number, chunk.tasks, test)
 
     def _is_time_to_record(self) -> bool:
-        """Return True if a write is due: a segment of a hundred results costs as much as one of a single result."""
+        """Return True if a write is due: a segment of a hundred results costs as much as one of a single result.
+
+        Results that the next stage waits for are written at once.
+        """
         waited_s = self._backend.clock() - self._unrecorded_since
         if waited_s >= self._record_within_s:
             return True
+        left = self._state.left - len(self._unrecorded)
         recorded = self._state.recorded.add(result.trial.number for result in self._unrecorded)
-        return controller.may_open(self._state, recorded, self._state.left - len(self._unrecorded))
+        return left == 0 or controller.may_open(self._state, recorded, left)
 
     def _record(self) -> None:
         """Make the results that have arrived durable. The winner's network is written before its row."""

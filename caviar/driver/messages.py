@@ -27,8 +27,12 @@ class Task:
     trial: Trial
     costs: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1.0, "cuda": 1.0})
     """Predicted seconds of the whole trial, by device; only ratios matter."""
-    cohort: int = 0
-    """Index of its cohort in its round, if the round halves: earlier cohorts go first."""
+    due: int = 0
+    """Number of the first trial that learns from it."""
+    room: int = 1
+    """Number of trials that may be in flight with it."""
+    start_by: float = 0.0
+    """Place in the order of starts, as a trial number: earlier than `due` by more for a longer trial."""
     parts: tuple[int, ...] = ()
     """Epochs at which its parts end, up to this one; empty for a trial that trains in one go."""
     so_far: Result | None = None

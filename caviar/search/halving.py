@@ -141,14 +141,18 @@ class Race:
         """Return the index of a trial's cohort, from 0."""
         return (number - self.first) * self.rule.cohort_count(self.count) // self.count
 
+    def cohort_numbers(self, index: int) -> range:
+        """Return the numbers of a cohort's trials."""
+        cohorts = self.rule.cohort_count(self.count)
+        start, stop = (self.first - (-self.count * i // cohorts) for i in (index, index + 1))
+        return range(start, stop)
+
     def _cohort(self, index: int) -> Cohort:
         """Return a cohort; one that has not started has all its trials in training."""
         if index in self.cohorts:
             return self.cohorts[index]
-        cohorts = self.rule.cohort_count(self.count)
-        start, stop = (self.first - (-self.count * i // cohorts) for i in (index, index + 1))
-        sizes = self.rule.rung_sizes(stop - start, self.epochs)
-        return Cohort(rung_sizes=sizes, training=frozenset(range(start, stop)))
+        numbers = self.cohort_numbers(index)
+        return Cohort(rung_sizes=self.rule.rung_sizes(len(numbers), self.epochs), training=frozenset(numbers))
 
     def _decide(self, index: int, cohort: Cohort) -> tuple["Race", Verdict]:
         """Promote for each rung that is complete; forget the cohort after its last rung."""

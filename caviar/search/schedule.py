@@ -9,8 +9,10 @@ about every eighth of the trials that may be in flight.
 """
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from caviar.rounds import MAX_SHARES, Confirmation, Round, Search, Stages
 
@@ -70,6 +72,20 @@ def search_steps(stages: Stages) -> tuple[Step, ...]:
             )
         first += rule.trials
     return tuple(steps)
+
+
+def first_learner(steps: Sequence[Step], number: int) -> int:
+    """Return the number of the first trial that learns from a trial of the search.
+
+    Args:
+        steps: the steps of the search.
+        number: the trial's number.
+
+    Returns:
+        The number; for trials that only the confirmation learns from, the number of its first trial.
+    """
+    later = bisect_right(steps, number, key=attrgetter("known"))
+    return steps[later].first if later < len(steps) else steps[-1].first + steps[-1].count
 
 
 def _parts(rule: Round | Search) -> Iterator[tuple[int, int, int]]:

@@ -641,11 +641,17 @@ def test_an_interruption_at_the_end_changes_nothing() -> None:
     assert commands == (Finish(interrupted=False),)
 
 
-def test_cohorts_are_sent_in_order() -> None:
-    racing = Race(rule=Halving(cohort=3), epochs=EPOCHS, first=0, count=30, metric="loss", maximize=False)
-    state = replace(make_state(0, undrawn=30), races={1: racing})
-    state, _ = step(state, TrialsDrawn(tuple(make_task(n, cost_s=float(n * 7 % 30 + 1)) for n in range(30))))
-    assert [task.trial.number // 3 for task in state.waiting] == sorted(n // 3 for n in range(30))
+def test_trials_start_by_when_they_are_due_and_how_long_they_take() -> None:
+    costs = {0: 1.0, 1: 1.0, 2: 6.0, 3: 1.0, 4: 1.0}
+    tasks = tuple(replace(make_task(n, cost_s=s), due=10 + 10 * n, room=40) for n, s in costs.items())
+    state, _ = step(make_state(0, undrawn=5), TrialsDrawn(tasks))
+    assert [task.trial.number for task in state.waiting] == [2, 0, 1, 3, 4]
+
+
+def test_trials_that_are_due_together_start_by_length() -> None:
+    tasks = tuple(replace(make_task(n, cost_s=float(n * 3 % 5 + 1)), due=5, room=5) for n in range(5))
+    state, _ = step(make_state(0, undrawn=5), TrialsDrawn(tasks))
+    assert [task.cost_s("cpu") for task in state.waiting] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
 def test_a_trial_past_its_next_rung_is_not_sent() -> None:

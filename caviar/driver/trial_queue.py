@@ -20,8 +20,8 @@ class TrialQueue:
     """Tasks in the order in which the workers of a device get them.
 
     Trials that have begun go first. The others follow by the place at which they should start, because later trials
-    wait for them (least slack first). If workers of another device help out, trials that suit this device best, relative
-    to the other, go before all.
+    wait for them (least slack first). If workers of another device help out, trials that suit this device best,
+    relative to the other, go before all.
     """
 
     device: str = "cpu"

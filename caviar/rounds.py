@@ -205,10 +205,10 @@ class Confirmation:
     contenders are the `top` search trials with different params, and they compete in steps:
 
     1. In the first step, each contender trains `seeds` times with fresh seeds.
-    2. After each step, the better half stays, ranked by the mean of all its fresh trainings. A contender that is
-       worse than the best one by more than the observed noise drops out too, and one that failed or diverged where
-       the best one never did. Those who stay share the trainings of the next step; by plan each trains with twice as
-       many fresh seeds as before.
+    2. After each step, the better half stays (or another share), ranked by the mean of all its fresh trainings. A
+       contender that is worse than the best one by more than the observed noise drops out too, and one that failed or
+       diverged where the best one never did. Those who stay share the trainings of the next step, as many as those of
+       the step before.
     3. The last step decides between two contenders. The winner's value is the mean of its trainings in that step.
 
     Confirmation ends early when only one contender is left. If the first step shows that training has no noise at all,
@@ -217,28 +217,38 @@ class Confirmation:
     Args:
         top: number of contenders in the first step. Default 8.
         seeds: fresh trainings of each contender in the first step. Default 1.
+        divisor: number by which each step divides the contenders. Default 2. With 4 there are half as many steps, so
+            that many workers wait less often.
 
     Raises:
-        StudyError: a number is not a whole number from 1.
+        StudyError: a number is not a whole number from 1, or the divisor is not between 2 and 10.
 
     Example:
         >>> [(step.contenders, step.seeds) for step in Confirmation(top=8).steps]
         [(8, 1), (4, 2), (2, 4)]
+        >>> [(step.contenders, step.seeds) for step in Confirmation(top=24, divisor=4).steps]
+        [(24, 1), (6, 4), (2, 12)]
     """
 
     top: int = 8
     seeds: int = 1
+    divisor: int = 2
 
     def __post_init__(self) -> None:
         check_fields(self, "top seeds", whole_number, 1, 10_000)
+        check_fields(self, "divisor", whole_number, 2, 10)
 
     @property
     def steps(self) -> tuple[ConfirmationStep, ...]:
-        """The planned steps. In the last one each contender trains at least twice, which shows the noise."""
+        """The planned steps, of about as many trainings each.
+
+        In the last one each contender trains at least twice, which shows the noise.
+        """
         steps, contenders, seeds = [], self.top, self.seeds
         while contenders > 2:
             steps.append(ConfirmationStep(contenders, seeds))
-            contenders, seeds = (contenders + 1) // 2, seeds * 2
+            fewer = max(2, math.ceil(contenders / self.divisor))
+            contenders, seeds = fewer, math.ceil(contenders * seeds / fewer)
         return (*steps, ConfirmationStep(contenders, max(2, seeds)))
 
     @property
@@ -252,12 +262,12 @@ Stages = Sequence[Round | Search | Confirmation]
 
 CONFIRMATION_SHARE = 0.2
 """Largest share of a budget that is spent on confirmation."""
-_MAX_CONTENDERS = 256
+_MAX_CONTENDERS = 512
+_MANY_CONTENDERS = 16
+"""Number of contenders from which each step keeps a quarter of them, so that workers wait for fewer steps."""
 _MIN_BUDGET = 4
 MAX_SHARES = 100
 """Largest number of times that `in_flight` trials fit into a search."""
-_IN_FLIGHT_SHARE = 0.2
-"""Default `in_flight`, as a share of the search: so many trials can learn nothing from one another at no cost."""
 
 
 def coarse_to_fine(
@@ -271,8 +281,8 @@ def coarse_to_fine(
         trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
         epochs: epochs that each trial trains for.
         in_flight: number of trials that may be drawn without learning from one another, so that many run at once. By
-            default a fifth of the search, which costs no quality. Declare more than that for a cluster with more
-            workers, at least two or three for each worker if trials differ in length.
+            default a tenth of a short search, up to nearly a fifth of a long one, which costs no quality. Declare more
+            for a cluster with many workers: about four for each worker if trials differ in length.
         halving: stops the poorer trials early, if given. A trial then costs about a third: give more.
 
     Returns:
@@ -283,7 +293,7 @@ def coarse_to_fine(
 
     Example:
         >>> coarse_to_fine(trials=100, epochs=20)
-        (Search(trials=80, epochs=20, in_flight=16, halving=None), Confirmation(top=6, seeds=1))
+        (Search(trials=82, epochs=20, in_flight=8, halving=None), Confirmation(top=6, seeds=1, divisor=2))
     """
     trials = whole_number("coarse_to_fine: trials", trials, _MIN_BUDGET, MAX_TRIALS)
     epochs = whole_number("coarse_to_fine: epochs", epochs, 1, MAX_EPOCHS)
@@ -292,8 +302,16 @@ def coarse_to_fine(
     confirmation = _largest_confirmation(lambda c: (trials - c.trials) * cost)
     search = trials - confirmation.trials
     if in_flight is None:
-        in_flight = max(1, round(_IN_FLIGHT_SHARE * search))
+        in_flight = _default_in_flight(search)
     return Search(search, epochs, in_flight, halving), confirmation
+
+
+def _default_in_flight(trials: int) -> int:
+    """Return how many trials of a search can learn nothing from one another without a loss of quality.
+
+    It was measured on tables of trainings (`experiments/search_quality`).
+    """
+    return max(1, trials // 10, trials // 5 - 12)
 
 
 def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:
@@ -301,7 +319,7 @@ def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:
 
     Example:
         >>> default_confirmation([Round(trials=60, epochs=5), Round(trials=20, epochs=20)])
-        Confirmation(top=4, seeds=1)
+        Confirmation(top=4, seeds=1, divisor=2)
     """
     longest = max(this.epochs for this in search)
     cost = sum(
@@ -322,7 +340,7 @@ def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confi
     """
     confirmation = Confirmation(top=1)
     for top in range(2, _MAX_CONTENDERS + 1):
-        larger = Confirmation(top)
+        larger = Confirmation(top, divisor=2 if top < _MANY_CONTENDERS else 4)
         if larger.trials > CONFIRMATION_SHARE * (larger.trials + search_cost(larger)):
             break
         confirmation = larger

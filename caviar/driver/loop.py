@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import pandas as pd
 from caviar.data.splits import Dataset
 from caviar.driver import controller
 from caviar.driver.backend import Backend, Measured, TrialFailed
+from caviar.driver.learned_costs import LearnedCosts
 from caviar.driver.messages import (
     Chunk,
     ChunkDone,
@@ -117,6 +118,7 @@ class Loop:
         self._rounds: list[dict[str, Any]] = []
         self._region: Region | None = None
         self._steps = search_steps(study.rounds)
+        self._learned = LearnedCosts(study.space)
         self._has_warned = False
         self._finish: Finish | None = None
 
@@ -202,6 +204,7 @@ class Loop:
             self._region = plan.region
             self._rounds.append(round_entry(plan))
             self._ledger.write_rounds(self._rounds)
+        self._learned.learn()
         self._plan = plan
         self._trials = plan.trials
         self._watcher.opened(plan, len(done))
@@ -241,7 +244,8 @@ class Loop:
         self._events.append(TrialsDrawn(tasks))
 
     def _make_task(self, trial: Trial) -> Task:
-        costs = self._study.objective.costs(trial.params, trial.epochs, self._dataset)
+        factor = self._learned.factor(trial.params)
+        costs = {device: factor * seconds for device, seconds in self._predict(trial).items()}
         plan = self._plan
         assert plan is not None
         if trial.round > len(self._steps):
@@ -254,6 +258,10 @@ class Loop:
             due -= step.first + step.count - cohort.stop
             room = min(room, len(cohort))
         return Task(trial=trial, costs=costs, due=due, room=room)
+
+    def _predict(self, trial: Trial) -> Mapping[str, float]:
+        """Return the seconds that the objective predicts, by device."""
+        return self._study.objective.costs(trial.params, trial.epochs, self._dataset)
 
     def _submit(self, worker: str, chunk: Chunk) -> None:
         is_final = any(task.trial.stage is Stage.FINAL for task in chunk.tasks)
@@ -283,6 +291,11 @@ class Loop:
         self._unrecorded, self._is_recording = [], False
         took_s = self._backend.clock() - began
         self._record_within_s = max(RECORD_S, min(RECORD_FACTOR * took_s, MAX_RECORD_S))
+        for result in results:
+            if result.device and (trained := result.measurements):
+                whole_s = result.times.train_s * result.trial.epochs / trained[-1].epoch
+                predicted_s = self._predict(result.trial)[result.device]
+                self._learned.note(result.trial.params, predicted_s, whole_s)
         self._watcher.recorded(results)
         self._events.append(ResultsRecorded(tuple(result.trial.number for result in results)))
 

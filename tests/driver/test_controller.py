@@ -641,7 +641,7 @@ def test_an_interruption_at_the_end_changes_nothing() -> None:
     assert commands == (Finish(interrupted=False),)
 
 
-def test_trials_start_by_when_they_are_due_and_how_long_they_take() -> None:
+def test_trials_start_by_when_they_are_due_and_by_length() -> None:
     costs = {0: 1.0, 1: 1.0, 2: 6.0, 3: 1.0, 4: 1.0}
     tasks = tuple(replace(make_task(n, cost_s=s), due=10 + 10 * n, room=40) for n, s in costs.items())
     state, _ = step(make_state(0, undrawn=5), TrialsDrawn(tasks))

@@ -1,0 +1,87 @@
+"""Costs of trials learned from the times of finished ones, for the order in which trials start.
+
+The logarithm of a trial's seconds, relative to what its objective predicts, is fitted by ridge regression on its
+params. Times differ from run to run, so nothing learned here may change which trials are drawn (law 1).
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from caviar.space import Choice, Domain, Space
+from caviar.trial import Value
+
+MIN_TRIALS, MAX_TRIALS = 20, 300
+"""Smallest and largest number of finished trials to learn from."""
+MIN_MEAN_S = 0.02
+"""Mean seconds of a trial below which nothing is learned."""
+RIDGE = 1.0
+"""Weight of the penalty, in units of one trial's squared error."""
+MAX_FACTOR = 100.0
+"""Largest factor by which a prediction is corrected, either way."""
+
+
+class LearnedCosts:
+    """Factors that correct the predicted seconds of trials.
+
+    Example:
+        >>> from caviar.space import integer
+        >>> costs = LearnedCosts(Space(layers=integer(1, 4)))
+        >>> for layers in 20 * [1, 2, 3, 4]:
+        ...     costs.note({"layers": layers}, predicted_s=1.0, observed_s=2.0**layers)
+        >>> costs.learn()
+        >>> costs.factor({"layers": 4}) > 4 * costs.factor({"layers": 1})
+        True
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._noted: deque[tuple[Mapping[str, Value], float, float]] = deque(maxlen=MAX_TRIALS)
+        self._weights: npt.NDArray[np.float64] = np.zeros(0)
+
+    def note(self, params: Mapping[str, Value], predicted_s: float, observed_s: float) -> None:
+        """Note the seconds of a finished trial."""
+        if predicted_s > 0 and observed_s > 0:
+            self._noted.append((params, predicted_s, observed_s))
+
+    def learn(self) -> None:
+        """Learn from the trials noted last, unless they are few or so short that their order does not matter."""
+        seconds = [observed_s for _, _, observed_s in self._noted]
+        if len(seconds) < MIN_TRIALS or sum(seconds) / len(seconds) < MIN_MEAN_S:
+            return
+        features = np.array([_features(self._space, params) for params, _, _ in self._noted])
+        logs = np.log([observed_s / predicted_s for _, predicted_s, observed_s in self._noted])
+        penalty = RIDGE * np.eye(features.shape[1])
+        penalty[0, 0] = 0.0  # the first feature is constant
+        self._weights = np.linalg.solve(features.T @ features + penalty, features.T @ logs)
+
+    def factor(self, params: Mapping[str, Value]) -> float:
+        """Return the factor for a trial; 1 if nothing is learned."""
+        if not self._weights.size:
+            return 1.0
+        log = float(np.dot(_features(self._space, params), self._weights))
+        return float(np.clip(np.exp(log), 1 / MAX_FACTOR, MAX_FACTOR))
+
+
+def _features(space: Space, params: Mapping[str, Value]) -> list[float]:
+    """Return a constant, and for each parameter its place in the range and its square, or which option it is."""
+    features = [1.0]
+    for name in space:
+        domain = space[name].domain
+        features += _absent(domain) if name not in params else _present(domain, params[name])
+    return features
+
+
+def _present(domain: Domain, value: Value) -> list[float]:
+    if isinstance(domain, Choice):
+        index = domain.options.index(value)
+        return [float(index == option) for option in range(len(domain.options))]
+    low, high = domain.ends
+    place = 2 * (domain.coordinate(value) - low) / (high - low) - 1  # type: ignore[arg-type]
+    return [1.0, place, place * place]
+
+
+def _absent(domain: Domain) -> list[float]:
+    return [0.0] * (len(domain.options) if isinstance(domain, Choice) else 3)

@@ -210,7 +210,6 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
         "epochs": plan.epochs,
         "learned_from": plan.known,
         "width": plan.region.width,
-        "elite": list(plan.region.elite_trials),
         "space": plan.region.space.to_json(),
         "decisions": [asdict(decision) for decision in plan.decisions],
     }

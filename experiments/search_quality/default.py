@@ -91,7 +91,7 @@ def coarse_to_fine(
             as many as the search has, all are drawn from the whole space.
         changes: other fields of the study.
     """
-    study = _study(table, evaluations, seed, rounds, changes)
+    study = _study(table, evaluations, seed, in_flight, changes)
     counted, began = 0, time.process_time()
     for plan, trials, frame in _stages(table, study):  # noqa: B007  the last one counts
         counted += len(frame)
@@ -106,7 +106,7 @@ def coarse_to_fine(
 
 
 def sequence(
-    table: Table, evaluations: int, seed: int, rounds: int | None = None, **changes: Any
+    table: Table, evaluations: int, seed: int, in_flight: int | None = None, **changes: Any
 ) -> sequences.Plan:
     """Return the trainings of the same search in order, and what each of them waits for.
 
@@ -114,15 +114,16 @@ def sequence(
         table: the trainings.
         evaluations: the budget.
         seed: determines the draws and the noise.
-        rounds: number of rounds; by default as many as caviar chooses.
+        in_flight: number of trials that learn nothing from one another; by default as many as caviar chooses. With
+            as many as the search has, all are drawn from the whole space.
         changes: other fields of the study.
     """
     trainings, leaders, searching = list[sequences.Training](), list[tuple[int, int]](), 0
     recorded = pd.DataFrame()
-    for plan, trials, frame in _stages(table, _study(table, evaluations, seed, rounds, changes)):
-        rows, needs = [table.row(trial.params) for trial in trials], len(trainings)
+    for plan, trials, frame in _stages(table, _study(table, evaluations, seed, in_flight, changes)):
+        rows = [table.row(trial.params) for trial in trials]
         trainings += [
-            sequences.Training(row, value, needs)
+            sequences.Training(row, value, plan.known)
             for row, value in zip(rows, frame.get("value", []), strict=False)
         ]
         recorded = pd.concat([recorded, frame], ignore_index=True)
@@ -136,7 +137,7 @@ def sequence(
 
 
 def _study(
-    table: Table, evaluations: int, seed: int, rounds: int | None, changes: dict[str, Any]
+    table: Table, evaluations: int, seed: int, in_flight: int | None, changes: dict[str, Any]
 ) -> cv.Study:
     return cv.Study(
         name=table.name,

@@ -21,7 +21,7 @@ import optuna
 import pandas as pd
 import report
 import tables
-from baselines import Evaluation, observed, random_search
+from baselines import Evaluation, observed
 from confirmed import split
 from matplotlib.figure import Figure
 from optuna.samplers import TPESampler
@@ -72,10 +72,10 @@ def caviar(table: Table, workers: int, seed: int, seconds: Seconds) -> dict[str,
 
 
 def random(table: Table, workers: int, seed: int, seconds: Seconds) -> dict[str, Plan]:
-    """Plan random search with the same confirmation."""
-    count, confirmation = split(BUDGETS[workers])
-    searched = list(random_search(table, count, seed))
-    return {"random + confirmation": then_confirmed(table, searched, confirmation, seed)}
+    """Plan random search with the same confirmation: the default search with all its trials in flight."""
+    budget = BUDGETS[workers]
+    plan = default.sequence(table, budget, seed, in_flight=split(budget)[0])
+    return {"random + confirmation": plan}
 
 
 def tpe(table: Table, workers: int, seed: int, seconds: Seconds) -> dict[str, Plan]:

@@ -248,7 +248,7 @@ class Confirmation:
         while contenders > 2:
             steps.append(ConfirmationStep(contenders, seeds))
             fewer = max(2, math.ceil(contenders / self.divisor))
-            contenders, seeds = fewer, math.ceil(contenders * seeds / fewer)
+            contenders, seeds = fewer, seeds * math.ceil(contenders / fewer)
         return (*steps, ConfirmationStep(contenders, max(2, seeds)))
 
     @property
@@ -293,7 +293,7 @@ def coarse_to_fine(
 
     Example:
         >>> coarse_to_fine(trials=100, epochs=20)
-        (Search(trials=82, epochs=20, in_flight=8, halving=None), Confirmation(top=6, seeds=1, divisor=2))
+        (Search(trials=80, epochs=20, in_flight=8, halving=None), Confirmation(top=6, seeds=1, divisor=2))
     """
     trials = whole_number("coarse_to_fine: trials", trials, _MIN_BUDGET, MAX_TRIALS)
     epochs = whole_number("coarse_to_fine: epochs", epochs, 1, MAX_EPOCHS)

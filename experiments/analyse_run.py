@@ -15,6 +15,8 @@ import caviar as cv
 from caviar.space import Choice, Interval
 
 BINS = 6
+MAX_PARTS = 8
+"""Largest number of parts into which a search is divided."""
 CURVES = 400
 """Largest number of learning curves that are drawn in grey."""
 
@@ -34,16 +36,16 @@ def main() -> None:
     metric = metric_name(run)
 
     print(f"{len(trials)} search trials of {options.run}\n")
-    mattered = importance(trials[trials["round"] == 1])
+    mattered = importance(trials[trials["part"] == 1])
     print(
-        f"Which hyperparameters mattered? Fraction of the variance of the ranks by {metric} in round 1, which drew"
+        f"Which hyperparameters mattered? Fraction of the variance of the ranks by {metric} in the first part, drawn"
     )
     print(
         "from the whole space, that each hyperparameter alone explains; noise: the same for shuffled ranks.\n"
     )
     print(mattered.round(3).to_string(), "\n")
 
-    print("What did narrowing gain? Each round beside as many draws of round 1, resampled:\n")
+    print("What did narrowing gain? Each part beside as many draws of the first, resampled:\n")
     print(gain(trials, run.study_file.maximize).to_string(float_format="{:.4g}".format), "\n")
 
     curves = search_curves(run, metric)
@@ -60,13 +62,17 @@ def metric_name(run: cv.Run) -> str:
 
 
 def search_trials(run: cv.Run) -> pd.DataFrame:
-    """Return the trials of all rounds with their value, the worst one for those that diverged or failed.
+    """Return the trials of the search with their value, the worst one for those that diverged or failed.
 
-    The column `goodness` is the value, negative if small values are good.
+    The column `goodness` is the value, negative if small values are good. `part` divides the search: its rounds, or up
+    to `MAX_PARTS` groups of its steps, the first of which drew from the whole space.
     """
     trials = run.trials[run.trials["stage"] == "search"].copy()
     values = trials["value"].astype(float)
     trials["value"] = values.fillna(values.min() if run.study_file.maximize else values.max())
+    steps = trials["round"].rank(method="dense").to_numpy() - 1
+    parts = min(MAX_PARTS - 1, int(steps.max()))
+    trials["part"] = 1 + np.ceil(steps * parts / max(1, steps.max())).astype(int)
     trials["goodness"] = trials["value"] * (1 if run.study_file.maximize else -1)
     return trials
 
@@ -112,11 +118,11 @@ def explained(ranks: np.ndarray, bins: np.ndarray) -> float:
 
 
 def gain(trials: pd.DataFrame, maximize: bool) -> pd.DataFrame:
-    """Compare each round's values with equally many draws from the first round."""
+    """Compare each part's values with equally many draws from the first one."""
     rng, sign = np.random.default_rng(0), 1 if maximize else -1
-    first = trials.loc[trials["round"] == 1, "goodness"].to_numpy()
+    first = trials.loc[trials["part"] == 1, "goodness"].to_numpy()
     rows = {}
-    for number, group in trials.groupby("round"):
+    for number, group in trials.groupby("part"):
         goodness = group["goodness"].to_numpy()
         resampled = rng.choice(first, size=(2_000, len(goodness)))
         rows[number] = {
@@ -127,7 +133,7 @@ def gain(trials: pd.DataFrame, maximize: bool) -> pd.DataFrame:
             "whole space: best tenth from": sign * np.quantile(resampled, 0.9),
             "fraction in whole space's best tenth": float((goodness > np.quantile(first, 0.9)).mean()),
         }
-    return pd.DataFrame(rows).T.rename_axis("round")
+    return pd.DataFrame(rows).T.rename_axis("part")
 
 
 def learning(curves: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
@@ -146,7 +152,7 @@ def learning(curves: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
 def draw(
     run: cv.Run, trials: pd.DataFrame, mattered: pd.DataFrame, curves: pd.DataFrame, folder: Path
 ) -> None:
-    """Draw two figures: the search round by round, and the three answers."""
+    """Draw two figures: the search part by part, and the three answers."""
     try:
         import matplotlib
     except ImportError:
@@ -156,13 +162,13 @@ def draw(
 
     folder.mkdir(parents=True, exist_ok=True)
     name = run.study["name"]
-    files = [folder / f"{name}_rounds.png", folder / f"{name}_analysis.png"]
-    rounds = sorted(trials["round"].unique())
+    files = [folder / f"{name}_parts.png", folder / f"{name}_analysis.png"]
+    parts = sorted(trials["part"].unique())
     scores = Scores(run, trials["value"])
     always = mattered.index[mattered["trials"] == mattered["trials"].max()]
     numbers = [n for n in always if not isinstance(run.space[n].domain, Choice)]
     if numbers:
-        draw_rounds(plt, run, trials, numbers[0], scores).savefig(files[0], dpi=110)
+        draw_parts(plt, run, trials, numbers[0], scores).savefig(files[0], dpi=110)
     else:
         files.pop(0)
 
@@ -173,14 +179,14 @@ def draw(
     shown = mattered.iloc[::-1]
     panels[0].barh(shown.index, shown["explained"], color="#3b6ea5")
     panels[0].plot(shown["noise"], shown.index, "|", color="black", ms=9, label="noise")
-    panels[0].set(title="importance (round 1)", xlabel="fraction of variance explained")
+    panels[0].set(title="importance (first part)", xlabel="fraction of variance explained")
     panels[0].legend(frameon=False)
     panels[1].boxplot(
-        [scores.of(trials.loc[trials["round"] == n, "value"]) for n in rounds],
-        tick_labels=[str(n) for n in rounds],
+        [scores.of(trials.loc[trials["part"] == n, "value"]) for n in parts],
+        tick_labels=[str(n) for n in parts],
         showfliers=False,
     )
-    panels[1].set(title="gain from narrowing", xlabel="round")
+    panels[1].set(title="gain from narrowing", xlabel="part of the search")
     scores.label(panels[1])
     if has_curves:
         best = set(trials.nlargest(10, "goodness")["trial"])
@@ -234,11 +240,11 @@ class Scores:
         return (1 - values if self._is_error else values).clip(lower=self._floor)
 
 
-def draw_rounds(plt: Any, run: cv.Run, trials: pd.DataFrame, parameter: str, scores: Scores) -> Any:
-    """Return a figure of one panel a round: the values over a number, such as the one that mattered most."""
-    rounds = sorted(trials["round"].unique())
-    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.05, len(rounds)))
-    rows = -(-len(rounds) // 4)
+def draw_parts(plt: Any, run: cv.Run, trials: pd.DataFrame, parameter: str, scores: Scores) -> Any:
+    """Return a figure of one panel a part: the values over a number, such as the one that mattered most."""
+    parts = sorted(trials["part"].unique())
+    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.05, len(parts)))
+    rows = -(-len(parts) // 4)
     figure, grid = plt.subplots(
         rows,
         4,
@@ -251,10 +257,10 @@ def draw_rounds(plt: Any, run: cv.Run, trials: pd.DataFrame, parameter: str, sco
     domain = run.space[parameter].domain
     assert isinstance(domain, Interval)
     scale = domain.scale
-    for panel, number, colour in zip(grid.flat, rounds, colours, strict=False):
-        of_round = trials[trials["round"] == number]
-        x = of_round[f"params_{parameter}"].astype(float)
-        y = scores.of(of_round["value"])
+    for panel, number, colour in zip(grid.flat, parts, colours, strict=False):
+        of_part = trials[trials["part"] == number]
+        x = of_part[f"params_{parameter}"].astype(float)
+        y = scores.of(of_part["value"])
         panel.scatter(
             1 - x if scale == "reverse_log" else x,
             np.clip(y, *scores.limits),
@@ -265,14 +271,14 @@ def draw_rounds(plt: Any, run: cv.Run, trials: pd.DataFrame, parameter: str, sco
         )
         panel.axhline(y.median(), color=colour, lw=1, ls=":")
         panel.set(xscale="linear" if scale == "linear" else "log", ylim=scores.limits)
-        panel.set_title(f"round {number}: {len(of_round)} trials")
-    for panel in list(grid.flat)[len(rounds) :]:
+        panel.set_title(f"part {number}: {len(of_part)} trials")
+    for panel in list(grid.flat)[len(parts) :]:
         panel.remove()
     for panel in grid[-1]:
         panel.set_xlabel(("1 - " if scale == "reverse_log" else "") + parameter.replace("_", " "))
     for panel in grid[:, 0]:
         scores.label(panel)
-    figure.suptitle("From coarse to fine: every dot a trial (dotted: the round's median)")
+    figure.suptitle("From coarse to fine: every dot a trial (dotted: the part's median)")
     return figure
 
 

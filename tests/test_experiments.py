@@ -64,7 +64,7 @@ def test_digits_finds_a_good_network_and_answers_questions(
 
     analyse(run, tmp_path / "figures", monkeypatch)
     assert "Which hyperparameters mattered?" in capsys.readouterr().out
-    for name in ("digits_rounds.png", "digits_analysis.png"):
+    for name in ("digits_parts.png", "digits_analysis.png"):
         assert (tmp_path / "figures" / name).stat().st_size > 20_000
 
 
@@ -89,7 +89,7 @@ def test_any_run_is_analysed(
     )
     analyse(run_inline(study, tmp_path), tmp_path, monkeypatch)
     assert (tmp_path / "any_analysis.png").stat().st_size > 10_000
-    assert (tmp_path / "any_rounds.png").exists() == ("x" in space)
+    assert (tmp_path / "any_parts.png").exists() == ("x" in space)
 
 
 def lossy(params: dict[str, Any]) -> float:

@@ -65,7 +65,7 @@ def test_rounds_of_another_type_are_refused(rounds: Any) -> None:
 def test_confirmation_is_added_if_none_is_declared() -> None:
     assert study(rounds=[Round(8, 2)]).rounds == (Round(8, 2), Confirmation(1))
     assert study(rounds=Round(8, 2)).rounds == (Round(8, 2), Confirmation(1))
-    assert study(rounds=[Round(300, 2), Round(100, 2)]).confirmation == Confirmation(16)
+    assert study(rounds=[Round(300, 2), Round(100, 2)]).confirmation == Confirmation(32, divisor=4)
     assert study(rounds=[Round(400, 2), Round(100, 20)]).confirmation == Confirmation(8), (
         "short trainings count for less"
     )

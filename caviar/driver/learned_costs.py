@@ -15,8 +15,8 @@ from caviar.trial import Value
 
 MIN_TRIALS, MAX_TRIALS = 20, 300
 """Smallest and largest number of finished trials to learn from."""
-MIN_MEAN_S = 0.02
-"""Mean seconds of a trial below which nothing is learned."""
+MIN_S = 0.01
+"""Seconds below which a trial's length does not matter, because many of them are sent at once."""
 RIDGE = 1.0
 """Weight of the penalty, in units of one trial's squared error."""
 MAX_FACTOR = 100.0
@@ -42,14 +42,13 @@ class LearnedCosts:
         self._weights: npt.NDArray[np.float64] = np.zeros(0)
 
     def note(self, params: Mapping[str, Value], predicted_s: float, observed_s: float) -> None:
-        """Note the seconds of a finished trial."""
-        if predicted_s > 0 and observed_s > 0:
+        """Note the seconds of a finished trial, unless it was so short that its length does not matter."""
+        if predicted_s > 0 and observed_s >= MIN_S:
             self._noted.append((params, predicted_s, observed_s))
 
     def learn(self) -> None:
-        """Learn from the trials noted last, unless they are few or so short that their order does not matter."""
-        seconds = [observed_s for _, _, observed_s in self._noted]
-        if len(seconds) < MIN_TRIALS or sum(seconds) / len(seconds) < MIN_MEAN_S:
+        """Learn from the trials noted last, unless they are few."""
+        if len(self._noted) < MIN_TRIALS:
             return
         features = np.array([_features(self._space, params) for params, _, _ in self._noted])
         logs = np.log([observed_s / predicted_s for _, predicted_s, observed_s in self._noted])

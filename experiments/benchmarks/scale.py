@@ -2,20 +2,22 @@
 
     python experiments/benchmarks/scale.py OUT [--quick]
 
-The script writes OUT/scale.csv and OUT/scale.md. Each row is one study of a single round on a simulated cluster
-(`caviar.backends.simulated`). Workers, messages, deaths and the seconds of trials are simulated; the driver's time is
-the time that it really takes here, on one core.
+The script writes OUT/scale.csv and OUT/scale.md. Each row is one study on a simulated cluster
+(`caviar.backends.simulated`): a default study (`cv.coarse_to_fine`) with its confirmation and final training, or the
+search of a single round. Workers, messages, deaths and the seconds of trials are simulated; the driver's time is the
+time that it really takes here, on one core.
 
 - ideal: a lower bound for the makespan: the workers' start, plus the work divided evenly or the longest trial,
   whichever is longer. A trial starts again when its worker dies: with d deaths a second, a trial of L seconds takes
   (exp(d L) - 1) / d seconds on average; a single study can be luckier.
 - makespan / ideal: the cost of scheduling.
-- utilisation: the fraction of worker time, from the start to the end of the round, that is training.
+- utilisation: the fraction of worker time, from the start to the end of the study or of the round, that is training.
 - driver: the fraction of the makespan in which the driver is busy; near 1 it is the bottleneck.
 """
 
 import argparse
 import math
+import random
 import tempfile
 import time
 from collections.abc import Mapping
@@ -55,9 +57,23 @@ class Case:
     mean_s: float
     predicted: bool = True
     deaths_per_hour: float = 0.0
+    sigma: float = 1.5
+    is_default: bool = False
+    """True for the default study, False for a single round."""
+    in_flight: int | None = None
+
+
+def default_study(workers: int, trials: int, predicted: bool, in_flight: int | None = None) -> Case:
+    """Return the case of a default study with trials of 10 s on average, of which one in a hundred takes 50 s."""
+    return Case(workers, trials, 10.0, predicted, sigma=0.8, is_default=True, in_flight=in_flight)
 
 
 CASES = [
+    *(default_study(16, 400, predicted) for predicted in (False, True)),
+    *(default_study(64, 2_000, predicted) for predicted in (False, True)),
+    *(default_study(64, 2_000, predicted, in_flight=540) for predicted in (False, True)),
+    *(default_study(256, 10_000, predicted) for predicted in (False, True)),
+    *(default_study(256, 10_000, predicted, in_flight=2_700) for predicted in (False, True)),
     Case(10, 2_000, 1.0),
     Case(100, 10_000, 1.0),
     Case(100, 10_000, 1.0, predicted=False),
@@ -68,32 +84,38 @@ CASES = [
     Case(1_000, 100_000, 10.0, deaths_per_hour=10.0),
     Case(4_000, 100_000, 60.0, deaths_per_hour=1.0),
 ]
-QUICK = CASES[:3]
+QUICK = [CASES[0], CASES[1], *CASES[10:13]]
 
 
-def bowl(params: dict[str, float]) -> float:
+def noisy_bowl(params: dict[str, float]) -> float:
     """Return a value with hardly any work: the seconds of trials are simulated."""
-    return (params["x"] - 0.3) ** 2
+    return (params["x"] - 0.3) ** 2 + random.gauss(0.0, 0.05)
 
 
 class Watched(SimulatedBackend):
-    """A simulated cluster that notes when the last trial of the round finishes."""
+    """A simulated cluster that notes when the last trial of the search, and of the study, finishes."""
 
-    searched_s = searching_driver_s = 0.0
+    ended_s: Mapping[Stage, float] = {}
+    """Simulated time of the last trial of each stage, in seconds."""
+    driver_until_s: Mapping[Stage, float] = {}
+    """Seconds that the driver had worked by then."""
 
     def poll(self, timeout_s: float) -> list[BackendEvent]:
-        """Return the next events, and note the time of those of the search."""
+        """Return the next events, and note the time of the trials."""
         happened = super().poll(timeout_s)
         for h in happened:
-            if isinstance(h, ChunkDone) and h.results[0].trial.stage is Stage.SEARCH:
-                self.searched_s, self.searching_driver_s = self.clock(), self.driver_s
+            if isinstance(h, ChunkDone):
+                stage = h.results[0].trial.stage
+                self.ended_s = {**self.ended_s, stage: self.clock()}
+                self.driver_until_s = {**self.driver_until_s, stage: self.driver_s}
         return happened
 
 
 def simulate(case: Case) -> dict[str, object]:
     """Simulate one study and return its row."""
-    objective = Predicted(bowl, mean_s=case.mean_s) if case.predicted else Function(bowl)
-    cost_s = heavy_tailed(case.mean_s)
+    predicted = Predicted(noisy_bowl, mean_s=case.mean_s, sigma=case.sigma)
+    objective = predicted if case.predicted else Function(noisy_bowl)
+    cost_s = heavy_tailed(case.mean_s, case.sigma)
     cluster = SimulatedCluster(
         workers=case.workers, cost_s=cost_s, deaths_per_hour=case.deaths_per_hour, preemptions=1.0
     )
@@ -101,7 +123,11 @@ def simulate(case: Case) -> dict[str, object]:
         name="scale",
         objective=objective,
         space=cv.Space(x=cv.linear(0.0, 1.0)),
-        rounds=[cv.Round(case.trials, 1), cv.Confirmation(1, 1)],
+        rounds=(
+            cv.coarse_to_fine(case.trials, 1, in_flight=case.in_flight)
+            if case.is_default
+            else [cv.Round(case.trials, 1), cv.Confirmation(1, 1)]
+        ),
     )
     backends: list[Watched] = []
 
@@ -114,13 +140,17 @@ def simulate(case: Case) -> dict[str, object]:
         run = run_study(study, runs=Path(folder), progress=False, backend=make)
         trials = run.trials
     (backend,) = backends
-    end_s = backend.searched_s
-    search = trials[trials["stage"] == "search"]
-    work_s = float(search["train_s"].sum())
+    last = Stage.FINAL if case.is_default else Stage.SEARCH
+    end_s = backend.ended_s[last]
+    counted = trials if case.is_default else trials[trials["stage"] == Stage.SEARCH]
+    work_s = float(counted["train_s"].sum())
     start_s = cluster.start_s
-    longest_s = float(search["train_s"].max())
+    longest_s = float(counted["train_s"].max())
     ideal_s = start_s + max(work_s / case.workers, _expected_s(longest_s, case.deaths_per_hour / 3_600))
     return {
+        "study": ("default" if case.in_flight is None else f"in_flight={case.in_flight:,}")
+        if case.is_default
+        else "one round",
         "workers": case.workers,
         "trials": case.trials,
         "mean_s": case.mean_s,
@@ -130,7 +160,7 @@ def simulate(case: Case) -> dict[str, object]:
         "ideal_s": ideal_s,
         "ratio": end_s / ideal_s,
         "utilisation": work_s / (case.workers * (end_s - start_s)),
-        "driver": backend.searching_driver_s / end_s,
+        "driver": backend.driver_until_s[last] / end_s,
         "trials_per_s": case.trials / end_s,
         "real_s": time.perf_counter() - began,
     }
@@ -159,13 +189,14 @@ def main() -> None:
 
 def _markdown(frame: pd.DataFrame) -> str:
     header = [
-        "workers", "trials", "mean, s", "cost", "deaths an hour", "makespan, s", "/ ideal", "utilisation", "driver",
-        "trials/s",
+        "study", "workers", "trials", "mean, s", "cost", "deaths an hour", "makespan, s", "/ ideal", "utilisation",
+        "driver", "trials/s",
     ]  # fmt: skip
     lines = [header, ["---"] * len(header)]
     for row in frame.itertuples():
         lines.append(
             [
+                str(row.study),
                 f"{row.workers:,}",
                 f"{row.trials:,}",
                 f"{row.mean_s:g}",

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from caviar.driver.learned_costs import MAX_FACTOR, MIN_MEAN_S, MIN_TRIALS, LearnedCosts
+from caviar.driver.learned_costs import MAX_FACTOR, MIN_S, MIN_TRIALS, LearnedCosts
 from caviar.space import Space, choice, integer, linear, log, when
 from caviar.trial import Value
 
@@ -49,7 +49,7 @@ def test_learned_costs_are_nearly_those_of_new_trials() -> None:
         assert 0.5 < costs.factor(params) / seconds(params, random) < 2.0
 
 
-@pytest.mark.parametrize(("trials", "observed_s"), [(MIN_TRIALS - 1, 5.0), (100, MIN_MEAN_S / 2), (100, 0.0)])
+@pytest.mark.parametrize(("trials", "observed_s"), [(MIN_TRIALS - 1, 5.0), (100, MIN_S / 2), (100, 0.0)])
 def test_few_or_short_trials_teach_nothing(trials: int, observed_s: float) -> None:
     assert learned(trials, observed_s).factor(draw(Random(1))) == 1.0
 

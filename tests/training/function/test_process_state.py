@@ -13,7 +13,7 @@ import caviar as cv
 from caviar.backends.worker import Worker
 from caviar.driver.messages import Task
 from caviar.training.function.process_state import ProcessState
-from caviar.trial import Outcome, Result, Trial
+from caviar.trial import Cause, Outcome, Result, Trial
 from tests import functions
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +28,8 @@ CLOSES, LEAVES = (
     for do in (functions._closes_everything, functions._leaves_children)
 )
 """Harms that would close the files of pytest, and leave children that nothing ends."""
+DAMAGES = next(number for number, harm in functions.HARMS.items() if "CUDA" in str(harm.failure))
+"""A harm that cannot be undone."""
 
 
 def results(fn: functions.Body, *numbers: int) -> list[Result]:
@@ -36,9 +38,15 @@ def results(fn: functions.Body, *numbers: int) -> list[Result]:
     return worker.run([Task(trial=trial) for trial in trials])
 
 
+def test_a_damaged_process_leaves_the_next_trial_to_another() -> None:
+    harmful, after = results(functions.harmful, DAMAGES, 1)
+    assert harmful.cause is Cause.ERROR
+    assert after.cause is Cause.PREEMPTED
+
+
 @pytest.mark.usefixtures("recwarn")  # many warnings
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("number", sorted(functions.HARMS.keys() - DEADLY - {CLOSES, LEAVES}))
+@pytest.mark.parametrize("number", sorted(functions.HARMS.keys() - DEADLY - {CLOSES, LEAVES, DAMAGES}))
 def test_a_harmful_trial_does_not_change_the_next(number: int) -> None:
     import torch  # noqa: F401  before the harm
 

@@ -173,7 +173,8 @@ def find_version_mismatch(ray: str, python: str) -> str | None:
     from packaging.specifiers import SpecifierSet
 
     own = metadata.version("caviar")
-    (ray_requirement,) = (r for r in map(Requirement, metadata.requires("caviar") or ()) if r.name == "ray")
+    needed = map(Requirement, metadata.requires("caviar") or ())
+    ray_requirement = next(r for r in needed if r.name == "ray" and r.marker is None)  # not that of an extra
     pythons = SpecifierSet(metadata.metadata("caviar")["Requires-Python"] or "")
     for name, version, specifier in (("Ray", ray, ray_requirement.specifier), ("Python", python, pythons)):
         if version and not specifier.contains(version, prereleases=True):

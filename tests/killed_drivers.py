@@ -60,6 +60,7 @@ def main() -> None:
     runs, where, fractions = Path(sys.argv[1]), sys.argv[2], [float(fraction) for fraction in sys.argv[3:]]
     record_often()
     with tempfile.TemporaryDirectory() as folder:
+        run_inline(make_study(), Path(folder, "first"))  # it imports what is imported late
         total = run_and_die(Path(folder), where, moment=0)
     for number, fraction in enumerate(fractions):
         child = os.fork()

@@ -158,9 +158,10 @@ class Round:
 class Search:
     """Trials without rounds: each learns from all trials before it, but for the latest `in_flight`.
 
-    Trial i is drawn from what trials 0 .. i - `in_flight` showed, whatever else has been trained by then. So at most
-    `in_flight` trials run at the same time, no worker waits for a round to end, and the draws are the same for any
-    number of workers. The trials are drawn in steps of a few trials, and the space narrows from step to step.
+    The first trials, about a third, come from the whole space and learn from none. Later ones are drawn in steps of a
+    few trials, and the space narrows from step to step. The last trial of a step that ends with trial i is drawn from
+    what trials 0 .. i - `in_flight` showed, and so are the others of its step, whatever else has been trained by then.
+    So no worker waits for a round to end, and the draws are the same for any number of workers.
 
     Args:
         trials: number of trials.
@@ -281,8 +282,8 @@ def coarse_to_fine(
         trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
         epochs: epochs that each trial trains for.
         in_flight: number of trials that may be drawn without learning from one another, so that many run at once. By
-            default a tenth of a short search, up to nearly a fifth of a long one, which costs no quality. Declare more
-            for a cluster with many workers: about four for each worker if trials differ in length.
+            default a tenth of a short search, up to nearly a fifth of a long one. More in flight keep more workers
+            busy, and know less when they are drawn. Declare about four for each worker if trials differ in length.
         halving: stops the poorer trials early, if given. A trial then costs about a third: give more.
 
     Returns:
@@ -307,10 +308,7 @@ def coarse_to_fine(
 
 
 def _default_in_flight(trials: int) -> int:
-    """Return how many trials of a search can learn nothing from one another without a loss of quality.
-
-    It was measured on tables of trainings (`experiments/search_quality`).
-    """
+    """Return how many trials of a search may learn nothing from one another: fewer where each of them counts more."""
     return max(1, trials // 10, trials // 5 - 12)
 
 

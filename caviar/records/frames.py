@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
-        """One row a round and parameter: its range or options, how they changed, and why.
+        """One row a parameter and round, or step of a search: its range or options, how they changed, and why.
 
         `width` is the fraction of the whole range around each elite value from which trials are drawn. `counts` says
         how many elite trials took each of a choice's `options`, or lie in each quarter of a number's whole range.

@@ -135,7 +135,7 @@ class Display(Watcher):
         if plan.stage is Stage.SEARCH and plan.round == len(self._steps) + 2:
             self._say("training shows no noise: the other trials of the confirmation go to extra rounds")
         if isinstance(rule, Search):
-            self._say(f"{stage}: {rule.trials:,} trials, up to {rule.in_flight:,} at the same time")
+            self._say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
         elif done < plan.count or not plan.count:
             self._say(f"{stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)

@@ -1,7 +1,8 @@
-"""The params of a round's trials, drawn at random or with Optuna's samplers in memory.
+"""The params of the trials of a round or step, drawn at random or with Optuna's samplers in memory.
 
-A draw depends on the region, on the seed, the round and its index, and for samplers that learn on the results of
-earlier rounds. It never depends on workers, on the order in which results arrive, or on interruptions.
+A draw depends on the region, on the seed, the step and its index, and for samplers that learn on the results of the
+trials that its step learns from. It never depends on workers, on the order in which results arrive, or on
+interruptions.
 """
 
 import math
@@ -27,6 +28,7 @@ from caviar.errors import StudyError
 from caviar.rounds import Narrowing
 from caviar.search.candidate_ranking import NeighborRanking
 from caviar.search.region import Box, Region, Window, only, whole_range
+from caviar.search.schedule import search_steps
 from caviar.space import Choice, Domain, Interval, Space
 from caviar.study import SamplerFactory, Study
 from caviar.trial import Value, derive_seed
@@ -51,7 +53,7 @@ class Observation:
 def require_sampler(study: Study) -> None:
     """Refuse a sampler that could not draw the study's params, by drawing with it what the study would draw.
 
-    The first round is drawn, up to `_REHEARSED` trials. If more rounds follow, the sampler is then told these trials
+    The first step is drawn, up to `_REHEARSED` trials. If more steps follow, the sampler is then told these trials
     with made-up values and draws once more, because many samplers need their packages only then.
 
     Raises:
@@ -67,7 +69,7 @@ def require_sampler(study: Study) -> None:
             f"sampler: the function returns {made!r}, which is not an Optuna sampler; "
             "use for instance lambda seed: optuna.samplers.TPESampler(seed=seed)"
         )
-    first, *later = study.search_rounds
+    first, *later = search_steps(study.rounds)
 
     def rehearse(round_number: int, count: int, history: Sequence[Observation]) -> list[dict[str, Value]]:
         return list(
@@ -83,7 +85,7 @@ def require_sampler(study: Study) -> None:
             )
         )
 
-    params = rehearse(1, min(first.trials, _REHEARSED), ())
+    params = rehearse(1, min(first.count, _REHEARSED), ())
     if params != rehearse(1, len(params), ()):
         raise StudyError(
             "sampler: two samplers that the function makes from one seed draw different params, so the study could "

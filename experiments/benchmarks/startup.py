@@ -1,4 +1,4 @@
-"""Where the seconds of a tiny study go: from the command to the first trial, and from the last trial to the prompt.
+"""The phases of a tiny study, in seconds: from the command to the first trial, and from the last trial to the prompt.
 
 python experiments/benchmarks/startup.py [OUT] [--repeats 5] [--kinds classifier function] [--addresses local here]
 

@@ -101,7 +101,7 @@ METHODS: dict[str, tuple[Method, tuple[int, ...]]] = {
 }
 """The methods, and the budgets that one can afford to give them."""
 CHEAP = ("caviar", "random", "grid", "tpe")
-"""Those that need less than an hour for all tables and seeds."""
+"""Methods that need less than an hour for all tables and seeds."""
 
 
 def _best(evaluated: list[Evaluation]) -> int:

@@ -25,7 +25,7 @@ from optuna.samplers import (
 from scipy import stats
 
 from caviar.errors import StudyError
-from caviar.rounds import Confirmation, Narrowing, Round, Stages
+from caviar.rounds import Confirmation, Narrowing, Round, Search, Stages
 from caviar.search import sampling
 from caviar.search.region import Region
 from caviar.search.sampling import Observation, draw_params
@@ -445,6 +445,7 @@ class Unavailable(RandomSampler):
         return {}
 
 
+@pytest.mark.parametrize("rounds", [(30, 20), (Search(50, 3, in_flight=10),)])
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -456,9 +457,11 @@ class Unavailable(RandomSampler):
         brute_force,
     ],
 )
-def test_sampler_that_cannot_draw_is_refused_before_work(tmp_path: Path, sampler: SamplerFactory) -> None:
+def test_sampler_that_cannot_draw_is_refused_before_work(
+    tmp_path: Path, sampler: SamplerFactory, rounds: tuple[int | Search, ...]
+) -> None:
     with pytest.raises(StudyError):
-        run_inline(replace(bowl_study(), sampler=sampler), tmp_path)
+        run_inline(replace(bowl_study(rounds=rounds), sampler=sampler), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

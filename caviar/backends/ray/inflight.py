@@ -1,6 +1,6 @@
 """The chunks that workers were sent and have not given back, with their deadlines: pure bookkeeping."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ class InflightChunk:
     """Time at which it is overdue, in seconds of the driver's clock; NEVER while it waits behind another chunk."""
 
 
-class InflightChunks:
+class InflightChunks(Mapping[Any, InflightChunk]):
     """The chunks that workers have not given back, by their answer streams. A worker trains one after the other.
 
     Args:
@@ -37,8 +37,8 @@ class InflightChunks:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._chunks)
 
-    def __contains__(self, stream: Any) -> bool:
-        return stream in self._chunks
+    def __len__(self) -> int:
+        return len(self._chunks)
 
     def __getitem__(self, stream: Any) -> InflightChunk:
         return self._chunks[stream]

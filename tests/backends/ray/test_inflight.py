@@ -21,6 +21,11 @@ def inflight() -> InflightChunks:
     return chunks
 
 
+def test_a_backend_without_chunks_knows_that(inflight: InflightChunks) -> None:
+    assert not InflightChunks(60.0, grace_s=5.0)
+    assert len(inflight) == 3
+
+
 def test_time_runs_while_a_chunk_is_trained(inflight: InflightChunks) -> None:
     assert inflight.next_deadline() == 165.0
     assert inflight["stream 1"].deadline == NEVER
@@ -36,7 +41,7 @@ def test_returned_and_dropped_chunks_are_not_overdue(inflight: InflightChunks) -
     assert inflight.chunks_of("first") == {0, 1}
     inflight.end("stream 2", now=150.0)
     inflight.drop("first")
-    assert list(inflight) == []
+    assert not inflight
     assert inflight.next_deadline() == NEVER
     assert inflight.overdue(1e9) == []
 

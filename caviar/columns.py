@@ -11,12 +11,17 @@ An empty cell means that the parameter does not apply to the trial.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from caviar.control_chars import replace_control_chars
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
+
+if TYPE_CHECKING:  # the driver alone reads trials back, and workers start sooner without pandas
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
 
 ColumnType = Literal["bool", "int64", "float64", "string", "time"]
 
@@ -89,14 +94,39 @@ def to_cell(domain: Domain, value: Value) -> Value:
 
 def from_cell(domain: Domain, stored: Any) -> Value:
     """Convert what a column stores to the parameter's value, of the same type as the option of a choice."""
+    return from_cells(domain, [stored])[0]
+
+
+def from_cells(domain: Domain, stored: Iterable[Any]) -> list[Value]:
+    """Convert several cells of a column, none of them empty; see `from_cell`."""
     if isinstance(domain, Choice):
-        return next(option for option in domain.options if to_cell(domain, option) == stored)
-    return int(stored) if domain.integer else float(stored)
+        options = {to_cell(domain, option): option for option in domain.options}
+        return [options[cell] for cell in stored]
+    return [int(cell) for cell in stored] if domain.integer else [float(cell) for cell in stored]
+
+
+def params_from_rows(
+    space: Space, trials: "pd.DataFrame", rows: "npt.NDArray[np.intp]"
+) -> list[dict[str, Value]]:
+    """Return the params of several trials, at a small part of what `params_from_row` costs for each.
+
+    Args:
+        space: the study's space.
+        trials: the frame of all trials.
+        rows: the positions of some of its rows.
+    """
+    params: list[dict[str, Value]] = [{} for _ in rows]
+    for name, parameter in space.items():
+        cells = trials[param_column(name)].array[rows]
+        present = (~cells.isna()).nonzero()[0]
+        for place, value in zip(present, from_cells(parameter.domain, cells[present]), strict=True):
+            params[place][name] = value
+    return params
 
 
 def params_from_row(space: Space, row: Mapping[Any, Any]) -> dict[str, Value]:
     """Return the params of a trial from its row, without those that do not apply."""
-    import pandas as pd  # the driver alone reads trials back, and workers start sooner without it
+    import pandas as pd  # see above
 
     cells = {name: row[param_column(name)] for name in space}
     return {name: from_cell(space[name].domain, cell) for name, cell in cells.items() if not pd.isna(cell)}

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.columns import column_type, from_cell, param_column, params_from_row, to_cell
+from caviar.columns import (
+    column_type,
+    from_cell,
+    param_column,
+    params_from_row,
+    params_from_rows,
+    to_cell,
+)
 from caviar.space import Choice, Domain, Interval, Space, choice, integer, linear, log, reverse_log, when
 from caviar.trial import Value
 from tests import strategies
@@ -119,7 +126,10 @@ def test_params_come_back_from_a_frame(shown: list[bool], data: st.DataObject) -
         ],
         columns=[param_column(name) for name in space],
     )
-    for records in (frame.to_dict(orient="records"), [row.to_dict() for _, row in frame.iterrows()]):
-        back = [params_from_row(space, row) for row in records]
+    for back in (
+        [params_from_row(space, row) for row in frame.to_dict(orient="records")],
+        [params_from_row(space, row.to_dict()) for _, row in frame.iterrows()],
+        params_from_rows(space, frame, np.arange(len(frame))),
+    ):
         assert back == given_params
         assert json.dumps(back) == json.dumps(given_params)  # True is not 1, 64 is not 64.0

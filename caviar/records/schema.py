@@ -67,10 +67,14 @@ def curves_schema(metrics: Sequence[str]) -> pa.Schema:
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return a DataFrame of ordinary dtypes; see above."""
-    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
-    optional = [field.name for field in table.schema if field.nullable and field.type == pa.int64()]
+    columns = [
+        column.cast(pa.float64(), safe=False) if field.nullable and field.type == pa.int64() else column
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    kinds = {pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = pa.table(columns, table.column_names).to_pandas(types_mapper=kinds.get)
     always = [field.name for field in table.schema if not field.nullable and field.type == pa.bool_()]
-    return frame.astype(dict.fromkeys(optional, "float64") | dict.fromkeys(always, "bool"))
+    return frame.astype(dict.fromkeys(always, "bool")) if always else frame
 
 
 def recordable(results: Sequence[Result], space: Space, trials: pa.Schema, curves: pa.Schema) -> list[Result]:

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from caviar.columns import from_cell, param_column, params_from_row
+from caviar.columns import from_cells, param_column, params_from_rows
 from caviar.rounds import Narrowing
 from caviar.search.region import Region
 from caviar.space import Choice, Interval, Space
@@ -27,12 +29,16 @@ from caviar.trial import Outcome, Value
 
 MIN_TRIALS = 4
 """Completed trials below which a parameter keeps its range."""
+MAX_ELITE = 1_000
+"""Largest number of elite trials. It bounds the cost of narrowing a large search."""
 MAX_COMPARED = 1_000
 """Finished trials, the latest ones, that candidates are compared with at most. It bounds the cost of a draw."""
 EDGE = 0.1
 """Distance from the end of a range, as a share of its width, below which a value is near that end."""
 MAX_OPTIONS = 3
 """Largest number of options that a reason names."""
+Rows = npt.NDArray[np.intp]
+"""Positions of rows in a frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +76,7 @@ def rank(trials: pd.DataFrame, maximize: bool) -> pd.DataFrame:
             `dev_loss` if the objective measures it.
         maximize: True if larger values are better.
     """
-    ranked = trials[trials["outcome"].isin([Outcome.COMPLETED, Outcome.STOPPED])]
-    stopped = ranked["outcome"] == Outcome.STOPPED
-    ranked = ranked.assign(stopped=stopped)
-    if "epochs_trained" in ranked.columns:
-        ranked = ranked.assign(epochs_trained=ranked["epochs_trained"].where(stopped, 0))
-    order = {"stopped": True, "epochs_trained": False, "value": not maximize, "dev_loss": True, "trial": True}
-    keys = [key for key in order if key in ranked.columns]
-    return trials.loc[ranked.sort_values(keys, ascending=[order[key] for key in keys]).index]
+    return trials.iloc[_ranking(trials, maximize)]
 
 
 def narrow(
@@ -104,17 +103,17 @@ def narrow(
     Returns:
         The region and the decisions. If fewer than `MIN_TRIALS` trials completed, the region stays the same.
     """
-    declared, ranked = region.declared, rank(trials, maximize)
+    declared, ranked = region.declared, _ranking(trials, maximize)
     if len(ranked) < MIN_TRIALS:
         reason = f"only {len(ranked)} trials completed"
         return region, tuple(_keep(name, region, rule, reason) for name in declared)
-    elite = ranked.head(_elite_size(len(ranked), rule))
-    values = _elite_values(ranked, elite, declared, rule)
+    elite = ranked[: _elite_size(len(ranked), rule)]
+    values = _elite_values(trials, ranked, elite, declared, rule)
     numbers = {name: v for name, v in values.items() if isinstance(declared[name].domain, Interval)}
     after = Region(
         declared=declared,
-        elite=tuple(params_from_row(declared, row) for row in elite.to_dict(orient="records")),
-        elite_trials=tuple(int(number) for number in elite["trial"]),
+        elite=tuple(params_from_rows(declared, trials, elite)),
+        elite_trials=tuple(trials["trial"].to_numpy()[elite].tolist()),
         elite_values=values if weights_options else numbers,
         width=rule.width_after(shrinkages),
         finished=_finished(trials, ranked, declared),
@@ -128,28 +127,44 @@ def narrow(
     )
 
 
+def _ranking(trials: pd.DataFrame, maximize: bool) -> Rows:
+    """Return the rows of the trials that `rank` returns, in its order."""
+    stopped = (trials["outcome"] == Outcome.STOPPED).to_numpy()
+    rows = np.flatnonzero(stopped | (trials["outcome"] == Outcome.COMPLETED).to_numpy())
+    value = trials["value"].to_numpy(np.float64)
+    keys = [stopped, -value if maximize else value, trials["trial"].to_numpy()]  # NaN is last in any order
+    if "epochs_trained" in trials.columns:
+        keys.insert(1, np.where(stopped, -trials["epochs_trained"].to_numpy(), 0))
+    if "dev_loss" in trials.columns:
+        keys.insert(-1, trials["dev_loss"].to_numpy(np.float64))
+    return rows[np.lexsort([key[rows] for key in reversed(keys)])]
+
+
 def _elite_size(count: int, rule: Narrowing) -> int:
-    return max(rule.min_elite, math.ceil(rule.elite * count))
+    return max(rule.min_elite, min(math.ceil(rule.elite * count), MAX_ELITE))
 
 
-def _finished(trials: pd.DataFrame, ranked: pd.DataFrame, declared: Space) -> tuple[dict[str, Value], ...]:
+def _finished(trials: pd.DataFrame, ranked: Rows, declared: Space) -> tuple[dict[str, Value], ...]:
     """Return the params of the latest trials, best first. Diverged trials come last, failed ones are left out."""
-    diverged = trials[trials["outcome"] == Outcome.DIVERGED].sort_values("trial")
-    known = trials.loc[ranked.index.append(diverged.index)]
-    latest = known[known["trial"] >= known["trial"].nlargest(MAX_COMPARED).min()]
-    return tuple(params_from_row(declared, row) for row in latest.to_dict(orient="records"))
+    numbers = trials["trial"].to_numpy()
+    diverged = np.flatnonzero(trials["outcome"] == Outcome.DIVERGED)
+    known = np.concatenate([ranked, diverged[np.argsort(numbers[diverged])]])
+    first = np.sort(numbers[known])[-MAX_COMPARED:][0]
+    return tuple(params_from_rows(declared, trials, known[numbers[known] >= first]))
 
 
 def _elite_values(
-    ranked: pd.DataFrame, elite: pd.DataFrame, declared: Space, rule: Narrowing
+    trials: pd.DataFrame, ranked: Rows, elite: Rows, declared: Space, rule: Narrowing
 ) -> dict[str, tuple[Any, ...]]:
     """Return the values of each parameter in the best of the trials that have it; they include the elite's."""
     found = {}
     for name, parameter in declared.items():
-        cells = ranked[param_column(name)].dropna()
-        if len(cells) >= MIN_TRIALS:
-            size = max(_elite_size(len(cells), rule), int(elite[param_column(name)].notna().sum()))
-            found[name] = tuple(from_cell(parameter.domain, cell) for cell in cells.head(size))
+        cells = trials[param_column(name)].array
+        has_it = ~cells.isna()
+        having = ranked[has_it[ranked]]
+        if len(having) >= MIN_TRIALS:
+            size = max(_elite_size(len(having), rule), int(has_it[elite].sum()))
+            found[name] = tuple(from_cells(parameter.domain, cells[having[:size]]))
     return found
 
 

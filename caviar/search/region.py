@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from random import Random
+from typing import Any
 
 from caviar.rounds import Narrowing
 from caviar.space import Choice, Domain, Interval, Parameter, Space
@@ -109,8 +110,9 @@ class Region:
         domain = self.declared[name].domain
         if isinstance(domain, Choice) or name not in self.elite_values:
             return domain
-        windows = [window_around(domain, value, self.width) for value in self.elite_values[name]]
-        low, high = min(low for low, _ in windows), max(high for _, high in windows)
+        values: tuple[Any, ...] = self.elite_values[name]
+        low, _ = window_around(domain, min(values), self.width)
+        _, high = window_around(domain, max(values), self.width)
         if domain.integer:  # draws are rounded to the nearest integer
             low, high = domain.coordinate(domain.value(low)), domain.coordinate(domain.value(high))
         return domain.between(low, high)

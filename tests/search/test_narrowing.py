@@ -331,6 +331,13 @@ def test_only_the_latest_of_many_trials_are_compared(monkeypatch: pytest.MonkeyP
     assert region.finished == ({"x": 0.4}, {"x": 0.5}, {"x": 0.6})
 
 
+def test_elite_of_a_large_search_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrowing, "MAX_ELITE", 5)
+    region, decision = on_line([x / 200 for x in range(200)])
+    assert region.elite_trials == (0, 1, 2, 3, 4)
+    assert decision.elite == 5
+
+
 def test_best_of_several_candidates_avoids_poor_values() -> None:
     """Half of the window around the best trials has poor trials only."""
     poor = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]

@@ -54,7 +54,8 @@ def write(searches: pd.DataFrame) -> None:
     by_table = groups.agg(regret=("regret", "mean"), sem=("regret", "sem"), searches=("seed", "size"))
     fresh = report.mean_over_tables(by_table.reset_index(), KEYS)
     fresh["searches"] = groups.size().groupby(KEYS).min()
-    frame = report.with_kept_rows(fresh.round(5).reset_index(), HERE / "in_flight.csv", KEYS)
+    frame = fresh.round(5).reset_index()
+    frame.to_csv(HERE / "in_flight.csv", index=False)
     cells = [
         [f"{row.evaluations:,}", f"{row.in_flight:,}", f"{row.mean:.3f} ± {row.half:.3f}", str(row.searches)]
         for row in frame.itertuples()

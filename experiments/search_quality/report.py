@@ -1,4 +1,4 @@
-"""The tables and the figure of `compare.py`."""
+"""The tables and the figures of `compare.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tables
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 HERE = Path(__file__).parent
 SHOWN = (100, 400, 1_600)
+PEERS_SHOWN = (100, 400)
+OURS, THEIRS = "#c2410c", "#1d4ed8"
 WORDS = {
     "caviar": "caviar's default",
     "gp": "Optuna's Gaussian process",
@@ -23,11 +26,11 @@ WORDS = {
 }
 CONFIRMED = " + confirmation"
 LINES = {
-    "caviar": ("#c2410c", "-"),
+    "caviar": (OURS, "-"),
     "gp": ("#7c3aed", "--"),
     "gp + confirmation": ("#7c3aed", "-"),
-    "tpe": ("#1d4ed8", "--"),
-    "tpe + confirmation": ("#1d4ed8", "-"),
+    "tpe": (THEIRS, "--"),
+    "tpe + confirmation": (THEIRS, "-"),
     "random": ("#475569", "--"),
     "random + confirmation": ("#475569", "-"),
     "grid": ("#94a3b8", "-."),
@@ -67,10 +70,22 @@ def write_precise(rows: list[dict[str, object]]) -> None:
 
 
 def with_kept_rows(fresh: pd.DataFrame, path: Path, keys: list[str]) -> pd.DataFrame:
-    """Add fresh rows to a file, and return all its rows. Of the same keys, the row of more searches stays."""
+    """Add fresh rows to a file, and return all its rows.
+
+    A method that uses caviar's code (its search or its confirmation) loses its older rows, so that rows of different
+    versions do not mix. Of another method, the row of more searches stays.
+
+    Args:
+        fresh: the rows, with a column `method`.
+        path: the file.
+        keys: columns that identify a row; the last one is the number of evaluations, or the time.
+    """
     frame = fresh
     if path.is_file():
-        both = pd.concat([pd.read_csv(path), fresh], ignore_index=True)
+        kept, searched = pd.read_csv(path), keys[:-1]
+        ours = kept["method"].eq("caviar") | kept["method"].str.endswith(CONFIRMED)
+        anew = pd.MultiIndex.from_frame(kept[searched]).isin(pd.MultiIndex.from_frame(fresh[searched]))
+        both = pd.concat([kept[~(ours & anew)], fresh], ignore_index=True)
         frame = both.sort_values("searches", kind="stable").drop_duplicates(keys, keep="last")
     frame = frame.sort_values(keys, ignore_index=True)
     frame.to_csv(path, index=False)
@@ -133,18 +148,18 @@ class _Mean:
 
     mean: float
     half: float
-    """Half the width of its 95 % interval."""
+    """Half the width of its 95 % interval; not a number with one seed."""
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half:.3f} ({self.seeds})"
+        spread = f" ± {self.half:.3f}" if self.seeds > 1 else ""
+        return f"{self.mean:.3f}{spread} ({self.seeds})"
 
 
 def _complete_means(frame: pd.DataFrame) -> dict[tuple[str, int], _Mean]:
-    """Return the mean regret by method and evaluations, of those that have searched every table twice."""
+    """Return the mean regret by method and evaluations, of those that have searched every table."""
     count, keys = frame["table"].nunique(), ["method", "evaluations"]
-    twice = frame[frame["searches"] > 1]
-    complete = twice[twice.groupby(keys)["table"].transform("size") == count]
+    complete = frame[frame.groupby(keys)["table"].transform("size") == count]
     means = mean_over_tables(complete, keys)
     means["seeds"] = complete.groupby(keys)["searches"].min()
     return {key: _Mean(*rest) for key, *rest in means.itertuples()}
@@ -190,21 +205,31 @@ def _figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _peers_figure(frame: pd.DataFrame, evaluations: int = 100) -> Figure:
-    """Return a figure of each method at one budget, with confirmation (filled) and without."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    parts = _parts(frame)
-    shown = ["all twelve tables", "the six that only test it", "NAS-Bench-201"]
-    methods = list(WORDS)[::-1]
-    for axes, title in zip(figure.subplots(1, 3, sharey=True), shown, strict=True):
-        means = _complete_means(parts[title])
-        for end, fill, shift in (("", "none", -0.12), (CONFIRMED, "full", 0.12)):
-            for place, method in enumerate(methods):
-                if (at := means.get((method + end, evaluations))) is not None:
-                    colour, full = ("#c2410c", "full") if method == "caviar" else ("#1d4ed8", fill)
-                    axes.errorbar(at.mean, place + shift, xerr=at.half, fmt="o", color=colour, fillstyle=full)
-        axes.set(title=title, xlabel=f"mean regret after {evaluations} evaluations")
-        axes.set_yticks(range(len(methods)), [WORDS[method] for method in methods])
-        axes.set_xlim(left=0)
-        axes.grid(alpha=0.3)
+def _peers_figure(frame: pd.DataFrame) -> Figure:
+    """Return a figure of each method at some budgets, with confirmation (filled) and without (hollow)."""
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    parts, methods = _parts(frame), list(WORDS)[::-1]
+    columns = ["all twelve tables", "the six that only test it", "NAS-Bench-201"]
+    for line, evaluations in zip(figure.subplots(2, 3, sharey=True), PEERS_SHOWN, strict=True):
+        for axes, title in zip(line, columns, strict=True):
+            means = _complete_means(parts[title])
+            for end, shift in (("", -0.14), (CONFIRMED, 0.14)):
+                for place, method in enumerate(methods):
+                    if (at := means.get((method + end, evaluations))) is not None:
+                        _mark(axes, at, place + shift, ours=method == "caviar", confirmed=bool(end))
+            axes.set(title=title, xlabel=f"mean regret after {evaluations} evaluations")
+            axes.set_yticks(range(len(methods)), [WORDS[method] for method in methods])
+            axes.set_xlim(left=0)
+            axes.grid(alpha=0.3)
     return figure
+
+
+def _mark(axes: Axes, at: _Mean, place: float, *, ours: bool, confirmed: bool) -> None:
+    axes.errorbar(
+        at.mean,
+        place if not ours else round(place),
+        xerr=at.half if at.seeds > 1 else None,
+        fmt="o",
+        color=OURS if ours else THEIRS,
+        fillstyle="full" if ours or confirmed else "none",
+    )

@@ -43,6 +43,8 @@ TENTHS = np.arange(1, 11) / 10
 TIMES = np.unique([*TENTHS, *np.geomspace(0.05, 8.0, 45).round(4), np.inf])
 """When one looks, as shares of the time in which workers that are never idle train the whole budget; at last when all
 is done."""
+SHOWN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, np.inf)
+"""Those in the table."""
 
 WORDS = {
     "caviar": "caviar's default",
@@ -168,10 +170,16 @@ def _block(workers: int, frame: pd.DataFrame) -> str:
     rows = {(r.method, r.time): r for r in frame[frame["workers"] == workers].itertuples()}
     cells = []
     for method, words in WORDS.items():
-        if found := [rows[method, time] for time in (*TENTHS, np.inf) if (method, time) in rows]:
+        if found := [rows[method, time] for time in SHOWN if (method, time) in rows]:
             regrets = [f"{row.mean:.3f} ± {row.half:.3f}" for row in found]
             cells.append([words, *regrets, f"{found[-1].ended:.2f}", str(found[-1].searches)])
-    header = ["regret at", *(f"{time:.1f}" for time in TENTHS), "the end", "which is at", "seeds"]
+    header = [
+        "mean regret at time",
+        *(f"{time:.1f}" for time in SHOWN[:-1]),
+        "the end",
+        "time of the end",
+        "seeds",
+    ]
     return f"**{_title(workers)}**\n\n{report.table(header, cells)}"
 
 
@@ -186,13 +194,16 @@ def _figure(frame: pd.DataFrame) -> Figure:
             axes.plot(x, y, color=colour, linestyle=style, label=WORDS[method])
             axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
         axes.axvline(whole, color="#94a3b8", linewidth=0.8)
-        axes.set(xscale="log", xlabel="seconds", title=_title(workers), ylim=(0, 0.5))
+        axes.set(xscale="log", xlabel="simulated seconds", title=_title(workers), ylim=(0, 0.4))
         shares = np.array([0.1, 0.2, 0.5, 1, 2, 5])
         axes.set_xticks(shares * whole, [f"{share * whole:.4g}" for share in shares])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("mean regret")
-    figure.axes[0].legend(frameon=False)
+    for axes in figure.axes[::2]:
+        axes.set_ylabel("mean regret")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+    )
     return figure
 
 

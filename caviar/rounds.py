@@ -206,11 +206,12 @@ class Confirmation:
     contenders are the `top` search trials with different params, and they compete in steps:
 
     1. In the first step, each contender trains `seeds` times with fresh seeds.
-    2. After each step, the better half stays (or another share), ranked by the mean of all its fresh trainings. A
-       contender that is worse than the best one by more than the observed noise drops out too, and one that failed or
-       diverged where the best one never did. Those who stay share the trainings of the next step, as many as those of
-       the step before.
+    2. After each step, the better half stays (or another share), ranked by the mean of all fresh trainings, and trains
+       more often than before. A contender that failed or diverged drops out, unless all did.
     3. The last step decides between two contenders. The winner's value is the mean of its trainings in that step.
+
+    A contender begins a step as soon as it is certain to be in it, also while the last trials of the search or of the
+    step before are still training.
 
     Confirmation ends early when only one contender is left. If the first step shows that training has no noise at all,
     its other trainings search instead, and the best search trial wins (`caviar.search.confirmation`).

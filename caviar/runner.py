@@ -29,6 +29,7 @@ from caviar.records.same_study import (
 from caviar.reporting.progress import Display
 from caviar.reporting.summary import NO_BETTER, show
 from caviar.search.sampling import require_sampler
+from caviar.search.stages import is_complete
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
@@ -132,7 +133,8 @@ def resume_study(
     require_same_study(location, now, study)
     with closing(Ledger.reopen(location, begun, repair)) as ledger:
         run = Run(location)
-        if run.finished and run.is_whole:
+        is_whole = run.finished and not run.rounds.empty
+        if is_whole and is_complete(study, run.trials, begun.search_ended):
             _report(run, progress)
             return run
         dataset = load_same_data(study, location, begun)

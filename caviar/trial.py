@@ -77,7 +77,7 @@ class Trial:
     confirms: int | None = None
     """Number of the search trial that this one trains again; None for a search trial."""
     learned_from: int = 0
-    """Number of trials that decided about it: those numbered below it."""
+    """The trials numbered below this decided about it: for a search trial, the first so many."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ what to do, and `caviar.driver.loop` carries them out. No decision here changes 
 and where it is trained.
 
 A stage opens as soon as the trials that it learns from are durable, also while later ones of the stages before it are
-still training. So several stages may be under way at a time.
+still training. So several stages may be under way at a time. A stage that learns from all trials before it opens when
+these are durable, but those of its trials that are certain before then can start already (`DrawCertain`).
 
 In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
 When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
@@ -22,14 +23,16 @@ works on the first.
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
+    CertainDrawn,
     Chunk,
     ChunkDone,
     Command,
+    DrawCertain,
     DrawTrials,
     Event,
     Finish,
@@ -49,7 +52,7 @@ from caviar.driver.prefix import Prefix
 from caviar.driver.retry_policy import after_failure, after_loss, failed, is_exhausted
 from caviar.retries import Retries
 from caviar.search.halving import Race
-from caviar.trial import Outcome, Result
+from caviar.trial import Outcome, Result, Trial
 
 CHUNK_S = 0.5
 """Seconds of work in a chunk."""
@@ -81,7 +84,7 @@ class State:
     undrawn: int = 0
     """Number of trials of the stage opened last that have not been drawn."""
     left: int = 0
-    """Number of trials of the opened stages that are not durable."""
+    """Number of trials that are not durable: those of the opened stages, and those that have started before theirs."""
     recorded: Prefix = field(default_factory=Prefix)
     """Trials that are durable."""
     waiting: DeviceQueues
@@ -102,8 +105,10 @@ class State:
     """Mean predicted seconds of the trials drawn last, by device."""
     paces: Mapping[str, Pace] = field(default_factory=lambda: {"cpu": Pace(), "cuda": Pace()})
     """Pace of each device."""
+    has_news: bool = False
+    """True if results became durable after the last `DrawCertain`."""
     busy: bool = True
-    """True while an `OpenStage` or `DrawTrials` has not been answered."""
+    """True while an `OpenStage`, `DrawTrials` or `DrawCertain` has not been answered."""
     stopping: bool = False
     """True once the user asked to stop."""
     ended: bool = False
@@ -139,13 +144,15 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
             state = _add_stage(state, event)
         case TrialsDrawn(tasks):
             state = _queue_drawn(state, tasks, now)
+        case CertainDrawn(tasks):
+            state = _queue_certain(state, tasks, now)
         case WorkerJoined(worker, device):
             state = _add_worker(state, worker, device)
         case ChunkDone(worker, number, results):
             state, commands = _accept(state, worker, number, results, now)
         case ResultsRecorded(numbers):
             left, recorded = state.left - len(numbers), state.recorded.add(numbers)
-            state = replace(state, left=left, recorded=recorded)
+            state = replace(state, left=left, recorded=recorded, has_news=True)
         case WorkerLost():
             state, commands = _reassign(state, event, now)
         case Idle():
@@ -177,6 +184,9 @@ def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
     if state.undrawn and not state.busy and len(state.waiting) < wanted:
         commands = (*commands, DrawTrials(min(state.undrawn, max(wanted, MIN_DRAW))))
         state = replace(state, busy=True)
+    elif state.has_news and may_draw_certain(state, state.left) and len(state.waiting) < wanted:
+        commands = (*commands, DrawCertain())
+        state = replace(state, busy=True, has_news=False)
     return state, commands
 
 
@@ -192,6 +202,28 @@ def may_open(state: State, recorded: Prefix, left: int) -> bool:
         return False
     need = state.needs[state.opened]
     return left == 0 if need is None else recorded.length >= need
+
+
+def may_draw_certain(state: State, left: int) -> bool:
+    """Return whether trials of later stages may be certain while those of the opened stages are under way.
+
+    Args:
+        state: the state.
+        left: number of trials that are not durable.
+    """
+    needs = state.needs[state.opened :]
+    return not state.busy and not state.undrawn and left > 0 and bool(needs) and needs[0] is None
+
+
+def trials_under_way(state: State) -> list[Trial]:
+    """Return the trials that wait, run or are paused."""
+    running = (chunk.tasks for chunks in state.running.values() for chunk in chunks)
+    return [task.trial for task in chain(state.waiting, *running, state.paused.values())]
+
+
+def has_idle_workers(state: State) -> bool:
+    """Return True if a worker has nothing to do."""
+    return not all(state.running.values())
 
 
 def may_draw_ahead(state: State) -> bool:
@@ -227,6 +259,12 @@ def _queue_drawn(state: State, tasks: Sequence[Task], now: float) -> State:
     parts = () if race is None else (race.rung_epochs[0],)
     tasks = [replace(task, start_by=_start_by(task, means), parts=parts, waiting_since=now) for task in tasks]
     return _queue(replace(state, undrawn=state.undrawn - len(tasks), mean_costs=means, busy=False), tasks)
+
+
+def _queue_certain(state: State, tasks: Sequence[Task], now: float) -> State:
+    """Queue trials that start before their stage opens."""
+    tasks = [replace(task, start_by=_start_by(task, state.mean_costs), waiting_since=now) for task in tasks]
+    return _queue(replace(state, left=state.left + len(tasks), busy=False), tasks)
 
 
 def _start_by(task: Task, means: Mapping[str, float]) -> float:

@@ -13,9 +13,11 @@ from caviar.driver import controller
 from caviar.driver.backend import Backend, Measured, TrialFailed
 from caviar.driver.learned_costs import LearnedCosts
 from caviar.driver.messages import (
+    CertainDrawn,
     Chunk,
     ChunkDone,
     Command,
+    DrawCertain,
     DrawTrials,
     Event,
     Finish,
@@ -39,7 +41,7 @@ from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.region import Region
 from caviar.search.schedule import first_learner, search_steps
-from caviar.search.stages import StagePlan, open_stage, stage_needs
+from caviar.search.stages import StagePlan, certain_trials, open_stage, stage_needs
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
 
@@ -177,6 +179,8 @@ class Loop:
                 self._open_stage()
             case DrawTrials(count):
                 self._draw(count)
+            case DrawCertain():
+                self._draw_certain()
             case SubmitChunk(worker, chunk):
                 self._submit(worker, chunk)
             case RecordResults(results):
@@ -243,6 +247,16 @@ class Loop:
         tasks = tuple(self._make_task(trial) for trial in islice(self._trials, count))
         self._events.append(TrialsDrawn(tasks))
 
+    def _draw_certain(self) -> None:
+        """Draw the trials of later stages that are certain by now."""
+        recorded = self._ledger.trials()
+        under_way = [*controller.trials_under_way(self._state), *(r.trial for r in self._unrecorded)]
+        certain = certain_trials(self._study, self._state.opened, recorded, under_way)
+        if certain:
+            drawn = {trial.number for trial in under_way}.union(recorded["trial"])
+            certain = [trial for trial in certain if trial.number not in drawn]
+        self._events.append(CertainDrawn(tuple(self._make_task(trial) for trial in certain)))
+
     def _make_task(self, trial: Trial) -> Task:
         factor = self._learned.factor(trial.params)
         costs = {device: factor * seconds for device, seconds in self._predict(trial).items()}
@@ -271,14 +285,17 @@ class Loop:
     def _is_time_to_record(self) -> bool:
         """Return True if a write is due: a segment of a hundred results costs as much as one of a single result.
 
-        Results that the next stage waits for are written at once.
+        Results that the next stage or an idle worker waits for are written at once.
         """
         waited_s = self._backend.clock() - self._unrecorded_since
         if waited_s >= self._record_within_s:
             return True
         left = self._state.left - len(self._unrecorded)
         recorded = self._state.recorded.add(result.trial.number for result in self._unrecorded)
-        return left == 0 or controller.may_open(self._state, recorded, left)
+        may_start = controller.may_draw_certain(self._state, left) and controller.has_idle_workers(
+            self._state
+        )
+        return left == 0 or may_start or controller.may_open(self._state, recorded, left)
 
     def _record(self) -> None:
         """Make the results that have arrived durable. The winner's network is written before its row."""

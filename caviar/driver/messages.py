@@ -3,10 +3,12 @@
 event            meaning                                           usual answer
 StageOpened      a stage is ready, with this many trials left      DrawTrials
 TrialsDrawn      some of its trials are drawn                      SubmitChunk
+CertainDrawn     trials of later stages can start already          SubmitChunk
 WorkerJoined     a worker is ready                                 SubmitChunk
 ChunkDone        a worker finished a chunk                         SubmitChunk, RecordResults
 WorkerLost       a worker is gone                                  SubmitChunk elsewhere, or RecordResults
-ResultsRecorded  results are durable, so they count                OpenStage, if the next stage waited for them
+ResultsRecorded  results are durable, so they count                OpenStage, if the next stage waited for them, or
+                                                                  DrawCertain
 Idle             nothing has happened                              DrawTrials
 StopRequested    the user wants to stop                            Finish, when nothing is running
 
@@ -112,6 +114,13 @@ class TrialsDrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class CertainDrawn:
+    """Trials of stages that are not open yet, and that are certain whatever comes of the trials under way."""
+
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerJoined:
     """A worker is ready for chunks."""
 
@@ -175,6 +184,11 @@ class DrawTrials:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawCertain:
+    """Draw trials of later stages that are certain and have not been drawn; answered by `CertainDrawn`."""
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitChunk:
     """Send a chunk to a worker; answered by `ChunkDone` or `WorkerLost`."""
 
@@ -198,6 +212,14 @@ class Finish:
 
 
 Event = (
-    StageOpened | TrialsDrawn | WorkerJoined | ChunkDone | WorkerLost | ResultsRecorded | Idle | StopRequested
+    StageOpened
+    | TrialsDrawn
+    | CertainDrawn
+    | WorkerJoined
+    | ChunkDone
+    | WorkerLost
+    | ResultsRecorded
+    | Idle
+    | StopRequested
 )
-Command = OpenStage | DrawTrials | SubmitChunk | RecordResults | Finish
+Command = OpenStage | DrawTrials | DrawCertain | SubmitChunk | RecordResults | Finish

@@ -138,18 +138,6 @@ class Run:
         """True if the final trial is recorded, and with it the winner."""
         return bool((self.trials["stage"] == Stage.FINAL).any())
 
-    @property
-    def is_whole(self) -> bool:
-        """True if no trial before the last is missing, and no round: a repair may have set some aside.
-
-        A search that was ended early has gaps where trials were at work.
-        """
-        numbers, first = self.trials["trial"], 0
-        if self.study_file.search_ended:
-            numbers = numbers[self.trials["stage"] != Stage.SEARCH]
-            first = numbers.min()
-        return len(numbers) == numbers.max() - first + 1 and not self.rounds.empty
-
 
 def load(path: str | Path) -> Run:
     """Open a saved run, finished or not.

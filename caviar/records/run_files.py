@@ -24,7 +24,7 @@ from caviar.study import Study
 if TYPE_CHECKING:
     from caviar.search.stages import StagePlan
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Format of the run directory; raised when a caviar before or after the change could not read the other's runs."""
 _STUDY = "study.json"
 _STUDY_SHAPE = {

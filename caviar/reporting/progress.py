@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self, TextIO, cast
@@ -19,7 +20,7 @@ from caviar.driver.loop import Watcher
 from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
 from caviar.rounds import Search
-from caviar.search.schedule import Step, search_steps
+from caviar.search.schedule import search_steps
 from caviar.search.stages import StagePlan
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
@@ -89,7 +90,8 @@ class Display(Watcher):
         self._latest: Progress | None = None
         self._errors: set[tuple[str, str]] = set()
         self._stage = ""
-        self._done = self._total = self._trained = self._workers = 0
+        self._done: Counter[str] = Counter()
+        self._total = self._trained = self._workers = 0
         self._began: float | None = None
         self._printed = time.monotonic()
         self._has_warned_of_idle_workers = False
@@ -116,6 +118,8 @@ class Display(Watcher):
             searched = int((trials["stage"] == Stage.SEARCH).sum())
             self._ahead -= sum(r.trials for r in self._study.search_rounds) - searched
         self._say(f"  {len(trials):,} of them are recorded already")
+        for number, stage in zip(trials["round"], trials["stage"], strict=True):
+            self._done[self._name_stage(number, stage)] += 1
         ranked = trials[(trials["stage"] == Stage.SEARCH) & (trials["outcome"] == Outcome.COMPLETED)]
         for number, value in zip(ranked["trial"], ranked["value"], strict=True):
             self._compare(int(number), float(value))
@@ -123,26 +127,30 @@ class Display(Watcher):
     def opened(self, plan: StagePlan, done: int) -> None:
         """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already.
 
-        The steps of a search are one stage.
+        The steps of a search are one stage, and so are those of the confirmation.
         """
-        stage, step = self._name_stage(plan), self._step(plan)
-        rule = None if step is None else step.rule
-        if isinstance(rule, Search) and stage == self._stage:
-            self._done += done
-            return
-        self._stage = stage
-        self._done, self._total = done, plan.count if rule is None else rule.trials
+        stage = self._name_stage(plan.round, plan.stage)
         if plan.stage is Stage.SEARCH and plan.round == len(self._steps) + 2:
             self._say("training shows no noise: the other trials of the confirmation go to extra rounds")
+        if stage == self._stage:
+            return
+        self._stage = stage
+        rule = self._steps[plan.round - 1].rule if plan.round <= len(self._steps) else None
+        self._total = plan.count if rule is None else rule.trials
         if isinstance(rule, Search):
             self._say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
-        elif done < plan.count or not plan.count:
+        elif plan.stage is Stage.CONFIRMATION:
+            self._total = self._study.confirmation.trials
+            first, *more = self._study.confirmation.steps
+            best = f"the best {plan.count // first.seeds:,} train again with fresh seeds"
+            self._say(f"{stage}: {best}" + (f", in {len(more) + 1} steps" if more else ""))
+        elif done < plan.count:
             self._say(f"{stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
         """Count finished trials, and compare them with the best so far."""
-        self._done += len(results)
+        self._done.update(self._name_stage(result.trial.round, result.trial.stage) for result in results)
         self._trained += len(results)
         self._ahead -= len(results)
         if self._latest is not None and self._latest.trial in {result.trial.number for result in results}:
@@ -151,7 +159,7 @@ class Display(Watcher):
             if result.outcome is Outcome.COMPLETED and result.trial.stage is Stage.SEARCH:
                 assert result.value is not None
                 self._compare(result.trial.number, result.value)
-        self._update(force=self._done == self._total)
+        self._update(force=self._done[self._stage] == self._total)
 
     def measured(self, progress: Sequence[Progress]) -> None:
         """Show the latest measurement of a long trial."""
@@ -198,21 +206,17 @@ class Display(Watcher):
                 "use fewer rounds with more trials each"
             )
 
-    def _step(self, plan: StagePlan) -> Step | None:
-        """Return the step of the declared search that a stage is."""
-        return self._steps[plan.round - 1] if plan.round <= len(self._steps) else None
-
-    def _name_stage(self, plan: StagePlan) -> str:
-        rules, number = self._study.search_rounds, plan.round - len(self._steps)
-        if (step := self._step(plan)) is not None:
+    def _name_stage(self, number: int, stage: str) -> str:
+        """Return the name of a stage: all steps of a search have one name, and all of the confirmation."""
+        rules = self._study.search_rounds
+        if number <= len(self._steps):
+            step = self._steps[number - 1]
             is_all = isinstance(step.rule, Search) and len(rules) == 1
             return "search" if is_all else f"round {step.place} of {len(rules)}"
-        steps = len(self._study.confirmation.steps)
-        if plan.stage is Stage.SEARCH:
-            return f"extra round {number - 1} of {steps - 1}"
-        if plan.stage is Stage.CONFIRMATION:
-            return f"confirmation, step {number} of {steps}"
-        return "final training"
+        if stage == Stage.SEARCH:
+            extra = len(self._study.confirmation.steps) - 1
+            return f"extra round {number - len(self._steps) - 1} of {extra}"
+        return "confirmation" if stage == Stage.CONFIRMATION else "final training"
 
     def _compare(self, trial: int, value: float) -> None:
         """Keep the better of a trial and the best so far."""
@@ -230,7 +234,7 @@ class Display(Watcher):
         self._bar.update(
             self._task,
             description=self._stage,
-            completed=self._done,
+            completed=self._done[self._stage],
             total=max(self._total, 1),
             status=status,
         )
@@ -242,7 +246,7 @@ class Display(Watcher):
     def _status(self) -> str:
         """Return how far the stage is, how fast, the best so far and the time left."""
         metric = self._study.objective.metric
-        parts = [f"{self._done:,}/{self._total:,} trials"]
+        parts = [f"{self._done[self._stage]:,}/{self._total:,} trials"]
         elapsed_s = 0.0 if self._began is None else time.monotonic() - self._began
         per_s = self._trained / elapsed_s if elapsed_s > 0 else 0.0
         if not self._workers:
@@ -276,8 +280,6 @@ def _trials_text(plan: StagePlan, is_refit: bool) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
         return "the winner trains once more" + (", on train and dev rows together" if is_refit else "")
-    if plan.stage is Stage.CONFIRMATION:
-        return f"{plan.count:,} trials of the best, with fresh seeds" if plan.count else "already decided"
     elite = len(plan.region.elite) if plan.region is not None else 0
     return f"{plan.count:,} trials " + (
         f"near the best {elite:,} so far" if elite else "from the whole space"

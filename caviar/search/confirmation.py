@@ -21,14 +21,12 @@ from caviar.rounds import ConfirmationStep
 from caviar.search.narrowing import rank
 from caviar.trial import Outcome
 
-MAX_STANDARD_ERRORS = 2.0
-"""A contender that is worse than the best one by more standard errors of the difference drops out."""
 MIN_GAIN = 4.0
 """Mean gain of the contenders in confirmation, in standard errors, from which their parts trained worse."""
 MIN_GAINERS = 5
 """Contenders below which their gain says nothing."""
 MIN_CONTENDERS = 3
-"""Contenders with one fresh training each, below which they say nothing about the noise."""
+"""Fresh trainings below which equal values say nothing about the noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,35 +62,82 @@ def choose_contenders(search: pd.DataFrame, top: int, maximize: bool) -> list[in
     return [int(number) for number in distinct["trial"].head(top)]
 
 
-def next_step(
+def next_contenders(
     search: pd.DataFrame, confirmed: pd.DataFrame, step: ConfirmationStep, maximize: bool
-) -> tuple[list[int], int]:
-    """Return the contenders of the next step, and the number of fresh trainings of each.
+) -> list[int]:
+    """Return the contenders of the next step, best first.
 
-    A contender drops out if it is worse than the best one by more than `MAX_STANDARD_ERRORS`, or if it failed to
-    complete a training while the best one completed all. The others share the trainings of the step.
+    A contender that failed to complete a training drops out if the best one completed all.
 
     Args:
         search: the search trials.
         confirmed: the confirming trials so far.
-        step: the planned step: the largest number of contenders, and the trainings of each if there are so many.
+        step: the planned step.
         maximize: True if larger values are better.
 
     Returns:
-        Numbers of search trials, best first, and trainings of each. There are no contenders if nothing is left to find
-        out: only one is left, all failed, or training shows no noise.
+        Numbers of search trials. There are none if nothing is left to find out: only one contender is left, all failed,
+        or training shows no noise.
     """
-    ranked = rank_contenders(confirmed, maximize)[: step.contenders]
-    records = {number: _record(confirmed, number) for number in ranked}
-    best, variance = records[ranked[0]], noise_variance(search, confirmed)
-    if not best.scores or is_deterministic(search, confirmed):
-        return [], 0
-    reliable = [number for number in ranked if records[number].all_completed == best.all_completed]
-    contenders = [number for number in reliable if not _is_worse(records[number], best, variance)]
-    contenders = contenders if len(contenders) > 1 else reliable[:2]
-    if len(contenders) == 1 and len(best.scores) > 1:
-        return [], 0
-    return contenders, step.contenders * step.seeds // len(contenders)
+    if is_deterministic(search, confirmed):
+        return []
+    ranked = rank_contenders(search, confirmed, maximize)[: step.contenders]
+    best, *others = (_record(confirmed, number) for number in ranked)
+    contenders = [ranked[0]] + [
+        number
+        for number, record in zip(ranked[1:], others, strict=True)
+        if record.all_completed == best.all_completed
+    ]
+    is_decided = not best.scores or (len(contenders) == 1 and len(best.scores) > 1)
+    return [] if is_decided else contenders
+
+
+def certain_contenders(
+    search: pd.DataFrame, step: ConfirmationStep, maximize: bool, epochs: int, missing: int
+) -> list[int]:
+    """Return the trials that will be contenders of the first step, whatever the missing search trials show.
+
+    A trial is certain if it is among the best even if all missing ones are better. The caller leaves out those that
+    have the same params as a missing one, which may take their place.
+
+    Args:
+        search: the search trials so far.
+        step: the first step.
+        maximize: True if larger values are better.
+        epochs: epochs of the longest training. Trials with fewer are certain of nothing.
+        missing: number of search trials that are not in `search`.
+    """
+    places = step.contenders - missing
+    longest = search[(search["outcome"] == Outcome.COMPLETED) & (search["epochs"] == epochs)]
+    return choose_contenders(longest, places, maximize) if places > 0 and len(longest) else []
+
+
+def certain_to_continue(
+    search: pd.DataFrame,
+    confirmed: pd.DataFrame,
+    before: ConfirmationStep,
+    step: ConfirmationStep,
+    maximize: bool,
+) -> list[int]:
+    """Return the contenders that will be in the next step, whatever the missing trainings of the last one show.
+
+    Args:
+        search: the search trials so far.
+        confirmed: the confirming trials so far, of the last step and those before.
+        before: the last step.
+        step: the next one.
+        maximize: True if larger values are better.
+    """
+    last = confirmed[confirmed["round"] == confirmed["round"].max()]
+    trainings = last["confirms"].value_counts()
+    done = trainings.index[trainings == before.seeds]
+    places = step.contenders - (before.contenders - len(done))
+    if places < 2 or _repeats(search, confirmed):
+        return []
+    ranked = rank_contenders(search, confirmed[confirmed["confirms"].isin(done)], maximize)[:places]
+    certain = [number for number in ranked if _record(confirmed, number).all_completed]
+    # A single one may be the only one left at the end, and then confirmation is over
+    return certain if len(certain) > 1 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +155,20 @@ def _record(confirmed: pd.DataFrame, number: int) -> _Record:
     return _Record(values, len(values) == len(rows))
 
 
-def _is_worse(own: _Record, best: _Record, variance: float | None) -> bool:
-    """Return True if a contender is worse than the best one by more than noise explains."""
-    if variance is None or not own.scores:
-        return False
-    error = math.sqrt(variance * (1 / len(own.scores) + 1 / len(best.scores)))
-    return abs(_mean(own.scores) - _mean(best.scores)) > MAX_STANDARD_ERRORS * error
-
-
 def is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
     """Return True if training shows no noise: the fresh trainings repeat the values of the search to the last digit."""
     if confirmed.empty:
         return False
+    completed = (confirmed["outcome"] == Outcome.COMPLETED).sum()
+    return bool(completed >= MIN_CONTENDERS) and _repeats(search, confirmed)
+
+
+def _repeats(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
+    """Return True if all fresh trainings that completed have the values of the search, or if there are none."""
     metrics = [metric for metric in ("value", "dev_loss") if metric in confirmed.columns]
     completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
     before = search.set_index("trial").loc[completed["confirms"], metrics]
-    repeats = before.to_numpy().tolist() == completed[metrics].to_numpy().tolist()
-    return len(completed) >= MIN_CONTENDERS and repeats
+    return before.to_numpy().tolist() == completed[metrics].to_numpy().tolist()
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -161,67 +203,51 @@ def loss_by_pauses(
     return _mean(paused), _mean(fresh)
 
 
-def noise_variance(search: pd.DataFrame, confirmed: pd.DataFrame) -> float | None:
-    """Estimate the variance between trainings with the same params, assumed equal for all contenders.
-
-    If a contender has trained twice, it is the pooled variance of the fresh values. Otherwise it is half the variance
-    of the differences between each contender's fresh value and its search value, because a difference has the noise of
-    two trainings. Their mean says nothing: the contenders were chosen for their luck in the search.
-
-    Returns:
-        The variance; None if it cannot be estimated. An estimate of 0 counts as none, because values such as accuracies
-        are often equal by chance.
-    """
-    completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED]
-    pooled = _pooled_variance([group.tolist() for _, group in completed.groupby("confirms")["value"]])
-    if pooled is not None:
-        return pooled[0] or None
-    searched = search.set_index("trial")["value"].loc[completed["confirms"]]
-    lost = [now - then for now, then in zip(completed["value"].tolist(), searched.tolist(), strict=True)]
-    if len(lost) < MIN_CONTENDERS:
-        return None
-    return sum((loss - _mean(lost)) ** 2 for loss in lost) / (2 * (len(lost) - 1)) or None
-
-
-def rank_contenders(confirmed: pd.DataFrame, maximize: bool) -> list[int]:
+def rank_contenders(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> list[int]:
     """Rank the contenders of the last step by the mean of all their fresh trainings.
 
     Contenders that completed all trainings come first. Ties go to the smaller mean dev loss, then to the contender
-    that was ranked higher before.
+    that ranks higher in the search.
 
     Args:
-        confirmed: the confirming trials, with the columns `trial`, `round`, `confirms`, `outcome`, `value`, and
-            `dev_loss` if measured.
+        search: the search trials.
+        confirmed: the confirming trials, with the columns `round`, `confirms`, `outcome`, `value`, and `dev_loss` if
+            measured.
         maximize: True if larger values are better.
 
     Returns:
         Numbers of search trials, best first.
     """
-    last = confirmed[confirmed["round"] == confirmed["round"].max()]
-    groups = confirmed[confirmed["confirms"].isin(last["confirms"])].groupby("confirms")
-    completed = rank(confirmed, maximize).groupby("confirms")
-    table = pd.DataFrame({"trainings": groups.size(), "trial": groups["trial"].min()})
-    table["all_completed"] = completed.size().reindex(table.index, fill_value=0) == table["trainings"]
+    last = confirmed.loc[confirmed["round"] == confirmed["round"].max(), "confirms"]
+    ranked = rank(search[search["trial"].isin(last)], maximize)
+    trainings = confirmed["confirms"].value_counts()
+    completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED].groupby("confirms")
+    table = pd.DataFrame(index=ranked["trial"])
+    table["all_completed"] = completed.size().reindex(table.index, fill_value=0) == trainings.reindex(
+        table.index
+    )
     for metric in ("value", "dev_loss"):
         if metric in confirmed.columns:
             table[metric] = completed[metric].mean().reindex(table.index)
-    ascending = {"all_completed": False, "value": not maximize, "dev_loss": True, "trial": True}
+    ascending = {"all_completed": False, "value": not maximize, "dev_loss": True}
     keys = [key for key in ascending if key in table]
-    return [int(number) for number in table.sort_values(keys, ascending=[ascending[k] for k in keys]).index]
+    ordered = table.sort_values(keys, ascending=[ascending[k] for k in keys], kind="stable")
+    return [int(number) for number in ordered.index]
 
 
-def choose_winner(confirmed: pd.DataFrame, maximize: bool) -> Winner | None:
+def choose_winner(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> Winner | None:
     """Return the best contender after the last step; None if it completed no training.
 
     Its value and interval are those of the last step in which it completed a training.
 
     Args:
+        search: the search trials.
         confirmed: the confirming trials, as for `rank_contenders`.
         maximize: True if larger values are better.
     """
     if confirmed.empty:
         return None
-    best = rank_contenders(confirmed, maximize)[0]
+    best = rank_contenders(search, confirmed, maximize)[0]
     own = rank(confirmed[confirmed["confirms"] == best], maximize)
     if own.empty:
         return None

@@ -1,13 +1,15 @@
 """The stages of a study: the steps of the search, then those of the confirmation, then the final trial.
 
 If the first step of the confirmation shows that training has no noise, its other steps are search rounds of the same
-cost, because nothing is left to confirm.
+cost, because nothing is left to confirm. Trials of the confirmation that are certain can start before their step opens
+(`certain_trials`).
 
 Each stage follows from the study and from the trials that it learns from (`caviar.search.schedule`), so an interrupted
 study continues exactly where it was.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -17,10 +19,12 @@ from caviar.errors import StudyError
 from caviar.search.confirmation import (
     Winner,
     best_of_search,
+    certain_contenders,
+    certain_to_continue,
     choose_contenders,
     choose_winner,
     is_deterministic,
-    next_step,
+    next_contenders,
 )
 from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
@@ -28,7 +32,7 @@ from caviar.search.region import Region
 from caviar.search.sampling import Observation, draw_params
 from caviar.search.schedule import Step, search_steps
 from caviar.study import Study
-from caviar.trial import Outcome, Stage, Trial, derive_seed
+from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,7 @@ class StagePlan:
     region: Region | None = None
     """The region that a step of the search draws from."""
     known: int = 0
-    """Number of trials that it learns from."""
+    """It learns from the trials that are numbered below this: in the search, so many."""
     decisions: tuple[Decision, ...] = ()
     """Changes of the region since the step before, by parameter; none for the first step."""
     race: Race | None = None
@@ -107,6 +111,64 @@ def open_stage(
     return replace(plan, trials=(trial for trial in plan.trials if trial.number not in done))
 
 
+def is_complete(study: Study, trials: pd.DataFrame, search_ended: bool = False) -> bool:
+    """Return True if no trial of any stage is missing: a repair may have set some aside.
+
+    Args:
+        study: the declaration.
+        trials: all trials of a run.
+        search_ended: True if the user has ended the search, whose trials may then be missing.
+    """
+    steps, recorded = search_steps(study.rounds), Counter(trials["round"])
+    if not search_ended and any(recorded[step.number] < step.count for step in steps):
+        return False
+    later = range(len(steps) + 1, stage_count(study) + 1)
+    return all(
+        recorded[number] == open_stage(study, number, trials, None, search_ended=search_ended).count
+        for number in later
+    )
+
+
+def certain_trials(
+    study: Study, opened: int, trials: pd.DataFrame, under_way: Sequence[Trial]
+) -> list[Trial]:
+    """Return the trials of confirmation steps that are certain while trials of the stages before are under way.
+
+    They are among those that `open_stage` plans later, whatever comes of the trials that are under way.
+
+    Args:
+        study: the declaration.
+        opened: number of stages opened. Steps among them are left out.
+        trials: trials recorded so far.
+        under_way: trials that have been drawn and are not recorded. No search trial is neither of the two.
+    """
+    steps, planned = search_steps(study.rounds), study.confirmation.steps
+    maximize = study.objective.maximize
+    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+    certain: list[Trial] = []
+    for index, step in enumerate(planned):
+        number = len(steps) + index + 1
+        before = confirmed[confirmed["round"] < number]
+        if number <= opened:
+            continue
+        if index == 0:
+            epochs = max(step.rule.epochs for step in steps)
+            missing = [trial for trial in under_way if trial.stage is Stage.SEARCH]
+            contenders = certain_contenders(search, step, maximize, epochs, len(missing))
+            again = _confirming_trials(study, index, search, contenders)
+            twins = {_identity(trial) for trial in missing}
+            certain += (trial for trial in again if _identity(trial) not in twins)
+        elif (before["round"] == number - 1).any():
+            contenders = certain_to_continue(search, before, planned[index - 1], step, maximize)
+            certain += _confirming_trials(study, index, search, contenders)
+    return certain
+
+
+def _identity(trial: Trial) -> frozenset[tuple[str, Value]]:
+    """Return what trials with the same params share."""
+    return frozenset(trial.params.items())
+
+
 def trial_seed(study: Study, round_number: int, index: int, replicate: int = 0) -> int:
     """Return the seed of a trial's training, which depends only on its place in the study.
 
@@ -151,9 +213,9 @@ def _search_step(
     cost = 1.0 if rule.halving is None else rule.halving.cost(rule.epochs)
     step = Step(
         number=number,
-        first=len(trials),
+        first=_next_number(trials),
         count=int(planned.contenders * planned.seeds / cost),
-        known=len(trials),
+        known=_next_number(trials),
         shrinkages=steps[-1].shrinkages + number - len(steps),
         rule=rule,
         place=longest.place,
@@ -260,37 +322,61 @@ def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> 
     step = study.confirmation.steps[index]
     search = trials[trials["stage"] == Stage.SEARCH]
     if index == 0:
-        contenders, seeds = choose_contenders(search, step.contenders, maximize), step.seeds
+        contenders = choose_contenders(search, step.contenders, maximize)
     else:
         confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
-        contenders, seeds = next_step(search, confirmed, step, maximize)
-    rows = search.set_index("trial", drop=False)
-    again = [
-        Trial(
-            number=_next_trial(trials) + place * seeds + replicate,
-            round=number,
-            params=params_from_row(study.space, rows.loc[original].to_dict()),
-            epochs=int(rows.loc[original, "epochs"]),  # type: ignore[arg-type]
-            seed=trial_seed(study, number, original, replicate),
-            stage=Stage.CONFIRMATION,
-            confirms=original,
-            learned_from=len(trials),
-        )
-        for place, original in enumerate(contenders)
-        for replicate in range(seeds)
-    ]
+        contenders = next_contenders(search, confirmed, step, maximize)
+    again = list(_confirming_trials(study, index, search, contenders))
     return StagePlan(
         stage=Stage.CONFIRMATION,
         round=number,
         count=len(again),
         epochs=max((trial.epochs for trial in again), default=0),
         trials=iter(again),
-        known=len(trials),
+        known=_first_number(study, index),
     )
 
 
-def _next_trial(trials: pd.DataFrame) -> int:
-    """Return the number after the recorded ones, which have gaps if the search was ended early."""
+def _confirming_trials(
+    study: Study, index: int, search: pd.DataFrame, contenders: Iterable[int]
+) -> Iterator[Trial]:
+    """Yield the trainings of the contenders of a confirmation step.
+
+    Args:
+        study: the declaration.
+        index: index of the step in the confirmation.
+        search: the search trials.
+        contenders: numbers of those that train again.
+    """
+    number = len(search_steps(study.rounds)) + index + 1
+    first, seeds = _first_number(study, index), study.confirmation.steps[index].seeds
+    rows = search.set_index("trial", drop=False)
+    for original in contenders:
+        params = params_from_row(study.space, rows.loc[original].to_dict())
+        for replicate in range(seeds):
+            yield Trial(
+                number=first + original * seeds + replicate,
+                round=number,
+                params=params,
+                epochs=int(rows.loc[original, "epochs"]),  # type: ignore[arg-type]
+                seed=trial_seed(study, number, original, replicate),
+                stage=Stage.CONFIRMATION,
+                confirms=original,
+                learned_from=first,
+            )
+
+
+def _first_number(study: Study, index: int) -> int:
+    """Return the smallest number of a trial in a confirmation step.
+
+    Each search trial has numbers of its own in each step, because it may start before the other contenders are known.
+    """
+    searched = sum(rule.trials for rule in study.search_rounds)
+    return searched * (1 + sum(step.seeds for step in study.confirmation.steps[:index]))
+
+
+def _next_number(trials: pd.DataFrame) -> int:
+    """Return the number after the recorded ones, which have gaps."""
     return int(trials["trial"].max()) + 1
 
 
@@ -301,7 +387,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
     winner = (
         best_of_search(search, maximize)
         if is_deterministic(search, confirmed)
-        else choose_winner(confirmed, maximize)
+        else choose_winner(search, confirmed, maximize)
     )
     if winner is None:
         raise StudyError(
@@ -309,15 +395,16 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
             "see the column failure of its trials"
         )
     row = trials.set_index("trial", drop=False).loc[winner.best_training].to_dict()
+    number = _next_number(trials)
     trial = Trial(
-        number=_next_trial(trials),
+        number=number,
         round=stage_count(study),
         params=params_from_row(study.space, row),
         epochs=int(row["epochs"]),
         seed=int(row["seed"]),
         stage=Stage.FINAL,
         confirms=winner.trial,
-        learned_from=len(trials),
+        learned_from=number,
     )
     return StagePlan(
         stage=Stage.FINAL,
@@ -325,7 +412,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
         count=1,
         epochs=trial.epochs,
         trials=iter([trial]),
-        known=len(trials),
+        known=number,
         winner=winner,
     )
 

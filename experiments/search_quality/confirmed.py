@@ -9,7 +9,7 @@ from tables import Table
 
 import caviar as cv
 from caviar.columns import param_column
-from caviar.search.confirmation import choose_contenders, is_deterministic, next_step, rank_contenders
+from caviar.search.confirmation import choose_contenders, is_deterministic, next_contenders, rank_contenders
 from caviar.trial import Outcome, derive_seed
 
 
@@ -41,10 +41,10 @@ def confirmation_steps(
     search, confirming = _rows(searched), pd.DataFrame()
     for number, step in enumerate(confirmation.steps, start=1):
         if number == 1:
-            contenders, times = choose_contenders(search, step.contenders, maximize=False), step.seeds
+            contenders = choose_contenders(search, step.contenders, maximize=False)
         else:
-            contenders, times = next_step(search, confirming, step, maximize=False)
-        again = [number for number in contenders for _ in range(times)]
+            contenders = next_contenders(search, confirming, step, maximize=False)
+        again = [number for number in contenders for _ in range(step.seeds)]
         if not again:
             return
         trained = [
@@ -55,7 +55,7 @@ def confirmation_steps(
         confirming = pd.concat([confirming, rows], ignore_index=True)
         if is_deterministic(search, confirming):
             return
-        yield trained, searched[rank_contenders(confirming, maximize=False)[0]].row
+        yield trained, searched[rank_contenders(search, confirming, maximize=False)[0]].row
 
 
 def _rows(evaluations: Sequence[Evaluation], first: int = 0) -> pd.DataFrame:

@@ -122,16 +122,19 @@ def sequence(
     recorded = pd.DataFrame()
     for plan, trials, frame in _stages(table, _study(table, evaluations, seed, in_flight, changes)):
         rows = [table.row(trial.params) for trial in trials]
+        needs = plan.known if plan.stage is Stage.SEARCH else len(trainings)
         trainings += [
-            sequences.Training(row, value, plan.known)
+            sequences.Training(row, value, needs)
             for row, value in zip(rows, frame.get("value", []), strict=False)
         ]
         recorded = pd.concat([recorded, frame], ignore_index=True)
         if plan.stage is Stage.SEARCH:
             searching = len(trainings)
         elif rows:
-            confirming = recorded[recorded["stage"] == Stage.CONFIRMATION]
-            best = rank_contenders(confirming, maximize=False)[0]
+            search, confirming = (
+                recorded[recorded["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION)
+            )
+            best = rank_contenders(search, confirming, maximize=False)[0]
             leaders.append((len(trainings), trainings[best].row))
     return sequences.Plan(trainings, searching, leaders)
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from caviar.driver.controller import CHUNK_S, State, begin, step
+from caviar.driver.controller import CHUNK_S, State, begin, has_idle_workers, step
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
+    CertainDrawn,
     ChunkDone,
     Command,
+    DrawCertain,
     DrawTrials,
     Event,
     Finish,
@@ -35,10 +37,10 @@ from caviar.rounds import Halving
 from caviar.search.halving import Race
 from caviar.trial import Cause, Measurement, Outcome, Result, Times, Trial
 
-STAGES = (7, 0, 4, 12, 3, 1)
+STAGES = (7, 0, 4, 12, 3, 6, 4, 1)
 """Number of trials of each stage; one has none left, as after a resume."""
-NEEDS = (0, 3, 4, 9, 17, None)
-"""For each stage, the number of first trials that are recorded before it opens."""
+NEEDS = (0, 3, 4, 9, 17, None, None, None)
+"""For each stage, the number of first trials that are recorded before it opens; None for all before it."""
 HALVED = 3
 """Index of the stage that halves."""
 COHORT = 3
@@ -174,6 +176,7 @@ class StudyMachine(RuleBasedStateMachine):
         match command:
             case OpenStage():
                 stage = self.state.opened
+                assert not {*trial_numbers(stage)} & self.drawn - self.curves.keys(), "they are drawn again"
                 self.undrawn = [number for number in trial_numbers(stage) if number not in self.curves]
                 done = frozenset(trial_numbers(stage)) & self.curves.keys()
                 self.send(StageOpened(len(self.undrawn), make_race(stage, self.curves), done))
@@ -184,6 +187,10 @@ class StudyMachine(RuleBasedStateMachine):
                 costs = (0.02, 0.1, 0.5)
                 tasks = [make_task(n, on_gpu_s=costs[n % 3], stage=self.state.opened) for n in drawn]
                 self.send(TrialsDrawn(tuple(tasks)))
+            case DrawCertain():
+                certain = self.some_later_trials()
+                self.drawn |= set(certain)
+                self.send(CertainDrawn(tuple(make_task(n, stage=len(STAGES)) for n in certain)))
             case RecordResults(results):
                 self.recorded += [r.trial.number for r in results]
                 for r in results:
@@ -192,6 +199,11 @@ class StudyMachine(RuleBasedStateMachine):
                 self.send(ResultsRecorded(tuple(r.trial.number for r in results)))
             case _:
                 raise AssertionError(command)
+
+    def some_later_trials(self) -> list[int]:
+        """Return a third of the trials of stages that are not open, of those that are not drawn."""
+        later = range(sum(STAGES[: self.state.opened]), sum(STAGES) - 1)
+        return [n for n in later if n not in self.drawn and (n + len(self.recorded)) % 3 == 0]
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), again=st.booleans(), failures=FAILURES)
@@ -402,8 +414,15 @@ class StudyMachine(RuleBasedStateMachine):
         is_idle = not self.pending and not self.state.undrawn and not self.state.stopping
         if is_idle and self.state.opened < len(STAGES):
             need = NEEDS[self.state.opened]
-            needed = range(trial_numbers(self.state.opened).start if need is None else need)
-            assert not set(self.recorded) >= set(needed)
+            before = {*range(trial_numbers(self.state.opened).start)}
+            assert not set(self.recorded) >= (before | self.drawn if need is None else {*range(need)})
+
+    @invariant()
+    def certain_trials_start_while_a_worker_is_idle(self) -> None:
+        """If the stages left learn from all trials before them, each new result may make some of theirs certain."""
+        is_idle = not self.pending and not self.state.undrawn and not self.state.stopping
+        if is_idle and NEEDS[self.state.opened :][:1] == (None,) and has_idle_workers(self.state):
+            assert not self.state.has_news or not self.state.left
 
 
 TestStudyMachine = StudyMachine.TestCase

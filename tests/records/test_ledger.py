@@ -205,6 +205,7 @@ def test_repair_trains_the_trials_of_truncated_segments_again(run: Run) -> None:
 @pytest.mark.parametrize("place", [60, -60])
 @pytest.mark.parametrize("table", ["trials", "curves"])
 def test_repair_trains_the_trials_of_flipped_bits_again(run: Run, table: str, place: int) -> None:
+    trials = load(run.path).trials["trial"].tolist()
     path = sorted((run.path / table).glob("part-*.parquet"))[0]
     content = bytearray(path.read_bytes())
     content[place] ^= 1
@@ -212,7 +213,7 @@ def test_repair_trains_the_trials_of_flipped_bits_again(run: Run, table: str, pl
     with pytest.raises(DamagedError, match=path.name):
         resume_inline(STUDY, run.path)
     resume_inline(STUDY, run.path, repair=True)
-    assert load(run.path).trials["trial"].tolist() == list(range(35))
+    assert load(run.path).trials["trial"].tolist() == trials
 
 
 def test_curves_without_trial_rows_are_ignored(run: Run, tmp_path: Path) -> None:
@@ -261,7 +262,8 @@ def test_a_full_disk_loses_no_recorded_trials(small_disk: Path) -> None:
     assert not list((small_disk / "bowl").rglob(".*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     resumed = resume_inline(study, small_disk / "bowl")
-    assert resumed.trials["trial"].tolist() == list(range(815))
+    assert len(resumed.trials) == 815
+    assert resumed.trials["trial"].is_unique
     kept = resumed.trials[resumed.trials["trial"].isin(recorded["trial"])]
     assert kept["train_s"].tolist() == recorded["train_s"].tolist()
 

@@ -26,8 +26,8 @@ PLAN = StagePlan(stage=Stage.SEARCH, round=1, count=30, epochs=3, trials=iter(()
 Captured = pytest.CaptureFixture[str]
 
 
-def result(number: int, value: float) -> Result:
-    trial = Trial(number=number, round=1, params={}, epochs=3, seed=0)
+def result(number: int, value: float, round_number: int = 1) -> Result:
+    trial = Trial(number=number, round=round_number, params={}, epochs=3, seed=0)
     return Result(trial=trial, outcome=Outcome.COMPLETED, value=value)
 
 
@@ -81,23 +81,34 @@ def test_progress_says_that_all_workers_are_gone(capsys: Captured) -> None:
 def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
     study = bowl_study()
     region = Region(declared=study.space, elite=({"method": "heavy"},) * 6)
-    confirmation = replace(PLAN, stage=Stage.CONFIRMATION, round=4, count=8)
+    confirmation = replace(PLAN, stage=Stage.CONFIRMATION, round=3, count=6)
     with Display(study) as display:
         display.opened(PLAN, 0)
         display.opened(replace(PLAN, round=2, count=20, region=region), 0)
         display.opened(confirmation, 0)
-        display.opened(replace(confirmation, count=0), 0)
+        display.opened(replace(confirmation, round=4), 0)
         display.opened(replace(PLAN, round=4, count=12, region=region), 0)
         display.opened(replace(PLAN, stage=Stage.FINAL, round=5, count=1), 0)
     assert capsys.readouterr().err.splitlines()[1:] == [
         "round 1 of 2: 30 trials from the whole space",
         "round 2 of 2: 20 trials near the best 6 so far",
-        "confirmation, step 2 of 2: 8 trials of the best, with fresh seeds",
-        "confirmation, step 2 of 2: already decided",
+        "confirmation: the best 3 train again with fresh seeds, in 2 steps",
         "training shows no noise: the other trials of the confirmation go to extra rounds",
         "extra round 1 of 1: 12 trials near the best 6 so far",
         "final training: the winner trains once more",
     ]
+
+
+@pytest.mark.usefixtures("every_update")
+def test_confirming_trials_that_start_early_are_counted_later(capsys: Captured) -> None:
+    early = [result(n, 0.5, round_number=3) for n in (50, 51)]
+    early = [replace(e, trial=replace(e.trial, stage=Stage.CONFIRMATION)) for e in early]
+    with Display(bowl_study()) as display:
+        display.opened(PLAN, 0)
+        display.recorded([result(0, 0.5), *early])
+        assert "round 1 of 2: 1/30 trials" in capsys.readouterr().err
+        display.opened(replace(PLAN, stage=Stage.CONFIRMATION, round=3, count=6), 2)
+        assert "confirmation: 2/14 trials" in capsys.readouterr().err
 
 
 def test_each_error_is_shown_once(capsys: Captured) -> None:
@@ -135,7 +146,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
         display.opened(replace(PLAN, round=2, count=20), 0)
         display.waited(2)
         time.sleep(0.05)
-        display.recorded([result(30 + n, best + 1) for n in range(20)])
+        display.recorded([result(30 + n, best + 1, round_number=2) for n in range(20)])
         assert display._ahead == 65 - 30 - 20
     said = capsys.readouterr().err
     assert "30 of them are recorded already" in said

@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from caviar.errors import CaviarError, DamagedError, RunError
@@ -11,6 +12,7 @@ from caviar.storage.location import Location
 
 _BLANK = b'"checksum": ""'
 """Checksum of a file before it is known."""
+_INDENT = "  "
 
 
 def write_json(file: Location, content: Any) -> None:
@@ -34,7 +36,30 @@ def read_json(file: Location, shape: Any) -> Any:
 
 def write_checked(file: Location, content: Mapping[str, Any]) -> None:
     """Write a JSON file with a checksum in it: that of the file with an empty checksum."""
-    blank = _encode({**content, "checksum": ""})
+    _write_with_checksum(file, _encode({**content, "checksum": ""}))
+
+
+class ListFile:
+    """A JSON file like those of `write_checked`, which holds one list that only grows.
+
+    Each entry is encoded once, however often the file is written.
+    """
+
+    def __init__(self, file: Location, name: str) -> None:
+        """Take the file, and the name of the list in it."""
+        self._file, self._name = file, name
+        self._encoded: list[str] = []
+
+    def write(self, entries: Sequence[Any]) -> None:
+        """Write the file with all entries; the first ones are those of the last call."""
+        for entry in entries[len(self._encoded) :]:
+            self._encoded.append(textwrap.indent(_text(entry), _INDENT * 2))
+        encoded = ",\n".join(self._encoded)
+        text = f'{{\n{_INDENT}"{self._name}": [\n{encoded}\n{_INDENT}],\n{_INDENT}"checksum": ""\n}}\n'
+        _write_with_checksum(self._file, _to_bytes(text))
+
+
+def _write_with_checksum(file: Location, blank: bytes) -> None:
     before, _, after = blank.rpartition(_BLANK)
     file.write(before + f'"checksum": "{checksum(blank)}"'.encode() + after)
 
@@ -75,8 +100,15 @@ def errors_as_damage(file: Location) -> Iterator[None]:
 
 
 def _encode(content: Any) -> bytes:
-    """Encode JSON. Surrogates, in the paths of files whose names are not UTF-8, become escapes of JSON."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _to_bytes(_text(content) + "\n")
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, indent=len(_INDENT), ensure_ascii=False, allow_nan=False)
+
+
+def _to_bytes(text: str) -> bytes:
+    """Encode text. Surrogates, in the paths of files whose names are not UTF-8, become escapes of JSON."""
     return text.encode(errors="backslashreplace")
 
 

@@ -29,8 +29,9 @@ from caviar.engine import Checkpoint
 from caviar.errors import RunError
 from caviar.records import schema
 from caviar.records.growing_table import GrowingTable
+from caviar.records.json_files import ListFile
 from caviar.records.recovery import recover
-from caviar.records.run_files import StudyFile, write_recorded, write_rounds
+from caviar.records.run_files import ROUNDS, StudyFile, write_recorded
 from caviar.records.segments import open_tables
 from caviar.records.winner import Best, write_best
 from caviar.storage.location import Location, Lock, hint_on_refusal
@@ -49,6 +50,7 @@ class Ledger:
         self.location, self.study_file, self._lock = location, study_file, lock
         self._space = study_file.space()
         self._remove_if_empty = remove_if_empty
+        self._rounds = ListFile(location / ROUNDS, "rounds")
         self._trials, self._curves = open_tables(location, study_file)
         present = self._trials.current()
         self._next = max((s.last for s in present), default=-1) + 1
@@ -168,9 +170,9 @@ class Ledger:
         self.study_file = study_file
 
     def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write `rounds.json`."""
+        """Write `rounds.json`, with all entries so far."""
         with self._writing():
-            write_rounds(self.location, entries)
+            self._rounds.write(entries)
 
     def write_best(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
         """Write the winner and its trained network, if there is one, to `best/`."""

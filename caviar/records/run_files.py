@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -213,11 +213,6 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
         "space": plan.region.space.to_json(),
         "decisions": [asdict(decision) for decision in plan.decisions],
     }
-
-
-def write_rounds(run: Location, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Write the entries of the rounds so far."""
-    write_checked(run / ROUNDS, {"rounds": list(entries)})
 
 
 def read_rounds(run: Location) -> pd.DataFrame:

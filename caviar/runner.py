@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -40,8 +40,6 @@ BackendFactory = Callable[[Dataset | None], Backend]
 """Returns the workers, given train and dev split; the test split stays with the driver."""
 HERE = "here"
 """Address of this process."""
-AHEAD_S = 1.0
-"""Seconds after which torch is imported: until then the workers start, and need the cores."""
 
 
 def run_study(
@@ -191,8 +189,6 @@ def _train(
             watcher = stack.enter_context(Display(study) if progress else Watcher())
             workers = factory(dataset.without_test() if dataset is not None else None)
             stack.callback(workers.close)
-            if dataset is not None:
-                stack.enter_context(_torch_imported_ahead())
             ledger = open_ledger()
             stack.callback(ledger.close)
             interruption.await_trials()
@@ -209,22 +205,6 @@ def _train(
     if not finished:
         raise _interrupted("stopped", ledger)
     return Run(ledger.location)
-
-
-@contextmanager
-def _torch_imported_ahead() -> Iterator[None]:
-    """Import torch in a thread while trials run: it saves the winner's network, and its import takes seconds."""
-
-    def import_torch() -> None:
-        with suppress(ImportError):  # it is reported when the network is saved
-            import caviar.training.network_file  # noqa: F401
-
-    timer = threading.Timer(AHEAD_S, import_torch)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _interrupted(how: str, ledger: Ledger | None) -> InterruptedStudy:

@@ -53,7 +53,7 @@ BORDERS = {
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "cloudpickle": {"training/function/pickling.py"},
-    "torch": {"training/reference.py", "training/network_file.py"},
+    "torch": {"training/reference.py"},
 }
 """The only files that may import a heavy library."""
 

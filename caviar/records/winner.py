@@ -1,7 +1,7 @@
 """The winner of a study: `best/` in its run directory.
 
 best.json     the trial, its params, the whole recipe, its confirmed value and test score, the names of the features
-network.pt    the network's state dict, for `torch.load(..., weights_only=True)`
+network.npz   the network's arrays, named as in `caviar.engine.Checkpoint`, for `np.load`
 inputs.npz    shift and scale of the features, and the names of the classes
 saved.pickle  what the final training of a function saved last
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from caviar.engine import Checkpoint
-    from caviar.training.network_file import Network
+    from caviar.training.reference import Network
 
 BEST: Final = "best/best.json"
 """Path of the winner's description in a run directory."""
@@ -52,6 +52,8 @@ _BEST_SHAPE = {
     "feature_names": list | None,
     "files": dict,
 }
+_NETWORK = "network.npz"
+_INPUTS = "inputs.npz"
 _SAVED = "saved.pickle"
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -130,11 +132,13 @@ class Best:
             RunError: the objective of the study trains no network.
             DamagedError: the file holds something else. It is read as numbers; nothing in it is executed.
         """
-        from caviar.training.network_file import unpack_network
+        from caviar.training.recipe import recipe_from
+        from caviar.training.reference import trained_network
 
-        content, inputs = self._read("network.pt"), self._inputs()
-        with errors_as_damage(self._file("network.pt")):
-            return unpack_network(content, self.recipe, len(inputs["shift"]), len(inputs["classes"]))
+        arrays, inputs = self._arrays(_NETWORK), self._inputs()
+        with errors_as_damage(self._file(_NETWORK)):
+            recipe = recipe_from(self.recipe)
+            return trained_network(recipe, arrays, len(inputs["shift"]), len(inputs["classes"]))
 
     def restore(self) -> Any:
         """Return what the final training of a function saved last with `trial.save`, such as `(model, optimizer)`.
@@ -175,7 +179,7 @@ class Best:
             DataError: a column is missing or not numeric, the rows have another shape than those of the data, or
                 values are missing or not finite.
         """
-        from caviar.training.network_file import predict_classes
+        from caviar.training.reference import predict_classes
 
         inputs = self._inputs()
         preprocessing = Preprocessing(inputs["shift"], inputs["scale"])
@@ -196,19 +200,23 @@ class Best:
         return require_finite("predict", x.reshape(len(x), n_features), Columns(names) if names else None)
 
     def _inputs(self) -> Arrays:
-        content = self._read("inputs.npz")
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                inputs = {name: arrays[name] for name in ("shift", "scale", "classes")}
-        except (ValueError, TypeError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise DamagedError(
-                f"{self._file('inputs.npz')} is damaged: it lacks the scales of the features"
-            ) from error
+        inputs = self._arrays(_INPUTS)
+        if missing := {"shift", "scale", "classes"} - set(inputs):
+            raise DamagedError(f"{self._file(_INPUTS)} is damaged: it lacks {' and '.join(sorted(missing))}")
         if self.feature_names is not None and len(self.feature_names) != len(inputs["shift"]):
             raise DamagedError(
-                f"{self._file('inputs.npz')} is damaged: its features are not those that best.json names"
+                f"{self._file(_INPUTS)} is damaged: its features are not those that best.json names"
             )
         return inputs
+
+    def _arrays(self, name: str) -> Arrays:
+        """Return the arrays of a file. They are read as numbers and text; nothing in them is executed."""
+        content = self._read(name)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, TypeError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise DamagedError(f"{self._file(name)} is damaged: it does not hold arrays") from error
 
     def require_files(self) -> None:
         """Raise `DamagedError` if another file in `best/` is missing, or is not as it was written."""
@@ -246,13 +254,12 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
     """
     files: dict[str, bytes] = {}
     if checkpoint is not None and dataset is not None:
-        from caviar.training.network_file import pack_network
-
         best = replace(best, feature_names=dataset.feature_names)
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
-        inputs = io.BytesIO()
-        np.savez(inputs, classes=dataset.labels, shift=shift, scale=scale)
-        files = {"network.pt": pack_network(best.recipe, checkpoint), "inputs.npz": inputs.getvalue()}
+        files = {
+            _NETWORK: _pack({n: a for n, a in checkpoint.items() if n.startswith(("hidden.", "output."))}),
+            _INPUTS: _pack({"classes": dataset.labels, "shift": shift, "scale": scale}),
+        }
     elif checkpoint is not None and "object" in checkpoint:
         files = {_SAVED: checkpoint["object"].tobytes()}
     (run / "best").make_folder()
@@ -262,6 +269,13 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
     plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
     del plain["location"]
     write_checked(run / BEST, plain)
+
+
+def _pack(arrays: Arrays) -> bytes:
+    """Return the content of a file of arrays."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
 
 
 def read_best(run: Location) -> Best | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -293,18 +294,32 @@ def load_checkpoint(network: Network, optimizer: torch.optim.Optimizer, checkpoi
     return int(checkpoint["epoch"])
 
 
-def trained_network(recipe: Recipe, checkpoint: Checkpoint) -> Network:
-    """Return the network of a checkpoint, in evaluation mode, on the CPU."""
-    first = "hidden.0.weight" if recipe.hidden else "output.weight"
-    network = Network(checkpoint[first].shape[0], len(checkpoint["output.bias"]), recipe)
+def trained_network(recipe: Recipe, checkpoint: Checkpoint, n_in: int, n_classes: int) -> Network:
+    """Return the network of a checkpoint, in evaluation mode, on the CPU.
+
+    Raises:
+        LookupError: an array is missing.
+        ValueError: an array has another shape.
+    """
+    network = Network(n_in, n_classes, recipe)
     _fill(network, checkpoint)
     return network.eval()
+
+
+def predict_classes(network: Network, x_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the number of the likeliest class of each row, (N,)."""
+    with torch.no_grad():
+        classes_N: npt.NDArray[np.int64] = network(torch.from_numpy(x_ND)).argmax(dim=1).numpy()
+    return classes_N
 
 
 @torch.no_grad()
 def _fill(network: Network, checkpoint: Checkpoint) -> None:
     for name, tensor in _named_tensors(network).items():
-        tensor.copy_(_to_tensor(checkpoint[name], tensor))
+        filled = _to_tensor(checkpoint[name], tensor)
+        if filled.shape != tensor.shape:
+            raise ValueError(f"{name} has shape {checkpoint[name].shape}")
+        tensor.copy_(filled)
 
 
 def _to_array(tensor: Tensor) -> np.ndarray:

@@ -137,8 +137,8 @@ def test_damaged_networks_are_trained_again(tmp_path: Path) -> None:
     rows, best = np.ones((1, 4)), run.best
     assert best is not None
     before = best.predict(rows)
-    (run.path / "best" / "network.pt").write_bytes(b"")
-    with pytest.raises(DamagedError, match=r"network\.pt is damaged"):
+    (run.path / "best" / "network.npz").write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"network\.npz is damaged"):
         best.predict(rows)
     repaired = resume_inline(study, run.path, repair=True)
     assert repaired.best.predict(rows) == before  # type: ignore[union-attr]

@@ -182,7 +182,7 @@ def test_study_without_data_has_no_baseline(tmp_path: Path) -> None:
     assert best.recipe == best.params
 
 
-@pytest.mark.parametrize("name", ["network.pt", "inputs.npz"])
+@pytest.mark.parametrize("name", ["network.npz", "inputs.npz"])
 def test_every_file_of_the_winner_has_a_checksum(folder: Path, tmp_path: Path, name: str) -> None:
     run = Path(shutil.copytree(folder, tmp_path / "table"))
     best = load(run).best

@@ -171,7 +171,7 @@ def test_each_epoch_has_its_own_dropout_stream(exact: ReferenceEngine) -> None:
     curve, end = run_part(exact, Part(trial=still, keep_checkpoint=True))
     assert end.checkpoint is not None
     recipe = recipe_from(params)
-    network = trained_network(recipe, end.checkpoint).double()
+    network = trained_network(recipe, end.checkpoint, DATA.features, len(DATA.classes)).double()
     (x, y), expected = rows(len(DATA.train.y)), []
     for epoch in range(3):
         order = random_streams.EpochOrders(11, len(y)).order(epoch)
@@ -591,7 +591,7 @@ def test_a_trained_network_can_be_used_without_an_engine(engine: ReferenceEngine
     params: dict[str, Any] = {"layers": layers, "units": 6, "dropout": 0.3}
     part = Part(trial=trial(**params), keep_checkpoint=True)
     checkpoint = trained_checkpoint(engine, part)
-    network = trained_network(recipe_from(params), checkpoint)
+    network = trained_network(recipe_from(params), checkpoint, DATA.features, len(DATA.classes))
     assert not network.training
     assert isinstance(network, nn.Module)
     guessed = network(torch.from_numpy(DATA.dev.x)).argmax(dim=1).numpy()

@@ -221,11 +221,6 @@ def trials_under_way(state: State) -> list[Trial]:
     return [task.trial for task in chain(state.waiting, *running, state.paused.values())]
 
 
-def has_idle_workers(state: State) -> bool:
-    """Return True if a worker has nothing to do."""
-    return not all(state.running.values())
-
-
 def may_draw_ahead(state: State) -> bool:
     """Return True if `Idle` would be answered by `DrawTrials`."""
     return bool(state.undrawn) and not state.busy and not state.stopping and len(state.waiting) < DRAW_AHEAD

@@ -249,12 +249,8 @@ class Loop:
 
     def _draw_certain(self) -> None:
         """Draw the trials of later stages that are certain by now."""
-        recorded = self._ledger.trials()
         under_way = [*controller.trials_under_way(self._state), *(r.trial for r in self._unrecorded)]
-        certain = certain_trials(self._study, self._state.opened, recorded, under_way)
-        if certain:
-            drawn = {trial.number for trial in under_way}.union(recorded["trial"])
-            certain = [trial for trial in certain if trial.number not in drawn]
+        certain = certain_trials(self._study, self._state.opened, self._ledger.trials(), under_way)
         self._events.append(CertainDrawn(tuple(self._make_task(trial) for trial in certain)))
 
     def _make_task(self, trial: Trial) -> Task:
@@ -285,17 +281,15 @@ class Loop:
     def _is_time_to_record(self) -> bool:
         """Return True if a write is due: a segment of a hundred results costs as much as one of a single result.
 
-        Results that the next stage or an idle worker waits for are written at once.
+        Results that later trials wait for are written at once if workers may soon have nothing to do.
         """
         waited_s = self._backend.clock() - self._unrecorded_since
         if waited_s >= self._record_within_s:
             return True
-        left = self._state.left - len(self._unrecorded)
-        recorded = self._state.recorded.add(result.trial.number for result in self._unrecorded)
-        may_start = controller.may_draw_certain(self._state, left) and controller.has_idle_workers(
-            self._state
-        )
-        return left == 0 or may_start or controller.may_open(self._state, recorded, left)
+        state, left = self._state, self._state.left - len(self._unrecorded)
+        recorded = state.recorded.add(result.trial.number for result in self._unrecorded)
+        is_awaited = controller.may_draw_certain(state, left) or controller.may_open(state, recorded, left)
+        return left == 0 or (is_awaited and len(state.waiting) < len(state.running))
 
     def _record(self) -> None:
         """Make the results that have arrived durable. The winner's network is written before its row."""

@@ -81,15 +81,10 @@ def next_contenders(
     """
     if is_deterministic(search, confirmed):
         return []
-    ranked = rank_contenders(search, confirmed, maximize)[: step.contenders]
-    best, *others = (_record(confirmed, number) for number in ranked)
-    contenders = [ranked[0]] + [
-        number
-        for number, record in zip(ranked[1:], others, strict=True)
-        if record.all_completed == best.all_completed
-    ]
-    is_decided = not best.scores or (len(contenders) == 1 and len(best.scores) > 1)
-    return [] if is_decided else contenders
+    ranked = _rank(search, confirmed, maximize)[: step.contenders]
+    contenders = ranked[ranked["all_completed"] == ranked["all_completed"].iloc[0]]
+    fresh = contenders["completed"].iloc[0]
+    return _numbers(contenders) if fresh == 1 or (fresh and len(contenders) > 1) else []
 
 
 def certain_contenders(
@@ -134,25 +129,10 @@ def certain_to_continue(
     places = step.contenders - (before.contenders - len(done))
     if places < 2 or _repeats(search, confirmed):
         return []
-    ranked = rank_contenders(search, confirmed[confirmed["confirms"].isin(done)], maximize)[:places]
-    certain = [number for number in ranked if _record(confirmed, number).all_completed]
+    ranked = _rank(search, confirmed[confirmed["confirms"].isin(done)], maximize)[:places]
+    certain = _numbers(ranked[ranked["all_completed"]])
     # A single one may be the only one left at the end, and then confirmation is over
     return certain if len(certain) > 1 else []
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The fresh trainings of a contender."""
-
-    scores: tuple[float, ...]
-    """Values of the completed ones."""
-    all_completed: bool
-
-
-def _record(confirmed: pd.DataFrame, number: int) -> _Record:
-    rows = confirmed[confirmed["confirms"] == number]
-    values = tuple(rows.loc[rows["outcome"] == Outcome.COMPLETED, "value"].tolist())
-    return _Record(values, len(values) == len(rows))
 
 
 def is_deterministic(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
@@ -218,21 +198,30 @@ def rank_contenders(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: boo
     Returns:
         Numbers of search trials, best first.
     """
+    return _numbers(_rank(search, confirmed, maximize))
+
+
+def _rank(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> pd.DataFrame:
+    """Return the contenders of the last step by their numbers, best first.
+
+    The columns are `completed`, the number of fresh trainings that did, `all_completed`, and the mean of each metric.
+    """
     last = confirmed.loc[confirmed["round"] == confirmed["round"].max(), "confirms"]
     ranked = rank(search[search["trial"].isin(last)], maximize)
-    trainings = confirmed["confirms"].value_counts()
-    completed = confirmed[confirmed["outcome"] == Outcome.COMPLETED].groupby("confirms")
+    fresh = confirmed[confirmed["outcome"] == Outcome.COMPLETED].groupby("confirms")
     table = pd.DataFrame(index=ranked["trial"])
-    table["all_completed"] = completed.size().reindex(table.index, fill_value=0) == trainings.reindex(
-        table.index
-    )
+    table["completed"] = fresh.size().reindex(table.index, fill_value=0)
+    table["all_completed"] = table["completed"] == confirmed["confirms"].value_counts().reindex(table.index)
     for metric in ("value", "dev_loss"):
         if metric in confirmed.columns:
-            table[metric] = completed[metric].mean().reindex(table.index)
+            table[metric] = fresh[metric].mean().reindex(table.index)
     ascending = {"all_completed": False, "value": not maximize, "dev_loss": True}
     keys = [key for key in ascending if key in table]
-    ordered = table.sort_values(keys, ascending=[ascending[k] for k in keys], kind="stable")
-    return [int(number) for number in ordered.index]
+    return table.sort_values(keys, ascending=[ascending[key] for key in keys], kind="stable")
+
+
+def _numbers(ranked: pd.DataFrame) -> list[int]:
+    return [int(number) for number in ranked.index]
 
 
 def choose_winner(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> Winner | None:

@@ -132,7 +132,7 @@ def is_complete(study: Study, trials: pd.DataFrame, search_ended: bool = False) 
 def certain_trials(
     study: Study, opened: int, trials: pd.DataFrame, under_way: Sequence[Trial]
 ) -> list[Trial]:
-    """Return the trials of confirmation steps that are certain while trials of the stages before are under way.
+    """Return new trials of confirmation steps that are certain while trials of the stages before are under way.
 
     They are among those that `open_stage` plans later, whatever comes of the trials that are under way.
 
@@ -145,6 +145,8 @@ def certain_trials(
     steps, planned = search_steps(study.rounds), study.confirmation.steps
     maximize = study.objective.maximize
     search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+    missing = [trial for trial in under_way if trial.stage is Stage.SEARCH]
+    drawn = {trial.number for trial in under_way}.union(confirmed["trial"])
     certain: list[Trial] = []
     for index, step in enumerate(planned):
         number = len(steps) + index + 1
@@ -153,15 +155,15 @@ def certain_trials(
             continue
         if index == 0:
             epochs = max(step.rule.epochs for step in steps)
-            missing = [trial for trial in under_way if trial.stage is Stage.SEARCH]
             contenders = certain_contenders(search, step, maximize, epochs, len(missing))
-            again = _confirming_trials(study, index, search, contenders)
-            twins = {_identity(trial) for trial in missing}
-            certain += (trial for trial in again if _identity(trial) not in twins)
         elif (before["round"] == number - 1).any():
             contenders = certain_to_continue(search, before, planned[index - 1], step, maximize)
-            certain += _confirming_trials(study, index, search, contenders)
-    return certain
+        else:
+            break
+        new = [o for o in contenders if not drawn.issuperset(_numbers_of(study, index, o))]
+        certain += _confirming_trials(study, index, search, new)
+    twins = {_identity(trial) for trial in missing}
+    return [trial for trial in certain if trial.number not in drawn and _identity(trial) not in twins]
 
 
 def _identity(trial: Trial) -> frozenset[tuple[str, Value]]:
@@ -349,13 +351,13 @@ def _confirming_trials(
         contenders: numbers of those that train again.
     """
     number = len(search_steps(study.rounds)) + index + 1
-    first, seeds = _first_number(study, index), study.confirmation.steps[index].seeds
+    first = _first_number(study, index)
     rows = search.set_index("trial", drop=False)
     for original in contenders:
         params = params_from_row(study.space, rows.loc[original].to_dict())
-        for replicate in range(seeds):
+        for replicate, trial in enumerate(_numbers_of(study, index, original)):
             yield Trial(
-                number=first + original * seeds + replicate,
+                number=trial,
                 round=number,
                 params=params,
                 epochs=int(rows.loc[original, "epochs"]),  # type: ignore[arg-type]
@@ -366,11 +368,18 @@ def _confirming_trials(
             )
 
 
-def _first_number(study: Study, index: int) -> int:
-    """Return the smallest number of a trial in a confirmation step.
+def _numbers_of(study: Study, index: int, original: int) -> range:
+    """Return the numbers of a contender's trainings in a confirmation step.
 
-    Each search trial has numbers of its own in each step, because it may start before the other contenders are known.
+    Each search trial has numbers of its own, because it may start before the other contenders are known.
     """
+    seeds = study.confirmation.steps[index].seeds
+    first = _first_number(study, index) + original * seeds
+    return range(first, first + seeds)
+
+
+def _first_number(study: Study, index: int) -> int:
+    """Return the smallest number of a training in a confirmation step."""
     searched = sum(rule.trials for rule in study.search_rounds)
     return searched * (1 + sum(step.seeds for step in study.confirmation.steps[:index]))
 

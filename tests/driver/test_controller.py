@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from caviar.driver.controller import CHUNK_S, State, begin, has_idle_workers, step
+from caviar.driver.controller import CHUNK_S, State, begin, step
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
     CertainDrawn,
@@ -421,7 +421,7 @@ class StudyMachine(RuleBasedStateMachine):
     def certain_trials_start_while_a_worker_is_idle(self) -> None:
         """If the stages left learn from all trials before them, each new result may make some of theirs certain."""
         is_idle = not self.pending and not self.state.undrawn and not self.state.stopping
-        if is_idle and NEEDS[self.state.opened :][:1] == (None,) and has_idle_workers(self.state):
+        if is_idle and NEEDS[self.state.opened :][:1] == (None,) and not all(self.state.running.values()):
             assert not self.state.has_news or not self.state.left
 
 

@@ -30,7 +30,7 @@ def record_often() -> None:
     """Make chunks small, record each at once and merge often: a short study then does all that a long one does."""
     controller.MAX_CHUNK = 3
     loop.RECORD_S, loop.RECORD_FACTOR = 0.0, 0
-    ledger.MERGE_AT = 4
+    ledger.MERGE_AT, ledger.ROUNDS_S = 4, 0.0
 
 
 def run_and_die(runs: Path, where: str, moment: int) -> int:

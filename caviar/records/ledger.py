@@ -14,6 +14,7 @@ curves leaves curves without rows. They are deleted when the run is resumed, and
 (`recovery.py`).
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,8 @@ from caviar.trial import Measurement, Result
 
 MERGE_AT = 16
 """Number of single segments at which they are merged into one file."""
+ROUNDS_S = 1.0
+"""Shortest time between two writes of `rounds.json`, in seconds."""
 
 
 class Ledger:
@@ -51,6 +54,8 @@ class Ledger:
         self._space = study_file.space()
         self._remove_if_empty = remove_if_empty
         self._rounds = ListFile(location / ROUNDS, "rounds")
+        self._rounds_written_at = -math.inf
+        self._unwritten_rounds: Sequence[Mapping[str, Any]] = ()
         self._trials, self._curves = open_tables(location, study_file)
         present = self._trials.current()
         self._next = max((s.last for s in present), default=-1) + 1
@@ -127,6 +132,8 @@ class Ledger:
             results = schema.recordable(results, self._space, self._trials.schema, self._curves.schema)
             trials, curves = self._tables(results)
         with self._writing():
+            if time.monotonic() - self._rounds_written_at >= ROUNDS_S:
+                self._write_rounds()
             self._curves.write(self._next, curves)
             self._lock.confirm()  # again: writing the curves may have taken long
             self._trials.write(self._next, schema.with_record_s(trials, time.perf_counter() - started))
@@ -170,13 +177,19 @@ class Ledger:
         self.study_file = study_file
 
     def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write `rounds.json`, with all entries so far."""
-        with self._writing():
-            self._rounds.write(entries)
+        """Write `rounds.json`, with all entries so far: soon, because short steps follow quickly on one another.
+
+        A crash before it is written loses nothing, because a resumed run writes it anew.
+        """
+        self._unwritten_rounds = entries
+        if time.monotonic() - self._rounds_written_at >= ROUNDS_S:
+            with self._writing():
+                self._write_rounds()
 
     def write_best(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
         """Write the winner and its trained network, if there is one, to `best/`."""
         with self._writing():
+            self._write_rounds()
             write_best(self.location, best, checkpoint, dataset)
 
     def check_lock(self) -> None:
@@ -194,12 +207,22 @@ class Ledger:
         return self.study_file.resume_command(self.location)
 
     def close(self) -> None:
-        """Release the lock."""
-        if self._remove_if_empty and self.is_empty:
-            with suppress(RunError):  # another driver has taken it
+        """Write what is left to write, and release the lock."""
+        with suppress(RunError):  # another driver has taken it, or the disk is full
+            if self._remove_if_empty and self.is_empty:
                 self._lock.confirm()
                 self.location.remove_tree()
+            elif self._unwritten_rounds:
+                self._lock.confirm()
+                self._write_rounds()
         self._lock.release()
+
+    def _write_rounds(self) -> None:
+        """Write `rounds.json` if it lacks entries."""
+        entries, self._unwritten_rounds = self._unwritten_rounds, ()
+        if entries:
+            self._rounds.write(entries)
+            self._rounds_written_at = time.monotonic()
 
     def _tables(self, results: Sequence[Result]) -> tuple[pa.Table, pa.Table]:
         """Return the rows of trials and curves for results."""

@@ -100,6 +100,20 @@ def test_rounds_hold_the_counts_of_their_decisions(run: Run) -> None:
     assert [sum(counts) for counts in method["counts"]] == method["elite"].tolist()
 
 
+def test_rounds_that_follow_quickly_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caviar.records.ledger.ROUNDS_S", 3_600.0)
+    ledger = new_ledger(tmp_path)
+    ledger.append([result(0)])
+    file = tmp_path / "bowl" / "rounds.json"
+    for count in (1, 2, 3):
+        ledger.write_rounds([{"round": number} for number in range(count)])
+        assert len(json.loads(file.read_text())["rounds"]) == 1
+    ledger.close()
+    assert len(json.loads(file.read_text())["rounds"]) == 3
+
+
 @pytest.mark.parametrize("hostile", [[], {}, [[[]]], "3", 1e308])
 def test_rounds_of_another_shape_are_damaged(run: Run, hostile: Any) -> None:
     file = run.path / "rounds.json"

@@ -31,10 +31,8 @@ class Narrowing:
             Default 0.2. It keeps every option possible.
         explore: share of the draws that come from the whole space. Default 0.05. It finds good regions that the
             first round missed.
-        candidates: number of candidates drawn for each trial; only the best one is trained. Default 8; with 1, the
-            first draw is trained.
-        n_neighbors: number of finished trials nearest to a candidate whose mean rank tells how good the candidate is.
-            Default 5. A larger number smooths out noise, a smaller one is more local.
+        candidates: number of candidates drawn for each trial; only the one with the largest expected improvement is
+            trained. Default 8; with 1, the first draw is trained.
 
     Raises:
         StudyError: a share or a count is out of bounds.
@@ -49,13 +47,12 @@ class Narrowing:
     choice_mutation: float = 0.2
     explore: float = 0.05
     candidates: int = 8
-    n_neighbors: int = 5
 
     def __post_init__(self) -> None:
         check_fields(self, "elite width shrink min_width", number, 0.001, 1)
         check_fields(self, "crossover choice_mutation explore", number, 0, 1)
         check_fields(self, "min_elite", whole_number, 2)
-        check_fields(self, "candidates n_neighbors", whole_number, 1, 1_000)
+        check_fields(self, "candidates", whole_number, 1, 1_000)
 
     def width_after(self, shrinkages: float) -> float:
         """Return the width of the windows after they have shrunk so many times, as a share of the range.

@@ -75,7 +75,7 @@ def test_counts_are_whole_numbers_from_one(make: Callable[[Any, Any], object], c
         {"choice_mutation": float("nan")},
         {"min_elite": 1},
         {"candidates": 0},
-        {"n_neighbors": 2.5},
+        {"candidates": 2.5},
     ],
 )
 def test_invalid_narrowing_is_refused(changes: dict[str, Any]) -> None:

@@ -1,67 +1,115 @@
-"""The choice of the candidate to train: the one whose nearest finished trials did best.
+"""The choice of the candidate to train: the one that promises the largest improvement.
 
-Drawing a candidate costs almost nothing compared with training it. So several are drawn, and a nearest-neighbour model
-predicts how good each one is: by the mean rank of the finished trials nearest to it. A mean over several neighbours
-limits the effect of a single lucky trial.
+Drawing a candidate costs almost nothing compared with training it. So several are drawn, and a Gaussian process of the
+finished trials predicts how good each one is, and how uncertain that is. The one with the largest expected improvement
+(Jones, Schonlau & Welch 1998) over the best known trial is trained: it is probably good, or little is known near it.
+
+The process learns from ranks, so the sizes of losses do not matter. It learns how much each parameter matters, and how
+noisy the results are, so that a single lucky trial does not decide. It learns from a bounded number of trials, and anew
+each time, so that a choice depends on the finished trials alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
+from caviar.search.gaussian_process import Floats, GaussianProcess, learn_hyperparameters
 from caviar.space import Choice, Domain, Space
 from caviar.trial import Value
 
-OPTION_DISTANCE = 0.5
-"""Distance between two options of a choice; the distance between the two ends of a range is 1."""
+MAX_LEARNED = 100
+"""Largest number of trials that the hyperparameters are learned from."""
+MAX_MODELED = 200
+"""Largest number of trials that the process knows."""
+DECIMALS = 6
+"""Decimals of a prediction, so that the rounding errors of different processors hardly ever decide."""
 
 
-class NeighborRanking:
-    """A ranking of candidates by their nearest finished trials.
+class CandidateRanking:
+    """A ranking of candidates by a model of the finished trials.
 
-    Distances are Euclidean. Each number is scaled to its range in coordinates of its scale.
+    Each number is scaled to its range in coordinates of its scale. Two options of a choice are as far from each other
+    as the two ends of a range.
 
     Example:
         >>> from caviar.space import Space, linear
-        >>> finished = [{"x": 0.8}, {"x": 0.7}, {"x": 0.1}, {"x": 0.2}]
-        >>> ranking = NeighborRanking(Space(x=linear(0, 1)), finished)
-        >>> ranking.best_candidate([{"x": 0.3}, {"x": 0.9}], n_neighbors=2)
+        >>> finished = [{"x": x / 10} for x in (8, 7, 9, 6, 5, 4, 3, 2, 1)]
+        >>> CandidateRanking(Space(x=linear(0, 1)), finished).best_candidate([{"x": 0.3}, {"x": 0.85}])
         1
     """
 
     def __init__(self, declared: Space, finished: Sequence[Mapping[str, Value]]) -> None:
         """Take the declared space, and the params of the finished trials, best first."""
         self._domains = {name: declared[name].domain for name in sorted(declared)}
-        self._count = len(finished)
-        self._finished = self._coordinates(finished)
+        self._finished = finished
 
-    def best_candidate(self, candidates: Sequence[Mapping[str, Value]], n_neighbors: int) -> int:
-        """Return the index of the candidate whose neighbours have the best mean rank; of equal ones the first.
+    def best_candidate(self, candidates: Sequence[Mapping[str, Value]]) -> int:
+        """Return the index of the candidate with the largest expected improvement; of equal ones the first.
 
         Args:
             candidates: the params of each.
-            n_neighbors: number of nearest trials that count. Trials as near as the last of them count too, so that
-                their order does not matter.
         """
-        if len(candidates) == 1 or self._count == 0:
+        if len(candidates) == 1 or not self._finished:
             return 0
-        squared = np.zeros((len(candidates), self._count))
-        coordinates = zip(self._domains.values(), self._coordinates(candidates), self._finished, strict=True)
-        for domain, of_candidates, of_finished in coordinates:
-            gap = of_candidates[:, None] - of_finished
-            squared += OPTION_DISTANCE**2 * (gap != 0) if isinstance(domain, Choice) else gap * gap
-        last = min(n_neighbors, self._count) - 1
-        is_near = squared <= np.partition(squared, last, axis=1)[:, [last]]
-        mean_ranks = (is_near * np.arange(self._count)).sum(axis=1) / is_near.sum(axis=1)
-        return int(np.argmin(mean_ranks))
+        means, deviations = self._process.predict(
+            self._squared_distances(self._coordinates(candidates), self._known)
+        )
+        best = round(self._process.smallest_mean, DECIMALS)
+        predictions = zip(means.round(DECIMALS).tolist(), deviations.round(DECIMALS).tolist(), strict=True)
+        gains = [_expected_improvement(best - mean, deviation) for mean, deviation in predictions]
+        return gains.index(max(gains))
 
-    def _coordinates(self, params: Sequence[Mapping[str, Value]]) -> list[npt.NDArray[np.float64]]:
-        """Return an array for each parameter, with one coordinate for each trial."""
-        return [
-            np.array([_coordinate(domain, p[name]) if name in p else _default(domain) for p in params])
-            for name, domain in self._domains.items()
-        ]
+    @cached_property
+    def _known(self) -> Floats:
+        """The coordinates of the trials that the process knows."""
+        return self._coordinates(
+            [self._finished[index] for index in _spread(len(self._finished), MAX_MODELED)]
+        )
+
+    @cached_property
+    def _process(self) -> GaussianProcess:
+        """The model. The score of a trial is the normal quantile of its rank: the smaller, the better."""
+        normal, count = NormalDist(), len(self._finished)
+        scores = np.array([normal.inv_cdf((rank + 0.5) / count) for rank in _spread(count, MAX_MODELED)])
+        squared, some = self._squared_distances(self._known, self._known), _spread(len(scores), MAX_LEARNED)
+        hyperparameters = learn_hyperparameters(squared[:, some][:, :, some], scores[some])
+        return GaussianProcess(hyperparameters, squared, scores)
+
+    def _coordinates(self, params: Sequence[Mapping[str, Value]]) -> Floats:
+        """Return an array with a row for each parameter and a column for each trial."""
+        return np.array(
+            [
+                [_coordinate(domain, p[name]) if name in p else _default(domain) for p in params]
+                for name, domain in self._domains.items()
+            ]
+        )
+
+    def _squared_distances(self, some: Floats, others: Floats) -> Floats:
+        """Return the squared distances by parameter, an array (parameters, some, others)."""
+        gaps = some[:, :, None] - others[:, None, :]
+        is_choice = np.array([isinstance(domain, Choice) for domain in self._domains.values()])
+        return np.where(is_choice[:, None, None], gaps != 0, gaps * gaps)
+
+
+def _spread(count: int, limit: int) -> list[int]:
+    """Return at most `limit` of so many ranks: the best ones, and as many others at equal distances."""
+    if count <= limit:
+        return list(range(count))
+    best = limit // 2
+    others = limit - best
+    return [*range(best), *(best + i * (count - best) // others for i in range(others))]
+
+
+def _expected_improvement(gain: float, deviation: float) -> float:
+    """Return the expected improvement of a score whose mean is better by `gain` than the best known one."""
+    if deviation == 0:
+        return max(gain, 0.0)
+    u = gain / deviation
+    above = 0.5 * math.erfc(-u / math.sqrt(2))
+    return gain * above + deviation * math.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
 
 
 def _coordinate(domain: Domain, value: Value) -> float:

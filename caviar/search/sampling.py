@@ -26,7 +26,7 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.errors import StudyError
 from caviar.rounds import Narrowing
-from caviar.search.candidate_ranking import NeighborRanking
+from caviar.search.candidate_ranking import CandidateRanking
 from caviar.search.region import Box, Region, Window, only, whole_range
 from caviar.search.schedule import search_steps
 from caviar.space import Choice, Domain, Interval, Space
@@ -140,7 +140,7 @@ def draw_params(
         learner = _learner_draws(region.space, sampler, sampler_seed, history, maximize)
     anywhere = {name: whole_range(parameter.domain) for name, parameter in region.declared.items()}
     stratified = _latin_hypercube(region.declared, seed, round_number)
-    ranking = NeighborRanking(region.declared, region.finished)
+    ranking = CandidateRanking(region.declared, region.finished)
     for index in range(count):
         if learner is None and index in skip:
             continue
@@ -152,7 +152,7 @@ def draw_params(
         elif random is not None:
             boxes = [_random_stratum(region.draw_box(rule, random), random) for _ in range(rule.candidates)]
             candidates = [_center(region.declared, box) for box in boxes]
-            values = draw(index, boxes[ranking.best_candidate(candidates, rule.n_neighbors)])
+            values = draw(index, boxes[ranking.best_candidate(candidates)])
         else:
             values = draw(index, stratified(index))
         if index not in skip:

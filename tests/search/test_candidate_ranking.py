@@ -1,4 +1,4 @@
-"""The best candidate is the one whose nearest finished trials did best."""
+"""The best candidate is the one with the largest expected improvement over the finished trials."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caviar.rounds import Narrowing
-from caviar.search.candidate_ranking import NeighborRanking
+from caviar.search.candidate_ranking import MAX_MODELED, CandidateRanking
 from caviar.search.region import Region
 from caviar.search.sampling import draw_params
 from caviar.space import Domain, Space, choice, integer, linear, log, reverse_log, when
@@ -18,83 +18,89 @@ Params = dict[str, Value]
 LINE = Space(x=linear(0.0, 1.0))
 
 
-def best_on_line(finished: list[float], candidates: list[float], n_neighbors: int = 1) -> Value:
+def best_on_line(finished: list[float], candidates: list[float]) -> Value:
     """Return the best candidate after trials at these places, best first."""
-    ranking = NeighborRanking(LINE, [{"x": x} for x in finished])
-    return candidates[ranking.best_candidate([{"x": x} for x in candidates], n_neighbors)]
+    ranking = CandidateRanking(LINE, [{"x": x} for x in finished])
+    return candidates[ranking.best_candidate([{"x": x} for x in candidates])]
 
 
-def is_nearer(space: Space, place: Params, one: Params, other: Params) -> bool:
-    """Return True if a place is nearer to one trial than to another.
-
-    The other trial ranks lower, so a candidate at the other's place is best unless the place is nearer to the first.
-    """
-    return NeighborRanking(space, [one, other]).best_candidate([other, place], n_neighbors=1) == 1
+def near(peak: float, count: int) -> list[float]:
+    """Return evenly spaced places between 0 and 1, those near the peak first."""
+    return sorted((index / (count - 1) for index in range(count)), key=lambda x: abs(x - peak))
 
 
-def test_best_candidate_is_near_the_better_trials() -> None:
-    assert best_on_line([0.2, 0.3, 0.8, 0.9], [0.85, 0.25], n_neighbors=2) == 0.25
-    assert best_on_line([0.9, 0.8, 0.3, 0.2], [0.25, 0.85], n_neighbors=2) == 0.85
+@pytest.mark.parametrize("count", [8, 40, MAX_MODELED + 1, 1_000])
+def test_best_candidate_is_near_the_better_trials(count: int) -> None:
+    assert best_on_line(near(0.8, count), [0.1, 0.5, 0.78, 0.3]) == 0.78
+    assert best_on_line(near(0.2, count), [0.9, 0.5, 0.78, 0.3]) == 0.3
 
 
 def test_one_lucky_trial_among_poor_ones_does_not_decide() -> None:
-    finished, candidates = [0.5, 0.1, 0.11, 0.12, 0.49, 0.51, 0.52], [0.5, 0.1]
-    assert best_on_line(finished, candidates, n_neighbors=1) == 0.5
-    assert best_on_line(finished, candidates, n_neighbors=3) == 0.1
+    finished = near(0.2, 40)
+    assert best_on_line([0.9, *finished], [0.9, 0.25]) == 0.25
 
 
-def test_trials_at_equal_distance_count_too() -> None:
-    """Two trials at the same place are the best and the worst of all: the order of equals must not decide."""
-    assert best_on_line([0.5, 0.1, 0.2, 0.5], [0.5, 0.1], n_neighbors=1) == 0.1
+def test_parameter_without_effect_does_not_decide() -> None:
+    random = Random(0)
+    space = Space(x=linear(0, 1), y=linear(0, 1))
+    finished: list[Params] = [{"x": x, "y": random.random()} for x in near(0.5, 40)]
+    candidates: list[Params] = [{**finished[0], "x": 0.2}, {"x": 0.45, "y": 0.99}]
+    assert CandidateRanking(space, finished).best_candidate(candidates) == 1
 
 
 def test_first_of_equal_candidates_is_best() -> None:
-    ranking = NeighborRanking(Space(x=linear(0, 1), y=linear(0, 1)), [{"x": 0.5, "y": 0.5}])
-    candidates: list[Params] = [{"x": 0.1, "y": 0.2}, {"x": 0.9, "y": 0.9}]
-    assert ranking.best_candidate(candidates, n_neighbors=5) == 0
-    assert NeighborRanking(LINE, []).best_candidate([{"x": 0.7}, {"x": 0.1}], n_neighbors=5) == 0
+    ranking = CandidateRanking(LINE, [{"x": x} for x in near(0.5, 20)])
+    assert ranking.best_candidate([{"x": 0.1}, {"x": 0.4}, {"x": 0.4}]) == 1
+
+
+def test_without_finished_trials_the_first_candidate_is_best() -> None:
+    assert best_on_line([], [0.1, 0.9]) == 0.1
+
+
+def test_unknown_place_promises_more_than_a_known_poor_one() -> None:
+    space = Space(x=linear(0, 1), y=linear(0, 1))
+    known: list[Params] = [{"x": x, "y": 0.0} for x in near(0.5, 20)]
+    candidates: list[Params] = [{"x": 0.0, "y": 0.0}, {"x": 0.0, "y": 1.0}]
+    assert CandidateRanking(space, known).best_candidate(candidates) == 1
 
 
 @pytest.mark.parametrize(
-    ("domain", "place", "nearer", "farther"),
+    ("domain", "values", "better", "poorer"),
     [
-        (linear(0, 1), 0.5, 0.6, 0.3),
-        (log(1e-4, 1.0), 1e-2, 0.1, 5e-4),
-        (reverse_log(0.9, 0.9999), 0.99, 0.93, 0.999),
-        (integer(16, 256, scale="log"), 64, 128, 20),
-        (choice("a", "b", None), None, None, "a"),
+        (linear(0, 1), [x / 10 for x in range(11)], 0.02, 0.5),
+        (log(1e-4, 1.0), [10 ** (-4 + x / 4) for x in range(17)], 3e-4, 1e-2),
+        (reverse_log(0.9, 0.9999), [1 - 10 ** (-1 - x / 4) for x in range(13)], 0.93, 0.99),
+        (integer(16, 256, scale="log"), [16, 20, 26, 32, 45, 64, 90, 128, 180, 256], 24, 64),
+        (choice("a", "b", None), [*"aaaaaa", *"bbbbbb", *([None] * 6)], "a", "b"),
     ],
 )
-def test_distances_follow_the_scale(domain: Domain, place: Value, nearer: Value, farther: Value) -> None:
-    space = Space(p=domain)
-    assert is_nearer(space, {"p": place}, {"p": nearer}, {"p": farther})
-    assert not is_nearer(space, {"p": place}, {"p": farther}, {"p": nearer})
+def test_first_values_of_each_scale_are_better(
+    domain: Domain, values: list[Value], better: Value, poorer: Value
+) -> None:
+    ranking = CandidateRanking(Space(p=domain), [{"p": value} for value in values])
+    assert ranking.best_candidate([{"p": poorer}, {"p": better}]) == 1
 
 
-def test_another_option_is_half_a_range_away() -> None:
-    space = Space(x=linear(0, 1), method=choice("a", "b", "c"))
-    for other in ("b", "c"):
-        here: Params = {"x": 0.0, "method": "a"}
-        elsewhere: Params = {"x": 0.0, "method": other}
-        assert is_nearer(space, here, {"x": 0.45, "method": "a"}, elsewhere)
-        assert not is_nearer(space, here, {"x": 0.55, "method": "a"}, elsewhere)
-
-
-def test_missing_parameter_counts_as_the_middle_of_its_range() -> None:
+def test_parameter_that_does_not_apply_is_modeled() -> None:
     space = Space(method=choice("plain", "heavy"), beta=when(linear(0, 1), method="heavy"))
-    middle: Params = {"method": "heavy", "beta": 0.5}
-    end: Params = {"method": "heavy", "beta": 0.9}
-    assert is_nearer(space, {"method": "plain"}, middle, end)
-    assert not is_nearer(space, {"method": "plain"}, end, middle)
+    heavy: list[Params] = [{"method": "heavy", "beta": beta} for beta in near(0.9, 12)]
+    plain: list[Params] = [{"method": "plain"} for _ in range(6)]
+    candidates: list[Params] = [
+        {"method": "plain"},
+        {"method": "heavy", "beta": 0.1},
+        {"method": "heavy", "beta": 0.8},
+    ]
+    assert CandidateRanking(space, [*heavy[:6], *plain, *heavy[6:]]).best_candidate(candidates) == 2
+    assert CandidateRanking(space, [*plain, *heavy]).best_candidate(candidates) == 0
 
 
 @settings(max_examples=20)
 @given(strategies.spaces, st.integers(0, 1_000), st.randoms(use_true_random=False))
 def test_order_of_parameters_does_not_matter(space: Space, seed: int, random: Random) -> None:
-    some = list(draw_params(Region(declared=space), Narrowing(), count=14, seed=seed, round_number=1))
-    finished, candidates = some[:9], some[9:]
-    best = NeighborRanking(space, finished).best_candidate(candidates, n_neighbors=3)
+    some = list(draw_params(Region(declared=space), Narrowing(), count=17, seed=seed, round_number=1))
+    finished, candidates = some[:12], some[12:]
+    best = CandidateRanking(space, finished).best_candidate(candidates)
     names = list(space)
     random.shuffle(names)
-    shuffled = NeighborRanking(Space(**{name: space[name] for name in names}), finished)
-    assert shuffled.best_candidate(candidates, n_neighbors=3) == best
+    shuffled = CandidateRanking(Space(**{name: space[name] for name in names}), finished)
+    assert shuffled.best_candidate(candidates) == best

@@ -62,6 +62,7 @@ class Ledger:
         self._singles = sum(s.first == s.last for s in present)
         self._decisive = [name for name in self._trials.schema.names if name not in CIRCUMSTANCES]
         self._recorded = GrowingTable(self._trials.read(self._next).select(self._decisive))
+        self._frame: pd.DataFrame | None = None
 
     @classmethod
     def create(
@@ -142,6 +143,7 @@ class Ledger:
         self._next += 1
         self._singles += 1
         self._recorded.append(trials.select(self._decisive))
+        self._frame = None
         if self._singles >= MERGE_AT:
             self.merge()
         return list(results)
@@ -159,7 +161,9 @@ class Ledger:
         They have the columns that are the same in every run of a study. So nothing that is decided from them can
         depend on machines and times (law 1).
         """
-        return schema.to_frame(self._recorded.rows.sort_by("trial"))
+        if self._frame is None:
+            self._frame = schema.to_frame(self._recorded.rows.sort_by("trial"))
+        return self._frame.copy(deep=False)
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
         """Return the measurements of trials, by their numbers, in order of epochs."""

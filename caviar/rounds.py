@@ -259,8 +259,10 @@ class Confirmation:
 Stages = Sequence[Round | Search | Confirmation]
 
 
-CONFIRMATION_SHARE = 0.2
-"""Largest share of a budget that is spent on confirmation."""
+SHORT_BUDGET, LONG_BUDGET = 100, 400
+"""Trainings of a short budget, and of a long one."""
+SHORT_SHARE, LONG_SHARE = 0.2, 0.4
+"""Largest share of a short budget that is spent on confirmation, and of a long one, where luck decides more."""
 _MAX_CONTENDERS = 512
 _MANY_CONTENDERS = 16
 """Number of contenders from which each step keeps a quarter of them, so that workers wait for fewer steps."""
@@ -274,13 +276,14 @@ def coarse_to_fine(
 ) -> tuple[Search, Confirmation]:
     """Split a budget of trainings into a search and a confirmation.
 
-    Up to a fifth of the budget is spent on confirmation.
+    Up to a fifth of a short budget is spent on confirmation, and up to two fifths of a long one: the more trials, the
+    luckier the best of them.
 
     Args:
         trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
         epochs: epochs that each trial trains for.
         in_flight: number of trials that may be drawn without learning from one another, so that many run at once. By
-            default a tenth of a short search, up to nearly a fifth of a long one. More in flight keep more workers
+            default a tenth of a short search, up to nearly a quarter of a long one. More in flight keep more workers
             busy, and know less when they are drawn. Declare about four for each worker if trials differ in length.
         halving: stops the poorer trials early, if given. A trial then costs about a third: give more.
 
@@ -307,7 +310,7 @@ def coarse_to_fine(
 
 def _default_in_flight(trials: int) -> int:
     """Return how many trials of a search may learn nothing from one another: fewer where each of them counts more."""
-    return max(1, trials // 10, trials // 5 - 12)
+    return max(1, trials // 10, trials // 4 - 16)
 
 
 def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:
@@ -329,7 +332,7 @@ def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:
 
 
 def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confirmation:
-    """Return the confirmation with most contenders that costs at most `CONFIRMATION_SHARE` of the whole budget.
+    """Return the confirmation with most contenders that costs at most its share of the whole budget.
 
     Args:
         search_cost: returns the cost of the search beside a given confirmation, in complete trainings.
@@ -337,10 +340,17 @@ def _largest_confirmation(search_cost: Callable[[Confirmation], float]) -> Confi
     confirmation = Confirmation(top=1)
     for top in range(2, _MAX_CONTENDERS + 1):
         larger = Confirmation(top, divisor=2 if top < _MANY_CONTENDERS else 4)
-        if larger.trials > CONFIRMATION_SHARE * (larger.trials + search_cost(larger)):
+        budget = larger.trials + search_cost(larger)
+        if larger.trials > _confirmation_share(budget) * budget:
             break
         confirmation = larger
     return confirmation
+
+
+def _confirmation_share(budget: float) -> float:
+    """Return the share of a budget, in complete trainings, that confirmation may cost."""
+    longer = (budget - SHORT_BUDGET) / (LONG_BUDGET - SHORT_BUDGET)
+    return SHORT_SHARE + (LONG_SHARE - SHORT_SHARE) * min(1.0, max(0.0, longer))
 
 
 def _check_halving(this: Round | Search) -> None:

@@ -34,7 +34,7 @@ class Study:
         objective: what each trial trains and measures, such as `Classifier`.
         space: the hyperparameters to search.
         rounds: `coarse_to_fine(...)`, or a list of `Round`s (or `Search`es) with a `Confirmation` at the end. Without
-            one, a confirmation is added that costs at most a fifth of all trainings.
+            one, a confirmation is added, as `cv.coarse_to_fine` does.
         seed: determines all draws and all trainings.
         narrowing: how the space narrows between rounds, unless `sampler` is a function.
         sampler: "random"; "qmc", scrambled Sobol points (Owen 1998); "tpe", the tree-structured Parzen estimator

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import StudyError
-from caviar.rounds import CONFIRMATION_SHARE, Confirmation, Halving, Narrowing, Round, coarse_to_fine
+from caviar.rounds import (
+    LONG_SHARE,
+    SHORT_BUDGET,
+    SHORT_SHARE,
+    Confirmation,
+    Halving,
+    Narrowing,
+    Round,
+    coarse_to_fine,
+)
 
 
 @given(st.data())
@@ -18,8 +27,9 @@ def test_coarse_to_fine_spends_exactly_its_budget(data: st.DataObject) -> None:
     search, confirmation = coarse_to_fine(trials, epochs=7)
     assert search.trials + confirmation.trials == trials
     assert search.epochs == 7
-    assert confirmation.trials <= max(2, CONFIRMATION_SHARE * trials)
-    assert 1 <= search.in_flight <= max(1, search.trials / 5)
+    share = SHORT_SHARE if trials <= SHORT_BUDGET else LONG_SHARE
+    assert confirmation.trials <= max(2, share * trials)
+    assert 1 <= search.in_flight <= max(1, search.trials / 4)
 
 
 def test_trials_in_flight_are_as_declared() -> None:
@@ -29,7 +39,7 @@ def test_trials_in_flight_are_as_declared() -> None:
 
 def test_larger_budgets_have_more_contenders() -> None:
     tops = [coarse_to_fine(trials=n, epochs=1)[-1] for n in (10, 100, 400, 1_600)]
-    assert [c.top for c in tops if isinstance(c, Confirmation)] == [1, 6, 24, 72]
+    assert [c.top for c in tops if isinstance(c, Confirmation)] == [1, 6, 36, 128]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def test_larger_budgets_have_more_contenders() -> None:
         ({"in_flight": 0}, "in_flight must be a whole number between 1 and 80, not 0"),
         ({"in_flight": 81}, "in_flight must be"),
         ({"in_flight": 2.5}, "in_flight must be"),
-        ({"trials": 10_000, "in_flight": 20}, "in_flight must be a whole number between 8"),
+        ({"trials": 10_000, "in_flight": 20}, "in_flight must be a whole number between 75"),
         ({"trials": 3}, "not 3"),
         ({"halving": True}, r"halving must be cv\.Halving"),
     ],

@@ -65,8 +65,8 @@ def test_rounds_of_another_type_are_refused(rounds: Any) -> None:
 def test_confirmation_is_added_if_none_is_declared() -> None:
     assert study(rounds=[Round(8, 2)]).rounds == (Round(8, 2), Confirmation(1))
     assert study(rounds=Round(8, 2)).rounds == (Round(8, 2), Confirmation(1))
-    assert study(rounds=[Round(300, 2), Round(100, 2)]).confirmation == Confirmation(32, divisor=4)
-    assert study(rounds=[Round(400, 2), Round(100, 20)]).confirmation == Confirmation(8), (
+    assert study(rounds=[Round(300, 2), Round(100, 2)]).confirmation == Confirmation(64, divisor=4)
+    assert study(rounds=[Round(400, 2), Round(100, 20)]).confirmation == Confirmation(10), (
         "short trainings count for less"
     )
     assert study(rounds=[Round(8, 2), Confirmation(1, 1)]).rounds == (Round(8, 2), Confirmation(1, 1))

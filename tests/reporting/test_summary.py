@@ -79,7 +79,7 @@ def test_rounds_option_lists_every_change(tmp_path: Path) -> None:
     for number, share in ((2, "40%"), (3, "32%")):
         assert f"Round {number} draws near the best trials, at most {share} of a parameter's" in text
     changed = run.rounds[~run.rounds["action"].isin(["declared", "kept"])]
-    assert len(changed) > 3
+    assert len(changed) > 2
     assert all(reason in text for reason in changed["reason"])
     assert "step 2 of 2" in text
 

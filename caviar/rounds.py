@@ -17,8 +17,8 @@ class Narrowing:
     """Settings of narrowing: how trials are drawn near the best ones so far (`caviar.search.narrowing`).
 
     Args:
-        elite: share of the trials so far that form the elite, the best first. Default 0.06. With a larger share,
-            the search narrows more slowly and keeps more good regions.
+        elite: share of the trials so far that form the elite, the best first; at most a thousand trials. Default 0.06.
+            With a larger share, the search narrows more slowly and keeps more good regions.
         min_elite: smallest size of the elite, in trials. Default 4.
         width: width of the window around each elite value when narrowing begins, as a share of the parameter's range
             on its scale. Default 0.8.

@@ -129,5 +129,6 @@ def test_a_run_read_again_has_the_same_frames(run: Run) -> None:
 
 def test_trials_say_when_they_were_trained(run: Run) -> None:
     now = pd.Timestamp(datetime.now(UTC))
-    assert run.trials["started"].is_monotonic_increasing
+    assert run.trials["started"].notna().all()
+    assert (run.trials["started"] <= run.trials["ended"]).all()
     assert (now - run.trials["ended"]).between(pd.Timedelta(0), pd.Timedelta(hours=1)).all()

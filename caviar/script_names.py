@@ -21,6 +21,7 @@ PACKAGES = (
     "rich",
     "scipy",
     "sklearn",
+    "threadpoolctl",
     "torch",
 )
 """Packages that caviar imports, as pyproject.toml requires them."""

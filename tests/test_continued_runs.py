@@ -10,6 +10,7 @@ import pytest
 import caviar as cv
 from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Split
+from caviar.driver.backend import BackendEvent
 from caviar.driver.messages import Task
 from caviar.errors import RunError
 from caviar.records.frames import Run, load
@@ -45,12 +46,21 @@ def interrupted(study: Study, runs: Path, polls: int = 6) -> Run:
 
 
 class SearchOnly(InlineBackend):
-    """A backend that dies when the confirmation begins."""
+    """A backend that trains the search alone, and then dies."""
+
+    confirms = False
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
-        if tasks[0].trial.stage is not Stage.SEARCH:
+        if tasks[0].trial.stage is Stage.SEARCH:
+            super().submit(worker, chunk, tasks, test)
+        else:
+            self.confirms = True
+
+    def poll(self, timeout_s: float) -> list[BackendEvent]:
+        events = super().poll(timeout_s)
+        if self.confirms and not events:
             raise cv.ClusterError("the cluster has died")
-        super().submit(worker, chunk, tasks, test)
+        return events
 
 
 # The best so far, and a search that is ended early

@@ -8,6 +8,7 @@ More in flight keep more workers busy, and know less when they are drawn. Search
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 import default
@@ -41,7 +42,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for budget in arguments.budgets:
             for share in SHARES:
-                in_flight = max(1, round(share * split(budget)[0]))
+                in_flight = math.ceil(share * split(budget)[0])
                 for name in tables.names():
                     if (str(budget), str(in_flight), name, str(seed)) not in done:
                         _append(budget, in_flight, name, seed)

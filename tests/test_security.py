@@ -160,7 +160,6 @@ def test_local_clusters_refuse_requests_without_the_token(local_cluster: dict[st
     for _, answers in servers:
         assert sorted(answers) == ["UNAUTHENTICATED", *["UNIMPLEMENTED"] * 3]
     assert set(local_cluster["http"]) <= {401, 403, 405, "no HTTP"}
-    assert 401 in local_cluster["http"]
 
 
 @pytest.mark.slow

@@ -321,7 +321,7 @@ def test_a_driver_killed_while_ray_starts_leaves_nothing_for_long(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 0.5])
 @pytest.mark.parametrize(
     "signals",
     [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP]],

@@ -26,6 +26,8 @@ from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
 
 _LOG = logging.getLogger("caviar")
+CONFIRMATION = "confirmation"
+"""Name of the stage that all steps of the confirmation are."""
 LINE_EVERY_S = 10.0
 """Seconds between lines of progress if the output is not a terminal."""
 MAX_ERRORS = 5
@@ -134,23 +136,31 @@ class Display(Watcher):
             self._say("training shows no noise: the other trials of the confirmation go to extra rounds")
         if stage == self._stage:
             return
+        if plan.stage is Stage.CONFIRMATION:
+            self._begin_confirmation()
+            return
         self._stage = stage
         rule = self._steps[plan.round - 1].rule if plan.round <= len(self._steps) else None
         self._total = plan.count if rule is None else rule.trials
         if isinstance(rule, Search):
             self._say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
-        elif plan.stage is Stage.CONFIRMATION:
-            self._total = self._study.confirmation.trials
-            first, *more = self._study.confirmation.steps
-            best = f"the best {plan.count // first.seeds:,} train again with fresh seeds"
-            self._say(f"{stage}: {best}" + (f", in {len(more) + 1} steps" if more else ""))
         elif done < plan.count:
             self._say(f"{stage}: {_trials_text(plan, self._study.objective.refit)}")
         self._update(force=False)
 
+    def _begin_confirmation(self) -> None:
+        """Say that the confirmation begins."""
+        confirmation = self._study.confirmation
+        self._stage, self._total = CONFIRMATION, confirmation.trials
+        first, *more = confirmation.steps
+        steps = f", in {len(more) + 1} steps" if more else ""
+        self._say(f"{CONFIRMATION}: the best {first.contenders:,} train again with fresh seeds{steps}")
+        self._update(force=False)
+
     def recorded(self, results: list[Result]) -> None:
         """Count finished trials, and compare them with the best so far."""
-        self._done.update(self._name_stage(result.trial.round, result.trial.stage) for result in results)
+        names = [self._name_stage(result.trial.round, result.trial.stage) for result in results]
+        self._done.update(names)
         self._trained += len(results)
         self._ahead -= len(results)
         if self._latest is not None and self._latest.trial in {result.trial.number for result in results}:
@@ -159,7 +169,10 @@ class Display(Watcher):
             if result.outcome is Outcome.COMPLETED and result.trial.stage is Stage.SEARCH:
                 assert result.value is not None
                 self._compare(result.trial.number, result.value)
-        self._update(force=self._done[self._stage] == self._total)
+        is_over = self._done[self._stage] == self._total
+        self._update(force=is_over and self._stage in names)
+        if is_over and self._stage != CONFIRMATION and CONFIRMATION in names:
+            self._begin_confirmation()
 
     def measured(self, progress: Sequence[Progress]) -> None:
         """Show the latest measurement of a long trial."""
@@ -216,7 +229,7 @@ class Display(Watcher):
         if stage == Stage.SEARCH:
             extra = len(self._study.confirmation.steps) - 1
             return f"extra round {number - len(self._steps) - 1} of {extra}"
-        return "confirmation" if stage == Stage.CONFIRMATION else "final training"
+        return CONFIRMATION if stage == Stage.CONFIRMATION else "final training"
 
     def _compare(self, trial: int, value: float) -> None:
         """Keep the better of a trial and the best so far."""

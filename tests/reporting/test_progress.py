@@ -100,15 +100,19 @@ def test_each_stage_begins_with_a_line(capsys: Captured) -> None:
 
 
 @pytest.mark.usefixtures("every_update")
-def test_confirming_trials_that_start_early_are_counted_later(capsys: Captured) -> None:
+def test_confirmation_begins_on_the_screen_when_the_search_is_over(capsys: Captured) -> None:
     early = [result(n, 0.5, round_number=3) for n in (50, 51)]
     early = [replace(e, trial=replace(e.trial, stage=Stage.CONFIRMATION)) for e in early]
     with Display(bowl_study()) as display:
         display.opened(PLAN, 0)
         display.recorded([result(0, 0.5), *early])
         assert "round 1 of 2: 1/30 trials" in capsys.readouterr().err
-        display.opened(replace(PLAN, stage=Stage.CONFIRMATION, round=3, count=6), 2)
-        assert "confirmation: 2/14 trials" in capsys.readouterr().err
+        display.recorded([*(result(n, 0.5) for n in range(1, 30)), early[0]])
+        said = capsys.readouterr().err
+        assert said.count("round 1 of 2: 30/30 trials") == 1
+        assert "confirmation: 3/14 trials" in said
+        display.opened(replace(PLAN, stage=Stage.CONFIRMATION, round=3, count=6), 3)
+        assert not capsys.readouterr().err
 
 
 def test_each_error_is_shown_once(capsys: Captured) -> None:

@@ -283,8 +283,9 @@ def coarse_to_fine(
         trials: trainings in all, of the search and the confirmation. The winner trains once more after these.
         epochs: epochs that each trial trains for.
         in_flight: number of trials that may be drawn without learning from one another, so that many run at once. By
-            default a tenth of a short search, up to nearly a quarter of a long one. More in flight keep more workers
-            busy, and know less when they are drawn. Declare about four for each worker if trials differ in length.
+            default a tenth of a short search, up to a quarter of a long one and a third of one of many thousands. More
+            in flight keep more workers busy, and know less when they are drawn. Declare about four for each worker if
+            trials differ in length.
         halving: stops the poorer trials early, if given. A trial then costs about a third: give more.
 
     Returns:
@@ -310,7 +311,7 @@ def coarse_to_fine(
 
 def _default_in_flight(trials: int) -> int:
     """Return how many trials of a search may learn nothing from one another: fewer where each of them counts more."""
-    return max(1, trials // 10, trials // 4 - 16)
+    return max(1, trials // 10, trials // 4 - 16, trials // 3 - 200)
 
 
 def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:

@@ -29,7 +29,7 @@ def test_coarse_to_fine_spends_exactly_its_budget(data: st.DataObject) -> None:
     assert search.epochs == 7
     share = SHORT_SHARE if trials <= SHORT_BUDGET else LONG_SHARE
     assert confirmation.trials <= max(2, share * trials)
-    assert 1 <= search.in_flight <= max(1, search.trials / 4)
+    assert 1 <= search.in_flight <= max(1, search.trials / 3)
 
 
 def test_trials_in_flight_are_as_declared() -> None:

@@ -41,10 +41,10 @@ MEAN_S, SIGMA = 10.0, 0.8
 """Mean seconds of a training, and the standard deviation of their logarithm over configurations."""
 TENTHS = np.arange(1, 11) / 10
 TIMES = np.unique([*TENTHS, *np.geomspace(0.05, 8.0, 45).round(4), np.inf])
-"""When one looks, as shares of the time in which workers that are never idle train the whole budget; at last when all
-is done."""
+"""Moments in the figure, as shares of the time in which workers that are never idle train the whole budget; the last
+is the end."""
 SHOWN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, np.inf)
-"""Those in the table."""
+"""Moments in the table."""
 
 WORDS = {
     "caviar": "caviar's default",

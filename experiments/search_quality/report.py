@@ -208,11 +208,17 @@ def _figure(frame: pd.DataFrame) -> Figure:
 def _peers_figure(frame: pd.DataFrame) -> Figure:
     """Return a figure of each method at some budgets, with confirmation (filled) and without (hollow)."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
-    parts, methods = _parts(frame), list(WORDS)[::-1]
     columns = ["all twelve tables", "the six that only test it", "NAS-Bench-201"]
-    for line, evaluations in zip(figure.subplots(2, 3, sharey=True), PEERS_SHOWN, strict=True):
-        for axes, title in zip(line, columns, strict=True):
-            means = _complete_means(parts[title])
+    columns_means = [_complete_means(_parts(frame)[title]) for title in columns]
+    for line, evaluations in zip(figure.subplots(2, 3, sharey="row"), PEERS_SHOWN, strict=True):
+        shown = {
+            method.removesuffix(CONFIRMED)
+            for means in columns_means
+            for method, n in means
+            if n == evaluations
+        }
+        methods = [method for method in reversed(WORDS) if method in shown]
+        for axes, title, means in zip(line, columns, columns_means, strict=True):
             for end, shift in (("", -0.14), (CONFIRMED, 0.14)):
                 for place, method in enumerate(methods):
                     if (at := means.get((method + end, evaluations))) is not None:

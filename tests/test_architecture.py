@@ -26,6 +26,7 @@ LAYERS = [
     {"study"},
     {"search", "training"},
     {"records"},
+    {"analysis"},
     {"driver"},
     {"backends", "reporting"},
     {"runner", "one_trial"},
@@ -57,8 +58,15 @@ BORDERS = {
 }
 """The only files that may import a heavy library."""
 
-DELEGATES = {("study", "runner"), ("study", "one_trial"), ("study", "records")}
-"""The one way up: `Study.run`, `resume` and `try_one` call what trains, and are annotated with what it returns."""
+DELEGATES = {
+    ("study", "runner"),
+    ("study", "one_trial"),
+    ("study", "records"),
+    ("records", "analysis"),
+    ("records", "reporting"),
+}
+"""The ways up: `Study.run`, `resume` and `try_one` call what trains, and are annotated with what it returns; methods of
+`Run` call what analyses and draws it."""
 
 
 def modules() -> list[Path]:

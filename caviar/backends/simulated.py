@@ -75,6 +75,7 @@ class SimulatedBackend(Backend):
         self._trainer = Worker("", "simulated", objective, dataset)
         self._now, self._looked = 0.0, time.perf_counter()
         self._computed_s = 0.0
+        self._began = time.time()  # simulated trials are dated from here
         self.driver_s = 0.0
         """Seconds that the driver has worked."""
         self._events: list[tuple[float, int, BackendEvent]] = []
@@ -105,7 +106,9 @@ class SimulatedBackend(Backend):
         for task, computed in zip(tasks, self._trainer.run(tasks, test), strict=True):
             train_s = self._cost_s(task, computed, actor.device)
             times = replace(computed.times, dispatch_s=waited_s, setup_s=0.0, train_s=train_s)
-            results.append(replace(computed, worker=worker, device=actor.device, times=times))
+            started = self._began + at
+            done = replace(computed, worker=worker, device=actor.device, times=times, started=started)
+            results.append(replace(done, ended=started + train_s))
             at, waited_s = at + train_s, 0.0
         actor.free_at = at
         actor.chunks.append(chunk)

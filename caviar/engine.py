@@ -137,6 +137,17 @@ class Engine(ABC):
             split: rows and their classes.
         """
 
+    def predict(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> npt.NDArray[np.floating] | None:
+        """Return the probability of each class for each row of a split, (N, C); None if there are no classes.
+
+        Args:
+            trial: the trial that trained the network.
+            checkpoint: the trained network.
+            split: rows and their classes.
+        """
+        del trial, checkpoint, split
+        return None
+
 
 def divergence(train_loss: float, dev_loss: float) -> str | None:
     """Return the reason why a training has diverged, or None. All engines apply this rule after each epoch.

@@ -141,6 +141,8 @@ class Result:
     """Time in seconds since 1970, UTC, at which its worker began it; None if its worker was lost."""
     ended: float | None = None
     """Time at which its worker was done with it, likewise."""
+    predictions: Any = field(default=None, compare=False, repr=False)
+    """Final trial of a classifier: the probability of each class for each test row, (N, C)."""
     checkpoint: Any = field(default=None, compare=False, repr=False)
     """Paused trial: what its next part continues from, or the backend's reference to it. Final trial: the trained
     network. It is never recorded."""

@@ -105,6 +105,9 @@ class Worker:
         engine = self._make_refit_engine() if self._is_refit(task) else self._engine
         training = yield from self._train(task, engine)
         scores, unscored = _score(task, training.end, test, engine)
+        predictions = None
+        if scores and test is not None and training.end.checkpoint is not None:
+            predictions = engine.predict(task.trial, training.end.checkpoint, test)
         elapsed_s = time.perf_counter() - started
         ending = self._ending(task, training, elapsed_s)
         setup_s = elapsed_s - training.train_s
@@ -126,6 +129,7 @@ class Worker:
             ),
             started=began,
             ended=time.time(),
+            predictions=predictions,
             checkpoint=training.end.checkpoint
             if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
             else None,

@@ -348,7 +348,7 @@ class Loop:
             test_value=final.test.get("value"),
             baseline=Baseline.of(self._dataset) if self._dataset else None,
         )
-        self._ledger.write_best(best, final.checkpoint, self._dataset)
+        self._ledger.write_best(best, final.checkpoint, self._dataset, final.predictions)
 
     def _poll(self) -> list[Event]:
         """Return what the workers and the user did."""

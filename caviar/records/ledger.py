@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
@@ -190,11 +192,17 @@ class Ledger:
             with self._writing():
                 self._write_rounds()
 
-    def write_best(self, best: Best, checkpoint: Checkpoint | None, dataset: Dataset | None) -> None:
-        """Write the winner and its trained network, if there is one, to `best/`."""
+    def write_best(
+        self,
+        best: Best,
+        checkpoint: Checkpoint | None,
+        dataset: Dataset | None,
+        p_NC: npt.NDArray[np.floating] | None = None,
+    ) -> None:
+        """Write the winner and its trained network, if there is one, to `best/`; see `winner.write_best`."""
         with self._writing():
             self._write_rounds()
-            write_best(self.location, best, checkpoint, dataset)
+            write_best(self.location, best, checkpoint, dataset, p_NC)
 
     def check_lock(self) -> None:
         """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""

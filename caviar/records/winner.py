@@ -2,6 +2,7 @@
 
 best.json     the trial, its params, the whole recipe, its confirmed value and test score, the names of the features
 network.npz   the network's arrays, named as in `caviar.engine.Checkpoint`, for `np.load`
+test.npz      for each row of the test split: its class, the predicted class and the probability of that class
 inputs.npz    shift and scale of the features, and the names of the classes
 saved.pickle  what the final training of a function saved last
 """
@@ -55,6 +56,7 @@ _BEST_SHAPE = {
 _NETWORK = "network.npz"
 _INPUTS = "inputs.npz"
 _SAVED = "saved.pickle"
+_TEST = "test.npz"
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -186,6 +188,33 @@ class Best:
         x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
         return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
 
+    def test_predictions(self) -> "pd.DataFrame | None":
+        """Return what the trained network predicted for the rows of the test split, from which its test score comes.
+
+        Returns:
+            One row a test row, in the order of the split: `actual` and `predicted` class as the data name them, and
+            `confidence`, the probability of the predicted class. None if there is no test split, or none of classes.
+
+        Raises:
+            DamagedError: the file is not as it was written.
+
+        Example:
+            >>> rows = load("runs/digits").best.test_predictions()  # doctest: +SKIP
+            >>> pd.crosstab(rows["actual"], rows["predicted"])  # doctest: +SKIP
+        """
+        import pandas as pd
+
+        if _TEST not in self.files:
+            return None
+        arrays, classes = self._arrays(_TEST), self._inputs()["classes"]
+        with errors_as_damage(self._file(_TEST)):
+            actual, predicted = (
+                pd.Categorical.from_codes(arrays[name], classes) for name in ("actual", "predicted")
+            )
+            return pd.DataFrame(
+                {"actual": actual, "predicted": predicted, "confidence": arrays["confidence"].astype(float)}
+            )
+
     def _features(self, x: Any, n_features: int) -> npt.NDArray[np.float64]:
         """Return rows of features in the order of the data, (N, D), not preprocessed."""
         table, names = as_table(x), self.feature_names
@@ -243,7 +272,13 @@ class Best:
         return content
 
 
-def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", dataset: Dataset | None) -> None:
+def write_best(
+    run: Location,
+    best: Best,
+    checkpoint: "Checkpoint | None",
+    dataset: Dataset | None,
+    p_NC: npt.NDArray[np.floating] | None = None,
+) -> None:
     """Write `best/`, with `best.json` last: if it exists, all of it does.
 
     Args:
@@ -251,6 +286,7 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
         best: the winner.
         checkpoint: its trained network, or what a function saved; None for an objective that trains and saves none.
         dataset: its data, with their preprocessing and names; None likewise.
+        p_NC: the probability of each class for each row of the test split.
     """
     files: dict[str, bytes] = {}
     if checkpoint is not None and dataset is not None:
@@ -260,6 +296,10 @@ def write_best(run: Location, best: Best, checkpoint: "Checkpoint | None", datas
             _NETWORK: _pack({n: a for n, a in checkpoint.items() if n.startswith(("hidden.", "output."))}),
             _INPUTS: _pack({"classes": dataset.labels, "shift": shift, "scale": scale}),
         }
+        if p_NC is not None and dataset.test is not None:
+            code = np.min_scalar_type(len(dataset.labels))
+            rows = {"actual": dataset.test.y.astype(code), "predicted": p_NC.argmax(axis=1).astype(code)}
+            files[_TEST] = _pack({**rows, "confidence": p_NC.max(axis=1).astype(np.float32)})
     elif checkpoint is not None and "object" in checkpoint:
         files = {_SAVED: checkpoint["object"].tobytes()}
     (run / "best").make_folder()

@@ -109,6 +109,14 @@ class ReferenceEngine(Engine):
             loss, accuracy = training.score(self._tensors(split))
         return {"accuracy": accuracy, "loss": loss}
 
+    @torch.no_grad()
+    def predict(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> npt.NDArray[np.floating]:
+        training = self.begin(Part(trial=trial, checkpoint=checkpoint))
+        with _one_core():
+            z_NC = training.network.eval()(self._tensors(split)[0])
+            p_NC: npt.NDArray[np.floating] = F.softmax(z_NC, dim=1).cpu().numpy()
+        return p_NC
+
     def begin(self, part: Part) -> "ReferenceTraining":
         """Return a part's network: new, or restored from its checkpoint."""
         recipe = recipe_from({**self._fixed, **part.trial.params})

@@ -61,6 +61,23 @@ def best(folder: Path) -> Best:
     return best
 
 
+def test_test_predictions_are_those_behind_the_test_score(best: Best) -> None:
+    rows = best.test_predictions()
+    assert rows is not None
+    assert len(rows) == best.test_rows
+    assert list(rows["actual"].cat.categories) == ["left", "right"]
+    assert (rows["actual"] == rows["predicted"]).mean() == best.test_accuracy
+    assert rows["confidence"].between(0.5, 1).all()
+
+
+def test_damaged_test_predictions_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "table")
+    file = tmp_path / "table" / "best" / "test.npz"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DamagedError):
+        load(tmp_path / "table").best.test_predictions()  # type: ignore[union-attr]
+
+
 def test_columns_of_frames_are_selected_by_name(best: Best) -> None:
     rows = table()
     right = best.predict(rows[COLUMNS].to_numpy())

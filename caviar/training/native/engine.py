@@ -75,6 +75,10 @@ class NativeEngine(Engine):
         loss, accuracy = training.score(PaddedSplit.of(split, self._dtype))
         return {"accuracy": accuracy, "loss": loss}
 
+    def predict(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> npt.NDArray[np.floating]:
+        training = self.begin(Part(trial=trial, checkpoint=checkpoint))
+        return training.probabilities(PaddedSplit.of(split, self._dtype))
+
     def begin(self, part: Part) -> "NativeTraining":
         """Return a part's network: new, or restored from its checkpoint."""
         recipe = recipe_from({**self._fixed, **part.trial.params})
@@ -181,6 +185,18 @@ class NativeTraining:
     def score(self, split: PaddedSplit | None = None) -> tuple[float, float]:
         split = split or self._dev
         return kernels.evaluate(*self._kernel_args, split.x, split.y, self._capacity, _NO_BITS)
+
+    def probabilities(self, split: PaddedSplit) -> npt.NDArray[np.floating]:
+        """Return the probability of each class for each row of a split, (N, C)."""
+        classes = self._sizes[-1]
+        p_NC = np.empty((split.rows, classes), self._network.da.dtype)
+        for start in range(0, split.rows, self._capacity):
+            part = PaddedSplit(split.x[start:], split.y[start : start + self._capacity])
+            self.score(part)  # leaves p_CB, in rows of whole vectors, where z_CB was
+            width = padded_size(part.rows)
+            p_CB = self._network.da[: classes * width].reshape(classes, width)
+            p_NC[start : start + part.rows] = p_CB[:, : part.rows].T
+        return p_NC
 
     def save(self) -> dict[str, npt.NDArray[np.generic]]:
         counts_steps = self.recipe.optimizer in ("rmsprop", "adam")

@@ -136,6 +136,19 @@ def test_evaluation_counts_every_row_of_any_split(engine: NativeEngine) -> None:
         assert found == pytest.approx(expected, rel=1e-12)
 
 
+def test_predictions_agree_with_the_reference_in_every_row(engine: NativeEngine) -> None:
+    reference = ReferenceEngine(DATA, dtype=torch.float64)
+    what = trial(layers=1, units=20, batch_size=3)
+    checkpoint = checkpoint_of(run(engine, what)[1])
+    for rows in (1, 127, 128, 129, 300):
+        split = blobs(rows=600).train
+        split = type(split)(split.x[:rows], split.y[:rows])
+        p_NC, expected_NC = (e.predict(what, checkpoint, split) for e in (engine, reference))
+        np.testing.assert_allclose(p_NC, expected_NC, rtol=1e-9)
+        accuracy = float((p_NC.argmax(axis=1) == split.y).mean())
+        assert accuracy == engine.evaluate(what, checkpoint, split)["accuracy"]
+
+
 # Order of rows and trials
 
 

@@ -1,0 +1,1 @@
+"""Numbers from a saved run: importance, comparison, errors of the winner."""

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from caviar.analysis.classification import MAX_BINS, calibration, calibration_error, confusion
 
-CLASSES = ["cat", "dog", "eel"]
+CLASSES = pd.CategoricalDtype(["cat", "dog", "eel"])
 
 
 def predictions(actual: list[int], predicted: list[int], confidence: list[float]) -> pd.DataFrame:
     frame = {
-        name: pd.Categorical.from_codes(codes, CLASSES)
+        name: pd.Categorical.from_codes(codes, dtype=CLASSES)
         for name, codes in {"actual": actual, "predicted": predicted}.items()
     }
     return pd.DataFrame({**frame, "confidence": confidence})

@@ -206,7 +206,7 @@ class Best:
 
         if _TEST not in self.files:
             return None
-        arrays, classes = self._arrays(_TEST), pd.CategoricalDtype(self._inputs()["classes"])
+        arrays, classes = self._arrays(_TEST), pd.CategoricalDtype(pd.Index(self._inputs()["classes"]))
         with errors_as_damage(self._file(_TEST)):
             actual, predicted = (
                 pd.Categorical.from_codes(arrays[name], dtype=classes) for name in ("actual", "predicted")

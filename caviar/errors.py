@@ -11,6 +11,7 @@
     ├── ClusterError          no Ray, no such cluster, too few resources, or no access
     │   └── UnreachableError  dashboard of a cluster that does not answer; it may answer later
     ├── SubmissionError       job that cannot be sent to a cluster as asked
+    ├── MissingPackageError   package that is not installed, of an extra such as caviar[report]
     └── InterruptedStudy      study stopped by the user or a signal; it can be resumed
 
 A trial that fails raises none of these: its row has an `Outcome` and the cause.
@@ -62,6 +63,10 @@ class UnreachableError(ClusterError):
 
 class SubmissionError(CaviarError):
     """Job that cannot be sent to a cluster as asked."""
+
+
+class MissingPackageError(CaviarError):
+    """Package that is not installed, because it belongs to an extra such as `caviar[report]`."""
 
 
 class InterruptedStudy(CaviarError):

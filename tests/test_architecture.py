@@ -18,7 +18,7 @@ PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
     {"errors", "control_chars"},
-    {"trial", "fingerprint", "script_names", "validation"},
+    {"trial", "fingerprint", "script_names", "validation", "optional_packages"},
     {"space", "resources"},
     {"columns", "rounds", "retries", "storage", "data"},
     {"engine"},
@@ -50,7 +50,7 @@ BORDERS = {
         "backends/ray/private_api.py",
         "submission/client.py",
     },
-    "optuna": {"search/sampling.py"},
+    "optuna": {"search/sampling.py", "records/exports/optuna_trials.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "cloudpickle": {"training/function/pickling.py"},

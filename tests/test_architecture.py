@@ -53,6 +53,7 @@ BORDERS = {
     "optuna": {"search/sampling.py", "records/exports/optuna_trials.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
+    "plotly": {f"reporting/plots/{name}.py" for name in ("theme", "history")},
     "cloudpickle": {"training/function/pickling.py"},
     "torch": {"training/reference.py"},
 }

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from caviar.storage.local import Disk
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.trial import Outcome, Stage
+
+if TYPE_CHECKING:
+    from caviar.reporting.plots.run_plots import RunPlots
 
 
 class Run:
@@ -101,6 +104,13 @@ class Run:
         `options` and `best` are JSON, because the values of parameters are of several kinds.
         """
         return read_rounds(self.location)
+
+    @property
+    def plot(self) -> "RunPlots":
+        """The figures of this run: `run.plot.history()` and others."""
+        from caviar.reporting.plots.run_plots import RunPlots
+
+        return RunPlots(self)
 
     @property
     def best(self) -> Best | None:

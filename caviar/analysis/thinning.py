@@ -1,0 +1,27 @@
+"""Fewer rows of a large table, for figures: the rows that matter, and a random sample of the others."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+def thin(table: pd.DataFrame, most: int, keep: npt.ArrayLike | None = None) -> pd.DataFrame:
+    """Return at most so many rows of a table in their order, the same ones each time.
+
+    Args:
+        table: the rows.
+        most: the number of rows, unless more are kept.
+        keep: True for each row that must stay.
+
+    Example:
+        >>> table = pd.DataFrame({"value": range(100)})
+        >>> thin(table, 10, keep=table["value"] == 99)["value"].iloc[-1]
+        np.int64(99)
+    """
+    if len(table) <= most:
+        return table
+    kept = np.zeros(len(table), bool) if keep is None else np.asarray(keep, bool).copy()
+    others = np.flatnonzero(~kept)
+    drawn = max(0, most - int(kept.sum()))
+    kept[np.random.default_rng(0).choice(others, size=min(drawn, len(others)), replace=False)] = True
+    return table[kept]

@@ -1,0 +1,1 @@
+"""Figures of a saved run, one file each, drawn with plotly."""

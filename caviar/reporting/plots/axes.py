@@ -1,0 +1,43 @@
+"""Axes of figures: of values, and of time."""
+
+from typing import Any
+
+import numpy as np
+
+from caviar.analysis.value_scale import ValueScale
+from caviar.reporting.plots.text import label
+
+_EDGE = 0.03
+"""Share of an axis beyond the edge at which poor values are drawn, so that their symbols are whole."""
+
+
+def value_axis(scale: ValueScale) -> dict[str, Any]:
+    """Return the settings of the axis on which values are drawn."""
+    ends = np.log10([scale.low, scale.high]) if scale.is_log else np.array([scale.low, scale.high])
+    margin = _EDGE * (ends[1] - ends[0]) * np.array([-scale.maximize, not scale.maximize])
+    return {
+        "title": {"text": label(scale.name)},
+        "type": "log" if scale.is_log else "linear",
+        "range": (ends + margin).tolist(),
+        "tickformat": value_format(scale),
+        "exponentformat": "power",
+    }
+
+
+def value_format(scale: ValueScale) -> str:
+    """Return the format of a value in d3's notation: a percentage for errors and accuracies."""
+    is_share = scale.is_error or scale.name.endswith("accuracy")
+    return ".3~%" if is_share else ".4~g"
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit in which a time is shown, and its length in seconds.
+
+    Example:
+        >>> time_unit(7_000)
+        ('minutes', 60.0)
+    """
+    for name, length in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return name, length
+    return "seconds", 1.0

@@ -1,0 +1,47 @@
+"""The figures of a run as methods: `run.plot.history()`."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from caviar.analysis.history import Order
+from caviar.optional_packages import packages_of
+
+if TYPE_CHECKING:
+    from caviar.records.frames import Run
+
+Figure = Any
+"""A `plotly.graph_objects.Figure`: notebooks show it, `figure.write_image("history.svg")` saves it."""
+
+
+class RunPlots:
+    """The figures of a run, drawn with plotly (`pip install 'caviar[report]'`).
+
+    A notebook shows them. `figure.write_html("history.html")` saves an interactive page, and
+    `figure.write_image("history.svg")` an image (`pip install 'caviar[images]'`, and Chrome or Chromium).
+
+    Example:
+        >>> run = load("runs/digits")  # doctest: +SKIP
+        >>> run.plot.history()  # doctest: +SKIP
+        >>> run.plot.history().update_layout(template="caviar_dark")  # doctest: +SKIP
+    """
+
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+
+    def history(self, against: Order = "trial") -> Figure:
+        """Draw the value of each trial of the search, the best so far, and the winner.
+
+        Args:
+            against: "trial" for the trials' numbers, "time" for the time at which each ended.
+        """
+        return self._draw("history", against)
+
+    def _draw(self, name: str, *options: Any) -> Figure:
+        """Draw the figure of a module beside this one, which imports plotly.
+
+        Raises:
+            MissingPackageError: plotly is not installed.
+        """
+        with packages_of("report"):
+            module = import_module(f"caviar.reporting.plots.{name}")
+        return module.figure(self._run, *options)

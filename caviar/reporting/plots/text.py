@@ -1,0 +1,42 @@
+"""Text in figures. plotly reads it as HTML and fills in templates, so what users chose must be escaped."""
+
+import html
+import textwrap
+
+from caviar.control_chars import replace_control_chars
+
+MAX_CHARS = 60
+"""Length in characters beyond which a text is cut: figures have little space."""
+_NOTE_CHARS = 54
+"""Length in characters of a line of a note: a phone shows it."""
+
+
+def escape(text: object, most: int = MAX_CHARS) -> str:
+    """Return text that plotly shows as it is: without tags, templates, formulas and control characters.
+
+    Args:
+        text: anything that a user may have chosen, such as an option or a failure.
+        most: number of characters to which it is cut.
+
+    Example:
+        >>> escape("<b>%{x}</b> $5")
+        '&lt;b&gt;&#37;{x}&lt;/b&gt; &#36;5'
+    """
+    plain = " ".join(replace_control_chars(str(text)).split())
+    cut = plain if len(plain) <= most else f"{plain[: most - 1]}…"
+    return html.escape(cut, quote=False).replace("%", "&#37;").replace("$", "&#36;")
+
+
+def label(name: str, most: int = MAX_CHARS) -> str:
+    """Return the name of a parameter or metric as the title of an axis.
+
+    Example:
+        >>> label("learning_rate")
+        'learning rate'
+    """
+    return escape(name.replace("_", " "), most)
+
+
+def wrap(note: str) -> list[str]:
+    """Return a note in lines that a phone can show. Its words are escaped already."""
+    return textwrap.wrap(note, _NOTE_CHARS)

@@ -1,0 +1,61 @@
+"""Tests of all figures: they are drawn from any run, small, and show text as text."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from caviar.records.frames import Run
+from caviar.reporting.plots.run_plots import RunPlots
+from tests.reporting.plots.runs import parts_of
+
+FIGURES = sorted(name for name in vars(RunPlots) if not name.startswith("_"))
+RAW = ("<a ", "<i>", "<b>loss", "<script", "%{x} $", "$x$")
+"""Parts of the hostile names, not escaped."""
+
+
+def texts(node: Any) -> Iterator[str]:
+    """Yield every string of a figure."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts(value)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_and_small(run: Run, name: str) -> None:
+    figure = getattr(run.plot, name)()
+    assert len(figure.data) > 0
+    assert figure.layout.title.text
+    assert len(figure.to_json()) < 150_000
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_little_data_gives_a_figure_too(run: Run, name: str) -> None:
+    for kind, part in parts_of(run).items():
+        figure = getattr(part.plot, name)()
+        has_sentence = any(annotation.text for annotation in figure.layout.annotations)
+        assert len(figure.data) > 0 or has_sentence, kind
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_hostile_text_is_escaped(hostile: Run, name: str) -> None:
+    content = json.loads(getattr(hostile.plot, name)().to_json())
+    del content["layout"]["template"]
+    assert not [text for text in texts(content) if any(raw in text for raw in RAW)]
+
+
+def test_figures_load_no_training_library(run: Run) -> None:
+    code = (
+        f"import sys, caviar; caviar.load({str(run.location)!r}).plot.history(); "
+        "print(*{'torch', 'ray', 'numba', 'optuna'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from caviar.submission.client import JobClient
     from caviar.submission.upload import Upload
 
-TITLE = "run a study as a Ray job; you can disconnect while it runs:"
-
 SUBMIT = """Run the study of an experiment script as a Ray job.
 
 The folder of the script and the source of caviar are uploaded to the cluster.

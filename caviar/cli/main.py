@@ -13,6 +13,14 @@ from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
 
+SECTIONS = {
+    "write a study:": (params,),
+    "run a study from this machine:": (studies,),
+    "look at the results:": (runs,),
+    "run a study as a Ray job; you can disconnect while it runs:": (jobs,),
+}
+"""Titles of the help's sections, and the files with their commands."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `caviar` command.
@@ -74,12 +82,12 @@ def create_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(prog="caviar", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     sections = []
-    for group in (params, studies, runs, jobs):
-        sections.append(group.TITLE)
-        for command in group.add_parsers(commands):
+    for title, groups in SECTIONS.items():
+        sections.append(title)
+        for command in (command for group in groups for command in group.add_parsers(commands)):
             command.add_argument("--debug", action="store_true", help="print the traceback of an error")
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             name, summary = command.prog.split()[-1], (command.description or "").partition("\n")[0]
-            sections[-1] += f"\n  {name:8}{summary}"
+            sections[-1] += f"\n  {name:11}{summary}"
     parser.epilog = "\n\n".join([*sections, "caviar COMMAND --help describes a command and its options."])
     return parser

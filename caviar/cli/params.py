@@ -3,8 +3,6 @@
 import argparse
 from typing import Any
 
-TITLE = "write a study:"
-
 PARAMS = """Print the hyperparameters of cv.Classifier.
 
 Each has its default value, its possible values, its meaning, and the condition

@@ -3,8 +3,6 @@
 import argparse
 from typing import Any
 
-TITLE = "look at the results:"
-
 LIST = """List the runs in a folder: state, trials, best, age, size.
 
 examples:

@@ -12,8 +12,6 @@ from caviar.experiment_script import load_study
 if TYPE_CHECKING:
     from caviar.records.run_files import StudyFile
 
-TITLE = "run a study from this machine:"
-
 RUN = """Run the study of an experiment script.
 
 Ctrl-C stops the study when the running trials have finished; `caviar resume`

@@ -1,4 +1,4 @@
-"""Columns of the trials: their names and types, and how params are stored in them.
+"""Columns of params: their names and types, and how the values of params are stored in them.
 
 Each parameter has one column, and each column has one type:
 
@@ -23,43 +23,8 @@ if TYPE_CHECKING:  # the driver alone reads trials back, and workers start soone
     import numpy.typing as npt
     import pandas as pd
 
-ColumnType = Literal["bool", "int64", "float64", "string", "time"]
+ColumnType = Literal["bool", "int64", "float64", "string", "time", "list"]
 
-TIMES = ("queue_s", "dispatch_s", "setup_s", "train_s", "record_s")
-"""Columns of the seconds that a trial took (`caviar.trial.Times`)."""
-CIRCUMSTANCES = ("engine", "device", "worker", "node", "attempt", *TIMES, "started", "ended")
-"""Columns that say where, when and how fast a trial was trained. All others are the same in every run (law 1)."""
-BEFORE_PARAMS: Mapping[str, ColumnType] = {
-    "trial": "int64",
-    "round": "int64",
-    "stage": "string",
-    "outcome": "string",
-    "value": "float64",
-}
-"""The first columns of the trials. The columns of params and of metrics follow."""
-AFTER_METRICS: Mapping[str, ColumnType] = {
-    "test_accuracy": "float64",
-    "test_loss": "float64",
-    "epochs": "int64",
-    "epochs_trained": "int64",
-    "seed": "int64",
-    "learned_from": "int64",
-    "confirms": "int64",
-    "failure": "string",
-    "engine": "string",
-    "device": "string",
-    "worker": "string",
-    "node": "string",
-    "attempt": "int64",
-    **dict.fromkeys(TIMES, "float64"),
-    "started": "time",
-    "ended": "time",
-}
-"""The last columns of the trials."""
-NEVER_EMPTY = frozenset({"trial", "round", "epochs", "epochs_trained", "seed", "learned_from", "attempt"})
-"""Columns of integers that every row fills."""
-RESERVED = frozenset({"epoch", *BEFORE_PARAMS, *AFTER_METRICS}) - {"value"}
-"""Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 _PREFIX = "params_"
 
 

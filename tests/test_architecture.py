@@ -21,7 +21,7 @@ LAYERS = [
     {"trial", "fingerprint", "script_names", "validation", "optional_packages"},
     {"space", "resources"},
     {"columns", "rounds", "retries", "storage", "data"},
-    {"engine"},
+    {"engine", "frame_columns"},
     {"objective"},
     {"study"},
     {"search", "training"},

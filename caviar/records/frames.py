@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from caviar.columns import CIRCUMSTANCES, params_from_row
+from caviar.columns import params_from_row
 from caviar.errors import RunError
+from caviar.frame_columns import CIRCUMSTANCES, FrameColumns
 from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.schema import to_frame
 from caviar.records.segments import open_tables
 from caviar.records.winner import Best, read_best
+from caviar.search.confirmation import score_contenders
 from caviar.space import Space
 from caviar.storage.local import Disk
 from caviar.storage.location import Location
@@ -104,6 +106,29 @@ class Run:
         `options` and `best` are JSON, because the values of parameters are of several kinds.
         """
         return read_rounds(self.location)
+
+    @cached_property
+    def confirmed(self) -> pd.DataFrame:
+        """One row a contender of the confirmation, best first: its fresh trainings, their mean, its params.
+
+        The winner's `value`, `low` and `high` are those of `best`. While the study runs, they are what is known so far.
+        """
+        search, confirmed, final = (self.trials[self.trials["stage"] == stage] for stage in Stage)
+        scores = score_contenders(search, confirmed, self.study_file.maximize)
+        if not scores.empty:
+            scores = scores.merge(search.drop(columns="value"), on="trial")
+            scores["winner"] = scores["trial"].isin(final["confirms"])
+        columns = self._columns.confirmed
+        return scores.reindex(columns=[c.name for c in columns]).astype({c.name: c.dtype for c in columns})
+
+    @property
+    def schema(self) -> pd.DataFrame:
+        """One row a column of the frames: its `frame`, `column`, `type`, `unit`, `optional` and `meaning`."""
+        return pd.DataFrame(self._columns.rows())
+
+    @property
+    def _columns(self) -> FrameColumns:
+        return FrameColumns(self.space, self.metrics, self.study["objective"].get("kind", ""))
 
     @property
     def plot(self) -> "RunPlots":

@@ -26,10 +26,10 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
 
-from caviar.columns import CIRCUMSTANCES
 from caviar.data.splits import Dataset
 from caviar.engine import Checkpoint
 from caviar.errors import RunError
+from caviar.frame_columns import CIRCUMSTANCES
 from caviar.records import schema
 from caviar.records.growing_table import GrowingTable
 from caviar.records.json_files import ListFile

@@ -15,6 +15,7 @@ import pandas as pd
 from caviar.control_chars import replace_control_chars
 from caviar.data.splits import Dataset
 from caviar.errors import DamagedError, RunError
+from caviar.frame_columns import ROUND_COLUMNS
 from caviar.records.json_files import errors_as_damage, read_checked, read_json, write_checked, write_json
 from caviar.records.script_signature import is_signed, sign_script
 from caviar.space import Space, space_from_json
@@ -64,27 +65,6 @@ _ROUNDS_SHAPE = {
     ]
 }
 LEDGER: Final = "ledger.json"
-_COLUMNS: dict[str, str] = {
-    "round": "int64",
-    "trials": "int64",
-    "epochs": "int64",
-    "learned_from": "int64",
-    "width": "float64",
-    "parameter": "str",
-    "low": "float64",
-    "high": "float64",
-    "options": "str",
-    "action": "str",
-    "before": "str",
-    "after": "str",
-    "elite": "float64",
-    "elite_low": "float64",
-    "elite_high": "float64",
-    "counts": "object",
-    "best": "str",
-    "reason": "str",
-}
-"""Types of the columns of `Run.rounds`. `elite` is a whole number, which a declared parameter lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,10 +206,8 @@ def read_rounds(run: Location) -> pd.DataFrame:
         rounds = read_checked(file, _ROUNDS_SHAPE)["rounds"] if file.is_file() else []
         with errors_as_damage(file):
             rows = [row for entry in rounds for row in _rows(entry)]
-            columns = {name: [_cell(row[name]) for row in rows] for name in _COLUMNS}
-            return pd.DataFrame(
-                {name: pd.Series(columns[name], dtype=kind) for name, kind in _COLUMNS.items()}
-            )
+            cells = {column.name: [_cell(row[column.name]) for row in rows] for column in ROUND_COLUMNS}
+            return pd.DataFrame({c.name: pd.Series(cells[c.name], dtype=c.dtype) for c in ROUND_COLUMNS})
 
 
 def write_recorded(run: Location, segments: int) -> None:
@@ -290,7 +268,7 @@ def _rows(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
             "reason": "as the study declares it",
         }
         rows.append(
-            dict.fromkeys(_COLUMNS)
+            dict.fromkeys(column.name for column in ROUND_COLUMNS)
             | {key: entry[key] for key in ("round", "trials", "epochs", "learned_from", "width")}
             | {
                 "low": domain.get("low"),

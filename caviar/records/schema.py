@@ -15,16 +15,9 @@ from datetime import UTC, datetime
 import pandas as pd
 import pyarrow as pa
 
-from caviar.columns import (
-    AFTER_METRICS,
-    BEFORE_PARAMS,
-    NEVER_EMPTY,
-    ColumnType,
-    column_type,
-    param_column,
-    to_cell,
-)
+from caviar.columns import ColumnType, param_column, to_cell
 from caviar.errors import one_line
+from caviar.frame_columns import Column, FrameColumns
 from caviar.space import Space
 from caviar.trial import Cause, Outcome, Result
 
@@ -39,30 +32,12 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 
 def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
     """Return the schema of trials: one row a finished trial, with the last measurement of each metric."""
-    return pa.schema(
-        [
-            *(_field(name, kind) for name, kind in BEFORE_PARAMS.items()),
-            *(
-                pa.field(param_column(name), _ARROW[column_type(p.domain)], nullable=bool(p.when))
-                for name, p in space.items()
-            ),
-            *(
-                pa.field(metric, pa.float64()) for metric in metrics if metric != "value"
-            ),  # `value` has its column
-            *(_field(name, kind) for name, kind in AFTER_METRICS.items()),
-        ]
-    )
+    return _schema(FrameColumns(space, metrics).trials)
 
 
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
     """Return the schema of curves: one row a trial and epoch."""
-    return pa.schema(
-        [
-            _field("trial", "int64"),
-            pa.field("epoch", pa.int64(), nullable=False),
-            *(pa.field(metric, pa.float64()) for metric in metrics),
-        ]
-    )
+    return _schema(FrameColumns(metrics=metrics).curves)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -149,13 +124,14 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         "dispatch_s": times.dispatch_s,
         "setup_s": times.setup_s,
         "train_s": times.train_s,
+        "record_s": times.record_s,
         "started": _utc(result.started),
         "ended": _utc(result.ended),
     }
 
 
-def _field(name: str, kind: ColumnType) -> pa.Field:
-    return pa.field(name, _ARROW[kind], nullable=name not in NEVER_EMPTY)
+def _schema(columns: Sequence[Column]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.optional) for c in columns])
 
 
 def _utc(seconds: float | None) -> datetime | None:

@@ -240,16 +240,66 @@ def choose_winner(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool)
     own = rank(confirmed[confirmed["confirms"] == best], maximize)
     if own.empty:
         return None
-    last = own[own["round"] == own["round"].max()]
-    values = last["value"].tolist()
-    groups = rank(confirmed, maximize).groupby("confirms")["value"]
+    values = _last_values(own)
     return Winner(
         trial=best,
         value=_mean(values),
-        interval=t_interval(values, [group.tolist() for _, group in groups]),
+        interval=t_interval(values, _fresh_values(confirmed, maximize)),
         seeds=len(values),
         best_training=int(own["trial"].iloc[0]),
     )
+
+
+def score_contenders(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> pd.DataFrame:
+    """Return what the confirmation has shown so far of each contender, best first.
+
+    Those of the last step come first, as `rank_contenders` ranks them, then those that the step before it left out, and
+    so on.
+
+    Args:
+        search: the search trials.
+        confirmed: the confirming trials so far, as for `rank_contenders`.
+        maximize: True if larger values are better.
+
+    Returns:
+        One row a contender: `trial`, the number of its search trial, and `search_value`; the last `step` that it
+        reached, from 1; the numbers of `trainings` that completed and of `failures`; their `mean`, which ranks; and
+        `value`, `low` and `high`: the mean of those in its last step and its interval, as `choose_winner` returns them
+        for the winner.
+    """
+    rows: dict[int, dict[str, object]] = {}
+    groups = _fresh_values(confirmed, maximize)
+    before = search.set_index("trial")["value"]
+    for number in sorted(confirmed["round"].unique(), reverse=True):
+        ranked = _rank(search, confirmed[confirmed["round"] <= number], maximize)
+        for trial in (trial for trial in _numbers(ranked) if trial not in rows):
+            trainings = confirmed[confirmed["confirms"] == trial]
+            values = _last_values(rank(trainings, maximize))
+            completed = int(ranked.loc[trial, "completed"])  # type: ignore[arg-type]
+            low, high = (t_interval(values, groups) if values else None) or (math.nan, math.nan)
+            rows[trial] = {
+                "trial": trial,
+                "step": int(number - confirmed["round"].min()) + 1,
+                "trainings": completed,
+                "failures": len(trainings) - completed,
+                "mean": ranked.loc[trial, "value"],
+                "value": _mean(values) if values else math.nan,
+                "low": low,
+                "high": high,
+                "search_value": before[trial],
+            }
+    return pd.DataFrame(rows.values())
+
+
+def _last_values(own: pd.DataFrame) -> list[float]:
+    """Return the values of a contender in the last step in which it completed a training, from its ranked trials."""
+    return list(own.loc[own["round"] == own["round"].max(), "value"])
+
+
+def _fresh_values(confirmed: pd.DataFrame, maximize: bool) -> list[list[float]]:
+    """Return the fresh values of each contender."""
+    groups = rank(confirmed, maximize).groupby("confirms")["value"]
+    return [group.tolist() for _, group in groups]
 
 
 def best_of_search(search: pd.DataFrame, maximize: bool) -> Winner:

@@ -11,8 +11,8 @@ import pytest
 
 from caviar.backends.simulated import SimulatedCluster
 from caviar.backends.worker import Worker
-from caviar.columns import TIMES
 from caviar.driver.messages import Task
+from caviar.frame_columns import TIMES
 from caviar.reporting.summary import worker_time
 from caviar.trial import Trial
 from tests.backends.test_simulated import simulate

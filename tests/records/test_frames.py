@@ -13,7 +13,10 @@ import pytest
 import torch
 
 import caviar as cv
+from caviar.columns import params_from_row
 from caviar.records.frames import Run, load
+from caviar.trial import Stage
+from tests.objectives import bowl_study
 from tests.records.ledgers import new_ledger
 from tests.runs import run_inline
 
@@ -120,6 +123,43 @@ def test_frames_are_merged_with_those_of_users(run: Run) -> None:
     assert run.trials.merge(prices)["price"].notna().sum() == len(run.trials)
     again = run.trials.merge(run.trials, left_on="confirms", right_on="trial")
     assert len(again) == run.trials["confirms"].notna().sum()
+
+
+def test_confirmed_has_the_scores_of_the_winner(tmp_path: Path) -> None:
+    run = run_inline(bowl_study(), tmp_path)
+    confirmed, best = run.confirmed, run.best
+    assert best is not None
+    assert best.interval is not None
+    won = confirmed[confirmed["winner"]].iloc[0]
+    assert (won["trial"], won["value"], won["low"], won["high"]) == (best.trial, best.value, *best.interval)
+    assert confirmed.index[confirmed["winner"]].tolist() == [0]
+    again = run.trials[run.trials["stage"] == Stage.CONFIRMATION]
+    assert confirmed["trainings"].sum() + confirmed["failures"].sum() == len(again)
+    for row in confirmed.to_dict(orient="records"):
+        own = again[again["confirms"] == row["trial"]]
+        assert row["mean"] == pytest.approx(own["value"].mean())
+        assert params_from_row(run.space, row) == params_from_row(run.space, own.iloc[0].to_dict())
+
+
+def test_confirmed_says_how_far_each_contender_came(tmp_path: Path) -> None:
+    study = bowl_study(rounds=(20,), confirmation=cv.Confirmation(top=8))
+    confirmed = run_inline(study, tmp_path).confirmed
+    assert confirmed["step"].tolist() == [3, 3, 2, 2, 1, 1, 1, 1]
+    assert confirmed["trainings"].tolist() == [7, 7, 3, 3, 1, 1, 1, 1]
+    for _, same in confirmed.groupby("step"):
+        assert same["mean"].is_monotonic_increasing
+
+
+def test_confirmed_shows_what_an_unfinished_run_knows(tmp_path: Path) -> None:
+    run = run_inline(bowl_study(), tmp_path)
+    trials = run.trials
+    run.__dict__["trials"] = trials[trials["stage"] == Stage.SEARCH]
+    assert run.confirmed.empty
+    again = load(run.path)
+    first = trials.index[trials["stage"] == Stage.CONFIRMATION][:2]
+    again.__dict__["trials"] = trials[(trials["stage"] == Stage.SEARCH) | trials.index.isin(first)]
+    assert again.confirmed["trainings"].sum() == 2
+    assert not again.confirmed["winner"].any()
 
 
 def test_a_run_read_again_has_the_same_frames(run: Run) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from caviar.columns import RESERVED, is_param
+from caviar.columns import is_param
 from caviar.data.splits import Dataset
 from caviar.engine import Engine
 from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
+from caviar.frame_columns import RESERVED
 from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Space

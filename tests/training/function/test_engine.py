@@ -17,11 +17,11 @@ import pytest
 
 import caviar as cv
 from caviar.backends.worker import Worker
-from caviar.columns import RESERVED
 from caviar.driver.messages import Task
 from caviar.engine import Part, PartDone, Progress
 from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
+from caviar.frame_columns import RESERVED
 from caviar.records.schema import trials_schema
 from caviar.training.function.engine import FunctionEngine
 from caviar.training.function.objective import Function

@@ -26,6 +26,7 @@ LAYERS = [
     {"study"},
     {"search", "training"},
     {"records"},
+    {"exports"},
     {"analysis"},
     {"driver"},
     {"backends", "reporting"},
@@ -50,7 +51,10 @@ BORDERS = {
         "backends/ray/private_api.py",
         "submission/client.py",
     },
-    "optuna": {"search/sampling.py", "records/exports/optuna_trials.py"},
+    "optuna": {
+        "search/sampling.py",
+        "exports/optuna_trials.py",
+    },
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "plotly": {f"reporting/plots/{name}.py" for name in ("theme", "history")},
@@ -64,10 +68,11 @@ DELEGATES = {
     ("study", "one_trial"),
     ("study", "records"),
     ("records", "analysis"),
+    ("records", "exports"),
     ("records", "reporting"),
 }
 """The ways up: `Study.run`, `resume` and `try_one` call what trains, and are annotated with what it returns; methods of
-`Run` call what analyses and draws it."""
+`Run` call what exports, analyses and draws it."""
 
 
 def modules() -> list[Path]:

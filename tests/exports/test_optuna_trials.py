@@ -11,9 +11,9 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 import caviar as cv
-from caviar.records.exports.optuna_trials import optuna_names, optuna_study, optuna_trials
+from caviar.exports.optuna_trials import optuna_names, optuna_study, optuna_trials
 from caviar.records.frames import Run
-from tests.records.exports.conftest import HOSTILE, OPTIONS
+from tests.exports.conftest import HOSTILE, OPTIONS
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,14 @@ class RunPlots:
         """
         return self._draw("history", against)
 
+    def confusion(self) -> Figure:
+        """Draw how many test rows of each class the winner predicted as each class."""
+        return self._draw("confusion")
+
+    def calibration(self) -> Figure:
+        """Draw how often the winner is right against its confidence, on the test rows."""
+        return self._draw("calibration")
+
     def _draw(self, name: str, *options: Any) -> Figure:
         """Draw the figure of a module beside this one, which imports plotly.
 

@@ -1,8 +1,9 @@
 """Saved runs as pandas frames: `caviar.load("runs/digits").trials` is a plain DataFrame."""
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -167,6 +168,53 @@ class Run:
             interval=None,
             seeds=1,
         )
+
+    def importance(
+        self,
+        round: int | Collection[int] | None = None,
+        *,
+        method: Literal["ped_anova", "fanova"] | None = None,
+        pairs: bool = False,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Return how much each parameter mattered, the most important first.
+
+        Args:
+            round: the number of a round, or several of them. By default, the trials that were drawn from the whole
+                space count: later ones are drawn near the elite, which makes all parameters seem important. In several
+                rounds, trials are compared within each part of the search.
+            method: "ped_anova", the default, tells what it takes to be among the best tenth of the trials; importances
+                are shares that sum to 1. "fanova" tells what explains the differences of all trials in rank;
+                importances are shares of their variance, of which interactions have a part.
+            pairs: return the interaction of each pair of parameters (`parameter` and `other`) by fANOVA: the share of
+                the variance that the two explain together, beyond what they explain alone.
+            seed: the seed of the bootstrap samples and of the forest.
+
+        Returns:
+            One row a parameter:
+
+            - `parameter`, `importance`;
+            - `low` and `high`, a 95 % interval: of PED-ANOVA in bootstrap samples of the trials, of fANOVA in its
+              trees, each of which has such a sample. Forests of few trials understate weak parameters a little;
+            - `trials`, the number that was used. A conditional parameter is judged among the trials that have it: by
+              PED-ANOVA for its share in all trials, by fANOVA for its share in these alone. fANOVA uses at most 2,000;
+            - `reliable`, False if there are too few trials to say anything, the interval is wider than 0.3, or the
+              parameters explain no more than chance would. With fewer than 20 trials, `importance` is NaN.
+
+            Diverged trials count as the worst, and failed ones not at all.
+
+        Raises:
+            RunError: the run has no such round, or the method has no pairs.
+
+        Example:
+            >>> run = load("runs/digits")  # doctest: +SKIP
+            >>> run.importance()  # doctest: +SKIP
+                   parameter  importance    low   high  trials  reliable
+            0  learning_rate       0.734  0.583  0.853      74      True
+        """
+        from caviar.analysis import importance
+
+        return importance.importance(self, round, method=method, pairs=pairs, seed=seed)
 
     @property
     def finished(self) -> bool:

@@ -1,18 +1,22 @@
 """Saved runs as pandas frames: `caviar.load("runs/digits").trials` is a plain DataFrame."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute
 
 from caviar.columns import params_from_row
 from caviar.errors import RunError
 from caviar.frame_columns import CIRCUMSTANCES, FrameColumns
 from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.schema import to_frame
-from caviar.records.segments import open_tables
+from caviar.records.segments import Segment, open_tables
 from caviar.records.winner import Best, read_best
 from caviar.search.confirmation import score_contenders
 from caviar.space import Space
@@ -44,6 +48,8 @@ class Run:
         """The run directory, on a disk or in a store."""
         self.study_file = StudyFile.read(location)
         """The content of `study.json`."""
+        self._numbers_in: dict[Segment, npt.NDArray[np.int64]] = {}
+        """The numbers of the trials in each file of `trials`."""
 
     def __repr__(self) -> str:
         return f"Run({str(self.location)!r}, {'finished' if self.finished else 'unfinished'})"
@@ -87,16 +93,51 @@ class Run:
         recorded = read_recorded(self.location)  # first, because a study that runs records more meanwhile
         trials, curves = open_tables(self.location, self.study_file)
         curves.complete(recorded)
-        return to_frame(trials.read(recorded)).sort_values("trial", ignore_index=True)
+        files = trials.read_files(recorded)
+        self._numbers_in = {segment: table["trial"].to_numpy() for segment, table in files.items()}
+        table = pa.concat_tables(files.values()) if files else trials.schema.empty_table()
+        return to_frame(table).sort_values("trial", ignore_index=True)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row an epoch of each trial in `trials`: losses, accuracy, learning rate."""
-        recorded = read_recorded(self.location)
-        _, segments = open_tables(self.location, self.study_file)
-        curves = to_frame(segments.read(recorded))
-        known = curves[curves["trial"].isin(self.trials["trial"])]
-        return known.sort_values(["trial", "epoch"], ignore_index=True)
+        """One row an epoch of each trial in `trials`: losses, accuracy, learning rate. See `read_curves`."""
+        return self.read_curves()
+
+    def read_curves(
+        self, trials: int | Iterable[int] | None = None, columns: str | Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Read a part of the curves, without the files of other trials: for runs whose curves are long.
+
+        Args:
+            trials: numbers of trials; by default all in `trials`.
+            columns: metrics; by default all. The columns `trial` and `epoch` come with them.
+
+        Returns:
+            The rows and columns of `curves` that were asked for, sorted by trial and epoch.
+
+        Raises:
+            RunError: there is no such trial or column.
+            DamagedError: a segment is missing, or one that is read cannot be read back.
+
+        Example:
+            >>> best = run.trials.nlargest(10, "value")["trial"]  # doctest: +SKIP
+            >>> run.read_curves(best, "dev_loss").pivot(index="epoch", columns="trial")  # doctest: +SKIP
+        """
+        known, recorded = self.trials["trial"].to_numpy(), read_recorded(self.location)
+        _, curves = open_tables(self.location, self.study_file)
+        names = curves.schema.names if columns is None else _curve_columns(columns, self.metrics)
+        if trials is None:
+            table = curves.read(recorded, columns=names)
+            rows = np.isin(table["trial"].to_numpy(), known)
+            table = table if rows.all() else table.filter(pa.array(rows))  # the study may have recorded more
+        else:
+            numbers = _known_numbers(trials, known)
+            within = [file for file, held in self._numbers_in.items() if np.isin(numbers, held).any()]
+            rows = compute.field("trial").isin(pa.array(numbers))
+            table = curves.read(recorded, columns=names, rows=rows, within=within)
+        frame = to_frame(table)
+        order = np.lexsort((frame["epoch"].to_numpy(), frame["trial"].to_numpy()))
+        return frame.take(order).reset_index(drop=True)
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
@@ -235,6 +276,31 @@ def load(path: str | Path) -> Run:
         RunError: it is not a run directory, or was written in another format.
     """
     return Run(locate(path))
+
+
+def _curve_columns(columns: str | Iterable[str], metrics: Sequence[str]) -> list[str]:
+    """Return the columns of the curves to read, `trial` and `epoch` first.
+
+    Raises:
+        RunError: there is no such metric.
+    """
+    keys = ["trial", "epoch"]
+    asked = [columns] if isinstance(columns, str) else list(columns)
+    if unknown := [name for name in asked if name not in (*keys, *metrics)]:
+        raise RunError(f"the curves have no column {unknown[0]!r}: their metrics are {', '.join(metrics)}")
+    return [*keys, *(name for name in metrics if name in asked)]
+
+
+def _known_numbers(trials: int | Iterable[int], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return numbers of trials as an array.
+
+    Raises:
+        RunError: there is no such trial.
+    """
+    asked = pd.Series(trials if isinstance(trials, Iterable) else [trials]).to_numpy()
+    if len(unknown := asked[~np.isin(asked, known)]):
+        raise RunError(f"there is no trial {unknown[0]} among the {len(known):,} that are recorded")
+    return asked.astype(np.int64)
 
 
 def reproducible(trials: pd.DataFrame) -> pd.DataFrame:

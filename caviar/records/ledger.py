@@ -171,7 +171,7 @@ class Ledger:
         """Return the measurements of trials, by their numbers, in order of epochs."""
         found: dict[int, list[Measurement]] = {}
         wanted = compute.field("trial").isin(list(trials))
-        for row in self._curves.read(self._next).filter(wanted).sort_by("epoch").to_pylist():
+        for row in self._curves.read(self._next, rows=wanted).sort_by("epoch").to_pylist():
             metrics = {m: row[m] for m in self._curves.schema.names[2:] if row[m] is not None}
             found.setdefault(row["trial"], []).append(Measurement(row["epoch"], metrics))
         return found

@@ -14,9 +14,10 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from caviar.errors import DamagedError, RunError
 from caviar.records import schema
@@ -40,6 +41,10 @@ class Segment:
     first: int
     last: int
     name: str
+
+    def overlaps(self, other: Self) -> bool:
+        """Return True if both hold a segment of the same number."""
+        return self.first <= other.last and other.first <= self.last
 
 
 class Segments:
@@ -69,21 +74,46 @@ class Segments:
         """Write a segment; it is durable on return."""
         self._write(number, number, table)
 
-    def read(self, recorded: int = 0) -> pa.Table:
-        """Return the whole table, also while another process appends to it and merges it.
+    def read(
+        self,
+        recorded: int = 0,
+        *,
+        columns: Sequence[str] | None = None,
+        rows: compute.Expression | None = None,
+        within: Sequence[Segment] | None = None,
+    ) -> pa.Table:
+        """Return the table or a part of it, also while another process appends to it and merges it.
 
         Args:
             recorded: number of segments that it has at least.
+            columns: the columns to read; by default all.
+            rows: a condition on the rows to read, in these columns; by default all.
+            within: segments of which one has the same numbers as each row to read. Other files are not opened.
 
         Raises:
-            DamagedError: a segment is missing, or cannot be read back.
+            DamagedError: a segment is missing, or one that is read cannot be read back.
         """
+        tables = self.read_files(recorded, columns=columns, rows=rows, within=within).values()
+        return pa.concat_tables(tables) if tables else self._part_of_schema(columns).empty_table()
+
+    def read_files(
+        self,
+        recorded: int = 0,
+        *,
+        columns: Sequence[str] | None = None,
+        rows: compute.Expression | None = None,
+        within: Sequence[Segment] | None = None,
+    ) -> dict[Segment, pa.Table]:
+        """Return what `read` does, by the file that holds it."""
         for _ in range(_ATTEMPTS):
+            files = self.complete(recorded)
+            if within is not None:
+                files = [file for file in files if any(map(file.overlaps, within))]
             try:
-                tables = self._tables(self.complete(recorded))
+                tables = self._tables(files, columns, rows)
             except FileNotFoundError:
                 continue  # it was merged between listing and reading
-            return pa.concat_tables(tables) if tables else self.schema.empty_table()
+            return dict(zip(files, tables, strict=True))
         raise RunError(f"{self.folder}: files vanish while they are read; is the run being deleted?")
 
     def complete(self, recorded: int) -> list[Segment]:
@@ -140,20 +170,33 @@ class Segments:
             name for name in self.folder.files() if _NAME.fullmatch(name) and name not in current
         )
 
-    def _tables(self, segments: Sequence[Segment]) -> Sequence[pa.Table]:
+    def _tables(
+        self,
+        segments: Sequence[Segment],
+        columns: Sequence[str] | None = None,
+        rows: compute.Expression | None = None,
+    ) -> list[pa.Table]:
         contents = self.folder.read_each(segment.name for segment in segments)
-        return [self._table(segment, content) for segment, content in zip(segments, contents, strict=True)]
+        tables = []
+        for segment, content in zip(segments, contents, strict=True):
+            table = self._table(segment, content, columns)
+            tables.append(table if rows is None else table.filter(rows))
+        return tables
 
-    def _table(self, segment: Segment, content: bytes) -> pa.Table:
+    def _table(self, segment: Segment, content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+        wanted = self._part_of_schema(columns)
         with repair_hint(self._run):
             try:
                 if f".{checksum(content)}." not in segment.name:
                     raise ValueError("its content does not match the checksum in its name")
-                table = parquet.ParquetFile(pa.BufferReader(content)).read()
-                return table.select(self.schema.names).cast(self.schema)
+                table = parquet.ParquetFile(pa.BufferReader(content)).read(wanted.names)
+                return table.select(wanted.names).cast(wanted)
             except (OSError, pa.ArrowException, KeyError, ValueError) as error:
                 why = str(error).splitlines()[0]
                 raise DamagedError(f"{self.folder / segment.name} is damaged ({why})") from error
+
+    def _part_of_schema(self, columns: Sequence[str] | None) -> pa.Schema:
+        return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
 
     def _write(self, first: int, last: int, table: pa.Table) -> None:
         stream = pa.BufferOutputStream()

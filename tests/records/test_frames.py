@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import torch
 
 import caviar as cv
 from caviar.columns import params_from_row
+from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
 from caviar.trial import Stage
 from tests.objectives import bowl_study
-from tests.records.ledgers import new_ledger
+from tests.records.ledgers import new_ledger, result
 from tests.runs import run_inline
 
 NUMBERS = ["value", "params_x", "params_n", "params_m", "seed", "confirms"]
@@ -160,6 +162,51 @@ def test_confirmed_shows_what_an_unfinished_run_knows(tmp_path: Path) -> None:
     again.__dict__["trials"] = trials[(trials["stage"] == Stage.SEARCH) | trials.index.isin(first)]
     assert again.confirmed["trainings"].sum() == 2
     assert not again.confirmed["winner"].any()
+
+
+def test_curves_are_read_by_trial_and_column(run: Run) -> None:
+    best = run.trials.nsmallest(3, "value")["trial"]
+    expected = run.curves[run.curves["trial"].isin(best)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(run.read_curves(best), expected)
+    pd.testing.assert_frame_equal(run.read_curves(best.tolist(), columns="value"), expected)
+    assert run.read_curves(int(best.iloc[0]))["trial"].unique().tolist() == [best.iloc[0]]
+    assert run.read_curves(columns=["epoch"]).columns.tolist() == ["trial", "epoch"]
+    assert run.read_curves(trials=[]).dtypes.equals(run.curves.dtypes)
+
+
+def test_trials_and_columns_that_are_not_there_are_refused(run: Run) -> None:
+    with pytest.raises(RunError, match="trial 9999 "):
+        run.read_curves([0, 9999])
+    with pytest.raises(RunError, match=r"'loss'.*value"):
+        run.read_curves(columns="loss")
+
+
+def test_the_curve_of_a_trial_opens_no_file_of_others(tmp_path: Path) -> None:
+    with closing(new_ledger(tmp_path)) as ledger:
+        for number in range(4):
+            ledger.append([result(number)])
+    run = load(tmp_path / "bowl")
+    damaged = sorted((run.path / "curves").iterdir())[1]
+    damaged.write_bytes(b"")
+    assert run.read_curves([0, 2, 3])["trial"].tolist() == [0, 0, 2, 2, 3, 3]
+    with pytest.raises(DamagedError, match=damaged.name):
+        run.read_curves(1)
+    damaged.unlink()
+    with pytest.raises(DamagedError, match="segment 1"):
+        run.read_curves(3)
+
+
+def test_curves_are_read_while_their_files_are_merged(tmp_path: Path) -> None:
+    with closing(new_ledger(tmp_path)) as ledger:
+        for number in range(3):
+            ledger.append([result(number)])
+        run = load(tmp_path / "bowl")
+        assert len(run.trials) == 3
+        ledger.append([result(3)])
+        ledger.merge()
+        assert run.read_curves(1)["trial"].tolist() == [1, 1]
+        assert run.curves["trial"].unique().tolist() == [0, 1, 2]
+        assert load(run.path).read_curves(3)["epoch"].tolist() == [1, 2]
 
 
 def test_a_run_read_again_has_the_same_frames(run: Run) -> None:

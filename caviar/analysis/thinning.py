@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from caviar.trial import Outcome
+
 
 def thin(table: pd.DataFrame, most: int, keep: npt.ArrayLike | None = None) -> pd.DataFrame:
     """Return at most so many rows of a table in their order, the same ones each time.
@@ -25,3 +27,15 @@ def thin(table: pd.DataFrame, most: int, keep: npt.ArrayLike | None = None) -> p
     drawn = max(0, most - int(kept.sum()))
     kept[np.random.default_rng(0).choice(others, size=min(drawn, len(others)), replace=False)] = True
     return table[kept]
+
+
+def among_best(trials: pd.DataFrame, count: int, maximize: bool) -> "pd.Series[bool]":
+    """Return True for each of the best completed trials.
+
+    Args:
+        trials: rows with an outcome and a value.
+        count: number of trials that count as the best.
+        maximize: True if larger values are better.
+    """
+    completed = trials["value"].where(trials["outcome"] == Outcome.COMPLETED)
+    return completed.rank(ascending=not maximize, method="first") <= count

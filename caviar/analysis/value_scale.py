@@ -99,6 +99,13 @@ class ValueScale:
         clipped: Numbers = np.maximum(shown, self.low) if self.maximize else np.minimum(shown, self.high)
         return clipped
 
+    def positions(self, shown: npt.ArrayLike) -> Numbers:
+        """Return the positions of numbers that are shown: their logarithms on a log scale."""
+        numbers: Numbers = np.asarray(shown, dtype=float)
+        if self.is_log:
+            numbers = np.log10(numbers)
+        return numbers
+
     @property
     def worst(self) -> float:
         """The edge of the axis at which trials without a value are drawn."""

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from caviar.analysis.parameter_axis import ParameterAxis
 from caviar.analysis.value_scale import ValueScale
 from caviar.reporting.plots.text import label
+from caviar.space import Interval
 
 _EDGE = 0.03
 """Share of an axis beyond the edge at which poor values are drawn, so that their symbols are whole."""
@@ -28,6 +30,19 @@ def value_format(scale: ValueScale) -> str:
     """Return the format of a value in d3's notation: a percentage for errors and accuracies."""
     is_share = scale.is_error or scale.name.endswith("accuracy")
     return ".3~%" if is_share else ".4~g"
+
+
+def value_text(scale: ValueScale, shown: float) -> str:
+    """Return a number of the value axis as text."""
+    if "%" in value_format(scale):
+        return f"{100 * shown:.3g}%"
+    return f"{shown:.4g}"
+
+
+def value_ticks(scale: ValueScale, most: int = 6) -> list[tuple[float, str]]:
+    """Return positions and texts of ticks of the value axis, for figures that cannot place ticks themselves."""
+    domain = Interval(scale.low, scale.high, "log" if scale.is_log else "linear")
+    return [(place, value_text(scale, domain.value(place))) for place, _ in ParameterAxis(domain).ticks(most)]
 
 
 def time_unit(seconds: float) -> tuple[str, float]:

@@ -5,11 +5,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from caviar.analysis.history import Order, history
-from caviar.analysis.thinning import thin
+from caviar.analysis.thinning import among_best, thin
 from caviar.analysis.value_scale import ValueScale
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
-from caviar.reporting.plots.axes import time_unit, value_axis, value_format
+from caviar.reporting.plots.axes import time_unit, value_axis, value_format, value_text
 from caviar.trial import Outcome
 
 TITLE = "History of the search"
@@ -32,7 +32,11 @@ def figure(run: Run, against: Order = "trial") -> go.Figure:
     scale = ValueScale.of_run(run)
     unit, length = time_unit(float(table["elapsed_s"].max()))
     table["x"] = table["trial"] if against == "trial" else table["elapsed_s"] / length
-    drawn = thin(table, MAX_POINTS, keep=table["is_improvement"] | _is_among_best(table, run))
+    drawn = thin(
+        table,
+        MAX_POINTS,
+        keep=table["is_improvement"] | among_best(table, _KEPT_BEST, run.study_file.maximize),
+    )
     result = go.Figure()
     for outcome in Outcome:
         _draw_outcome(result, drawn[drawn["outcome"] == outcome], outcome, scale)
@@ -41,11 +45,6 @@ def figure(run: Run, against: Order = "trial") -> go.Figure:
     result.update_xaxes(title="trial" if against == "trial" else f"{unit} since the first trial began")
     result.update_yaxes(value_axis(scale))
     return theme.finish(result, TITLE, _notes(table, drawn, scale))
-
-
-def _is_among_best(table: pd.DataFrame, run: Run) -> pd.Series:
-    completed = table["value"].where(table["outcome"] == Outcome.COMPLETED)
-    return completed.rank(ascending=not run.study_file.maximize) <= _KEPT_BEST
 
 
 def _draw_outcome(result: go.Figure, trials: pd.DataFrame, outcome: Outcome, scale: ValueScale) -> None:
@@ -61,12 +60,7 @@ def _draw_outcome(result: go.Figure, trials: pd.DataFrame, outcome: Outcome, sca
         customdata=np.column_stack([scale.shown(trials["value"]), trials["trial"]]).astype("f4"),
         mode="markers",
         name=outcome.value,
-        marker={
-            "color": theme.COLORS[outcome],
-            "symbol": theme.SYMBOLS[outcome],
-            "size": 5 if len(trials) > 500 else 7,
-            "opacity": 0.7,
-        },
+        marker=theme.marker(outcome, len(trials)),
         hovertemplate=f"trial %{{customdata[1]}}, {outcome.value}{value if has_value.any() else ''}<extra></extra>",
     )
 
@@ -95,7 +89,6 @@ def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueS
         return
     value = float(scale.shown(winner.value))
     ends = scale.shown(winner.interval if winner.interval else (winner.value, winner.value))
-    text = f"{value:.3%}" if "%" in value_format(scale) else f"{value:.4g}"
     result.add_scatter(
         x=[place["x"].iloc[0]],
         y=[value],
@@ -114,7 +107,7 @@ def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueS
             "color": theme.BEST,
             "line": {"width": 1, "color": "white"},
         },
-        hovertemplate=f"winner: trial {winner.trial}, confirmed {text}<extra></extra>",
+        hovertemplate=f"winner: trial {winner.trial}, confirmed {value_text(scale, value)}<extra></extra>",
     )
 
 

@@ -36,6 +36,22 @@ class RunPlots:
         """
         return self._draw("history", against)
 
+    def rounds(self) -> Figure:
+        """Draw how the space narrowed from round to round, or step to step, and the elite that it narrowed to."""
+        return self._draw("rounds")
+
+    def slices(self) -> Figure:
+        """Draw the value of each trial of the search against each parameter, on the parameter's scale."""
+        return self._draw("slices")
+
+    def parallel(self, best: int | None = None) -> Figure:
+        """Draw each trial of the search as a line through its params and its value. Ranges of an axis can be brushed.
+
+        Args:
+            best: number of the best trials that are in colour at first; by default all are.
+        """
+        return self._draw("parallel", best)
+
     def confusion(self) -> Figure:
         """Draw how many test rows of each class the winner predicted as each class."""
         return self._draw("confusion")

@@ -41,10 +41,13 @@ FAINT = "rgba(128, 128, 128, 0.25)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Helvetica, Arial, sans-serif"
 HEIGHT = 440
 """Height of a figure in pixels."""
-_MARGIN = {"l": 56, "r": 16, "t": 48, "b": 48}
+_MARGIN = {"l": 56, "r": 16, "t": 60, "b": 48}
 """Margins in pixels; the top holds the title."""
 _LINE = 16
 """Height of a line of a note in pixels."""
+
+_MANY_DOTS = 500
+"""Number of dots from which they are drawn smaller."""
 
 
 def _template(ink: str, soft: str, grid: str, hover: str, scale: list[list[Any]]) -> go.layout.Template:
@@ -85,8 +88,7 @@ def _template(ink: str, soft: str, grid: str, hover: str, scale: list[list[Any]]
             "margin": _MARGIN,
             "xaxis": axis,
             "yaxis": axis,
-            "colorscale": {"sequential": scale, "sequentialminus": scale, "diverging": scale},
-            "coloraxis": {"colorbar": {"thickness": 12, "outlinewidth": 0}},
+            "coloraxis": {"colorscale": scale, "colorbar": {"thickness": 12, "outlinewidth": 0}},
             "legend": {
                 "orientation": "h",
                 "x": 0,
@@ -128,20 +130,33 @@ DARK = _template(
 pio.templates["caviar_light"], pio.templates["caviar_dark"] = LIGHT, DARK
 
 
-def finish(figure: go.Figure, title: str, notes: list[str] | tuple[str, ...] = ()) -> go.Figure:
+def marker(outcome: Outcome, count: int) -> dict[str, Any]:
+    """Return the look of the dots of an outcome, smaller if there are many."""
+    return {
+        "color": COLORS[outcome],
+        "symbol": SYMBOLS[outcome],
+        "size": 5 if count > _MANY_DOTS else 7,
+        "opacity": 0.7,
+    }
+
+
+def finish(
+    figure: go.Figure, title: str, notes: list[str] | tuple[str, ...] = (), head: int = 0
+) -> go.Figure:
     """Give a figure its title, the note below it, and the light template.
 
     Args:
         figure: the figure.
         title: a few words.
         notes: sentences, whose words from users are escaped; empty ones are left out.
+        head: height in pixels that the figure needs between them and its axes.
     """
     note = " ".join(filter(None, notes))
     lines = wrap(note)
     figure.update_layout(
         template=LIGHT,
         title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
-        margin={"t": _MARGIN["t"] + _LINE * len(lines)},
+        margin={"t": _MARGIN["t"] + _LINE * len(lines) + head},
         meta={**(figure.layout.meta or {}), "note": note},
     )
     if figure.layout.height is None:

@@ -13,6 +13,7 @@ from caviar.reporting.plots.run_plots import RunPlots
 from tests.reporting.plots.runs import parts_of
 
 FIGURES = sorted(name for name in vars(RunPlots) if not name.startswith("_"))
+OF_CLASSIFIERS = {"calibration", "confusion"}
 RAW = ("<a ", "<i>", "<b>loss", "<script", "%{x} $", "$x$")
 """Parts of the hostile names, not escaped."""
 
@@ -32,7 +33,7 @@ def texts(node: Any) -> Iterator[str]:
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_and_small(run: Run, name: str) -> None:
     figure = getattr(run.plot, name)()
-    assert len(figure.data) > 0
+    assert (len(figure.data) > 0) == (name not in OF_CLASSIFIERS)
     assert figure.layout.title.text
     assert len(figure.to_json()) < 150_000
 

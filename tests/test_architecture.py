@@ -52,10 +52,10 @@ BORDERS = {
         "backends/ray/private_api.py",
         "submission/client.py",
     },
-    "optuna": {
-        "search/sampling.py",
-        "exports/optuna_trials.py",
-    },
+    "optuna": {"search/sampling.py"}
+    | {f"exports/optuna_{name}.py" for name in ("trials", "storage", "study")}
+    | {"exports/dashboard.py"},
+    "optuna_dashboard": {"exports/dashboard.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "plotly": {"reporting/plots/*.py"},

@@ -26,6 +26,7 @@ from caviar.storage.uri import locate
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
+    from caviar.exports.optuna_study import OptunaStudy
     from caviar.reporting.plots.run_plots import RunPlots
 
 
@@ -256,6 +257,34 @@ class Run:
         from caviar.analysis import importance
 
         return importance.importance(self, round, method=method, pairs=pairs, seed=seed)
+
+    def to_optuna(self, storage: str | Path | None = None, name: str | None = None) -> "OptunaStudy":
+        """Export the search trials to a study of Optuna, for its plots, importances, dashboard and samplers.
+
+        A study that has some of the trials already, from an earlier export of this run, gets the others. See
+        `caviar.exports.optuna_trials` for what becomes of outcomes, scales and conditions: a reverse-log parameter such
+        as momentum becomes `1 - momentum` on a log scale.
+
+        Args:
+            storage: path of a journal file, or URL of a database, such as "sqlite:///digits.db" or
+                "postgresql://USER:PASSWORD@HOST/DATABASE". By default the study is in memory.
+            name: name of the study; by default that of the run directory.
+
+        Returns:
+            The study.
+
+        Raises:
+            RunError: the storage cannot be used, or its study of this name is not an export of this run.
+
+        Example:
+            >>> study = load("runs/digits").to_optuna()  # doctest: +SKIP
+            >>> optuna.visualization.plot_slice(study)  # doctest: +SKIP
+        """
+        from caviar.exports.optuna_study import OptunaExport
+
+        export = OptunaExport(self, storage, name)
+        export.update(self)
+        return export.study()
 
     @property
     def finished(self) -> bool:

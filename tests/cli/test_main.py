@@ -9,7 +9,21 @@ import pytest
 
 from caviar.cli.main import create_parser, main
 
-COMMANDS = ["params", "run", "resume", "finish", "list", "show", "fetch", "submit", "jobs", "logs", "stop"]
+COMMANDS = [
+    "params",
+    "run",
+    "resume",
+    "finish",
+    "list",
+    "show",
+    "fetch",
+    "export",
+    "dashboard",
+    "submit",
+    "jobs",
+    "logs",
+    "stop",
+]
 
 
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:

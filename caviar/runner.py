@@ -15,6 +15,8 @@ from typing import Any, Self
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend
 from caviar.driver.loop import Loop, Watcher
+from caviar.driver.status_writer import StatusWriter
+from caviar.driver.watchers import Watchers
 from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.records.frames import Run
@@ -186,11 +188,13 @@ def _train(
     try:
         with ExitStack() as stack:
             interruption = stack.enter_context(_Interruption())
-            watcher = stack.enter_context(Display(study) if progress else Watcher())
+            display = stack.enter_context(Display(study) if progress else Watcher())
             workers = factory(dataset.without_test() if dataset is not None else None)
             stack.callback(workers.close)
             ledger = open_ledger()
             stack.callback(ledger.close)
+            status = stack.enter_context(StatusWriter(ledger.location, study.objective.metric))
+            watcher = Watchers(display, status)
             interruption.await_trials()
             watcher.recalled(ledger.trials(), ledger.study_file.search_ended)
             stack.callback(interruption.ignore)  # closing must not be cut short

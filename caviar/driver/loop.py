@@ -80,8 +80,11 @@ class Watcher:
     def failed(self, trial: Trial, failure: str) -> None:
         """Note that a trial has failed. This may be called twice for a trial, and its result is recorded later."""
 
-    def waited(self, workers: int) -> None:
-        """Note that time has passed with this many live workers."""
+    def waited(self, running: Mapping[str, Sequence[Chunk]]) -> None:
+        """Note that time has passed; each live worker trains the first of its chunks, if it has any."""
+
+    def stopping(self) -> None:
+        """Note that the user wants to stop, and that the running trials are finished first."""
 
 
 class Loop:
@@ -353,9 +356,10 @@ class Loop:
     def _poll(self) -> list[Event]:
         """Return what the workers and the user did."""
         if self._interrupted() and not self._state.stopping:
+            self._watcher.stopping()
             return [StopRequested()]
         self._ledger.check_lock()
-        self._watcher.waited(len(self._state.running))
+        self._watcher.waited(self._state.running)
         events: list[Event] = []
         has_spare_time = controller.may_draw_ahead(self._state)
         timeout_s = 0.0 if has_spare_time else RECORD_S if self._unrecorded else POLL_S

@@ -6,6 +6,7 @@ from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run
 from caviar.records.run_files import LEDGER, ROUNDS, StudyFile, read_recorded, write_recorded
 from caviar.records.segments import Segment, open_tables
+from caviar.records.status import STATUS
 from caviar.storage.local import Disk
 from caviar.storage.location import LOCK, Location, hint_on_refusal
 from caviar.storage.uri import locate
@@ -72,7 +73,7 @@ def _copy(source: Location, target: Location, study_file: StudyFile, frames: boo
     if frames:
         _copy_files(source, target, [name for name in source.files() if name == ROUNDS])
     else:
-        _copy_tree(source, target, without=(LOCK, LEDGER, "study.json", *TABLES))
+        _copy_tree(source, target, without=(LOCK, LEDGER, STATUS, "study.json", *TABLES))
     _copy_files(source, target, ["study.json"])  # last: it makes the folder a run directory
 
 

@@ -15,9 +15,9 @@ _BLANK = b'"checksum": ""'
 _INDENT = "  "
 
 
-def write_json(file: Location, content: Any) -> None:
-    """Write a JSON file."""
-    file.write(_encode(content))
+def write_json(file: Location, content: Any, durable: bool = True) -> None:
+    """Write a JSON file; see `Location.write`."""
+    file.write(_encode(content), durable)
 
 
 def read_json(file: Location, shape: Any) -> Any:

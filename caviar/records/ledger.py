@@ -6,6 +6,7 @@
     ledger.json   the number of segments in each of these tables
     rounds.json   the space of each round, and why it narrowed
     best/         the trained network of the winner
+    status.json   what the driver does now; it is no record (`status.py`)
     damaged/      segments that `caviar resume --repair` has set aside
     .lock         the lock of the one driver that may write
 

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self, TextIO, cast
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from caviar.control_chars import replace_control_chars
 from caviar.driver.loop import Watcher
+from caviar.driver.messages import Chunk
 from caviar.engine import Progress
 from caviar.reporting.formatting import duration_text, metric_text
 from caviar.rounds import Search
@@ -193,12 +194,12 @@ class Display(Watcher):
         if len(self._errors) == MAX_ERRORS:
             self._say("  further errors are in the column `failure` of the trials")
 
-    def waited(self, workers: int) -> None:
+    def waited(self, running: Mapping[str, Sequence[Chunk]]) -> None:
         """Update the time left and the number of workers."""
-        self._workers = workers
-        if workers and self._began is None:
+        self._workers = len(running)
+        if running and self._began is None:
             self._began = time.monotonic()
-        self._warn_of_idle_workers(workers)
+        self._warn_of_idle_workers(self._workers)
         self._update(force=False)
 
     def _warn_of_idle_workers(self, workers: int) -> None:

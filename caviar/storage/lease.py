@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from caviar.errors import RunError
@@ -40,6 +40,19 @@ class LeasedLocation(Location):
     @abstractmethod
     def write_version(self, content: bytes, before: Version | None) -> Version | None:
         """Replace one version of this file, or no file, and return the new one; None if it has another version."""
+
+    def follow_holder(self) -> Callable[[], str | None]:
+        renewed: tuple[Version | None, float] = (None, -math.inf)
+
+        def holder() -> str | None:
+            nonlocal renewed
+            text, version = _read(self)
+            if version is not None and version != renewed[0]:
+                renewed = version, time.monotonic()
+            is_held = version is not None and time.monotonic() - renewed[1] < self.lease_s
+            return _holder(text) if is_held else None
+
+        return holder
 
 
 class Lease(Lock):

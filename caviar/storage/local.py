@@ -71,15 +71,17 @@ class Disk(Location):
                 raise DamagedError(f"{self.path} is damaged: the disk cannot read it ({error})") from error
             raise RunError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes, durable: bool = True) -> None:
         partial = self.path.parent / f".{self.path.name}.tmp"
         with _refusals(self.path):
             try:
                 with _open_own(partial, os.O_WRONLY | os.O_TRUNC) as file:
                     file.write(content)
-                _sync(partial)
+                if durable:
+                    _sync(partial)
                 os.replace(partial, self.path)
-                _sync(self.path.parent)
+                if durable:
+                    _sync(self.path.parent)
             except OSError:
                 with contextlib.suppress(OSError):  # a read-only disk: there is nothing to remove either
                     partial.unlink(missing_ok=True)

@@ -88,8 +88,13 @@ class Location(ABC):
         return ((self / name).read() for name in names)
 
     @abstractmethod
-    def write(self, content: bytes) -> None:
-        """Write this file, or replace it."""
+    def write(self, content: bytes, durable: bool = True) -> None:
+        """Write this file, or replace it.
+
+        Args:
+            content: the whole file.
+            durable: force it to the disk; otherwise it may be lost or damaged if the machine crashes.
+        """
 
     @abstractmethod
     def remove(self, names: Iterable[str]) -> None:
@@ -122,6 +127,14 @@ class Location(ABC):
     def holder(self) -> str | None:
         """Return which process holds the lock; None if none does, or if the holder of a lease may be dead."""
         return None
+
+    def follow_holder(self) -> Callable[[], str | None]:
+        """Return a function that returns which process holds the lock now; None if none does.
+
+        It is called again and again, because the holder of a lease counts as alive until its lease has not been renewed
+        for so long that it expires.
+        """
+        return self.holder
 
     def is_free(self) -> bool:
         """Return whether a run directory can be created here: there is nothing, or no more than a lock."""

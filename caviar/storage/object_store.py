@@ -79,7 +79,8 @@ class Store(LeasedLocation):
         with ThreadPoolExecutor(16) as pool:
             yield from pool.map(lambda name: (self / name).read(), names)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes, durable: bool = True) -> None:
+        del durable  # a store loses nothing that it has accepted
         with self._requests("write"):
             self.client.put(self.key, content)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from caviar.driver.messages import Chunk
 from caviar.engine import Progress
 from caviar.reporting import progress
 from caviar.reporting.progress import Display
@@ -31,6 +32,11 @@ def result(number: int, value: float, round_number: int = 1) -> Result:
     return Result(trial=trial, outcome=Outcome.COMPLETED, value=value)
 
 
+def workers(count: int) -> dict[str, tuple[Chunk, ...]]:
+    """Return so many workers that have nothing to do."""
+    return {f"cpu-{number}": () for number in range(count)}
+
+
 @pytest.fixture
 def every_update(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print a line for each update."""
@@ -42,7 +48,7 @@ def test_progress_shows_round_trials_speed_best_and_time(capsys: Captured) -> No
     with Display(bowl_study()) as display:
         display.opened(PLAN, 0)
         assert "round 1 of 2: 0/30 trials, waiting for the first worker" in capsys.readouterr().err
-        display.waited(2)
+        display.waited(workers(2))
         time.sleep(0.05)
         display.recorded([result(n, 1.0 - 0.01 * n) for n in range(30)])
     line = capsys.readouterr().err.splitlines()[-1]
@@ -61,11 +67,11 @@ def test_progress_counts_search_and_confirmation_trials(capsys: Captured) -> Non
 def test_progress_shows_a_long_trial_until_it_finishes(capsys: Captured) -> None:
     with Display(bowl_study()) as display:
         display.opened(PLAN, 0)
-        display.waited(2)
+        display.waited(workers(2))
         display.measured([Progress(4, Measurement(n, {"loss": 1 / n, "speed": 0.0})) for n in (1, 2)])
         assert "trial 4 has loss 0.5000 after epoch 2" in capsys.readouterr().err
         display.recorded([result(4, 0.5)])
-        display.waited(2)
+        display.waited(workers(2))
         assert "after epoch" not in capsys.readouterr().err
 
 
@@ -73,8 +79,8 @@ def test_progress_shows_a_long_trial_until_it_finishes(capsys: Captured) -> None
 def test_progress_says_that_all_workers_are_gone(capsys: Captured) -> None:
     with Display(bowl_study()) as display:
         display.opened(PLAN, 0)
-        display.waited(1)
-        display.waited(0)
+        display.waited(workers(1))
+        display.waited(workers(0))
     assert "0/30 trials, waiting for a worker" in capsys.readouterr().err
 
 
@@ -148,7 +154,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
         display.recalled(recorded, search_ended=False)
         display.opened(replace(PLAN, round=1, count=30), 30)
         display.opened(replace(PLAN, round=2, count=20), 0)
-        display.waited(2)
+        display.waited(workers(2))
         time.sleep(0.05)
         display.recorded([result(30 + n, best + 1, round_number=2) for n in range(20)])
         assert display._ahead == 65 - 30 - 20
@@ -197,10 +203,10 @@ def test_warnings_appear_among_the_lines(capsys: Captured) -> None:
 def test_rounds_too_small_for_all_workers_are_reported_once(capsys: Captured) -> None:
     with Display(bowl_study(rounds=(30, 20))) as display:
         display.opened(PLAN, 0)
-        display.waited(20)
+        display.waited(workers(20))
         assert "busy" not in capsys.readouterr().err
-        display.waited(21)
-        display.waited(22)
+        display.waited(workers(21))
+        display.waited(workers(22))
     assert capsys.readouterr().err.count("a round of 20 trials cannot keep 21 workers busy") == 1
 
 

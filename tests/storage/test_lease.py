@@ -11,7 +11,7 @@ from obstore.store import MemoryStore
 from caviar.errors import InUseError, RefusedError, RunError
 from caviar.storage import lease
 from caviar.storage.lease import Lease
-from caviar.storage.location import LOCK
+from caviar.storage.location import LOCK, this_process
 from caviar.storage.object_store import Store
 from tests.object_store import ObjectStore, in_memory
 
@@ -38,6 +38,23 @@ def test_a_living_holder_is_detected_by_its_renewal(caplog: pytest.LogCaptureFix
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     held.confirm()
     held.release()
+
+
+def test_a_lease_that_is_not_renewed_has_no_holder() -> None:
+    run = in_memory(SHORT_S)
+    holder = run.follow_holder()
+    assert holder() is None
+    held = Lease.acquire(run, take_over=False)
+    deadline = time.monotonic() + 3 * SHORT_S
+    while time.monotonic() < deadline:
+        assert holder() == this_process()
+        time.sleep(SHORT_S / 20)
+    held.release()
+    assert holder() is None
+    dead(run)
+    assert holder() == this_process(), "it may be alive"
+    time.sleep(SHORT_S)
+    assert holder() is None
 
 
 def test_a_new_run_does_not_wait_for_a_lease(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
 from caviar.objective import Objective
 from caviar.retries import Retries
-from caviar.rounds import Confirmation, Narrowing, Round, Search, Stages, default_confirmation
+from caviar.rounds import Confirmation, Halving, Narrowing, Round, Search, Stages, default_confirmation
 from caviar.space import Space
 from caviar.trial import Value
 from caviar.validation import plain_value, require_type, set_fields, whole_number
@@ -346,6 +346,18 @@ def _round_to_json(this: Round | Search) -> dict[str, Any]:
         rungs = list(this.halving.rung_epochs(this.epochs))
         plain["halving"] = {"keep": this.halving.keep, "rungs": rungs, "cohort": this.halving.cohort}
     return plain
+
+
+def declared_stages(plain: Mapping[str, Any]) -> Stages:
+    """Return the stages of a study from its plain form, the confirmation last; see `Study.to_json`."""
+    rounds = [_round_from_json(this) for this in plain["rounds"]]
+    return (*rounds, Confirmation(**plain["confirmation"]))
+
+
+def _round_from_json(plain: Mapping[str, Any]) -> Round | Search:
+    halving = Halving(**plain["halving"]) if "halving" in plain else None
+    kind = Search if "in_flight" in plain else Round
+    return kind(**{**plain, "halving": halving})
 
 
 def _describe_function(function: SamplerFactory) -> str:

@@ -83,6 +83,9 @@ class Watcher:
     def waited(self, running: Mapping[str, Sequence[Chunk]]) -> None:
         """Note that time has passed; each live worker trains the first of its chunks, if it has any."""
 
+    def handed_over(self, best: Best) -> None:
+        """Note the winner, whose network is written; its final training is recorded next."""
+
     def stopping(self) -> None:
         """Note that the user wants to stop, and that the running trials are finished first."""
 
@@ -352,6 +355,7 @@ class Loop:
             baseline=Baseline.of(self._dataset) if self._dataset else None,
         )
         self._ledger.write_best(best, final.checkpoint, self._dataset, final.predictions)
+        self._watcher.handed_over(best)
 
     def _poll(self) -> list[Event]:
         """Return what the workers and the user did."""

@@ -7,6 +7,7 @@ import pandas as pd
 from caviar.driver.loop import Watcher
 from caviar.driver.messages import Chunk
 from caviar.engine import Progress
+from caviar.records.winner import Best
 from caviar.search.stages import StagePlan
 from caviar.trial import Result, Trial
 
@@ -40,6 +41,10 @@ class Watchers(Watcher):
     def waited(self, running: Mapping[str, Sequence[Chunk]]) -> None:
         for watcher in self._watchers:
             watcher.waited(running)
+
+    def handed_over(self, best: Best) -> None:
+        for watcher in self._watchers:
+            watcher.handed_over(best)
 
     def stopping(self) -> None:
         for watcher in self._watchers:

@@ -1,6 +1,9 @@
 """Numbers as the summary and the live progress print them."""
 
 import math
+from collections.abc import Mapping
+
+from caviar.trial import Value
 
 UNFOLDED_WIDTH = 10_000
 """Columns of tables whose output is not a terminal: nothing is folded, so that paths and params stay whole."""
@@ -24,6 +27,30 @@ def metric_text(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def score_text(value: float, interval: tuple[float, float] | None, is_share: bool = False) -> str:
+    """Return a value with its confidence interval, which does not exceed 1 for a share.
+
+    Example:
+        >>> score_text(0.98, (0.955, 1.002), is_share=True)
+        '0.9800, 95% interval 0.9550 .. 1.0000'
+    """
+    if interval is None:
+        return metric_text(value)
+    low, high = interval
+    limits = f"{metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
+    return f"{metric_text(value)}, 95% interval {limits}"
+
+
+def params_text(params: Mapping[str, Value]) -> str:
+    """Return the names and values of params, in a few words.
+
+    Example:
+        >>> params_text({"learning_rate": 0.012345678, "method": "adam"})
+        'learning_rate=0.0123457, method=adam'
+    """
+    return ", ".join(f"{n}={f'{v:.6g}' if isinstance(v, float) else v}" for n, v in params.items())
+
+
 def duration_text(seconds: float) -> str:
     """Return seconds as minutes and seconds, with hours where there are any.
 
@@ -34,6 +61,19 @@ def duration_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def pace_text(per_s: float) -> str:
+    """Return a number of trials a second, or in a longer time if they are few.
+
+    Example:
+        >>> [pace_text(per_s) for per_s in (1_234.5, 0.25, 0.002)]
+        ['1,234.5 trials/s', '15.0 trials/min', '7.2 trials/h']
+    """
+    for unit, length in (("s", 1), ("min", 60)):
+        if per_s * length >= 1:
+            return f"{per_s * length:,.1f} trials/{unit}"
+    return f"{per_s * 3_600:.1f} trials/h"
 
 
 def age_text(seconds: float) -> str:

@@ -13,10 +13,10 @@ from rich.text import Text
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import UNFOLDED_WIDTH, metric_text
+from caviar.reporting.formatting import UNFOLDED_WIDTH, metric_text, params_text, score_text
 from caviar.rounds import Confirmation
 from caviar.space import Choice
-from caviar.trial import Outcome, Stage, Value
+from caviar.trial import Outcome, Stage
 
 NO_BETTER = (
     "the test rows do not show that the network is better than always predicting the most frequent class: "
@@ -96,11 +96,11 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     trainings = fresh if best.seeds else "training shows no noise"
     is_share = run.metric.endswith("accuracy")
     rows = [
-        ("params", _params_text(best.params)),
-        ("confirmed", f"{run.metric} {_score_text(best.value, best.interval, is_share)} ({trainings})"),
+        ("params", params_text(best.params)),
+        ("confirmed", f"{run.metric} {score_text(best.value, best.interval, is_share)} ({trainings})"),
     ]
     if best.test_accuracy is not None:
-        score = _score_text(best.test_accuracy, best.test_interval)
+        score = score_text(best.test_accuracy, best.test_interval)
         rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
     if best.test_value is not None:
         rows.append(("test", f"{metric_text(best.test_value)} (by the study's test function, called once)"))
@@ -135,7 +135,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     best = run.best_so_far
     if best is not None:
         score = f"{run.metric} {metric_text(best.value)} (trial {best.trial})"
-        yield _table([("best so far", score), ("params", _params_text(best.params))])
+        yield _table([("best so far", score), ("params", params_text(best.params))])
 
 
 def _deviations(run: Run) -> Iterator[RenderableType]:
@@ -294,19 +294,6 @@ def _worker_time(trials: pd.DataFrame) -> Text:
 
 
 # Building blocks. They turn strings into Text, because Rich looks for markup in strings.
-
-
-def _score_text(value: float, interval: tuple[float, float] | None, is_share: bool = False) -> str:
-    """Return a value with its confidence interval, which does not exceed 1 for a share."""
-    if interval is None:
-        return metric_text(value)
-    low, high = interval
-    limits = f"{metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
-    return f"{metric_text(value)}, 95% interval {limits}"
-
-
-def _params_text(params: Mapping[str, Value]) -> str:
-    return ", ".join(f"{n}={f'{v:.6g}' if isinstance(v, float) else v}" for n, v in params.items())
 
 
 def _line(text: str, style: str = "") -> Text:

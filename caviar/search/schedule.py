@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from caviar.rounds import MAX_SHARES, Confirmation, Round, Search, Stages
+from caviar.rounds import MAX_SHARES, Confirmation, ConfirmationStep, Round, Search, Stages
 
 STEPS_IN_FLIGHT = 8
 """Number of steps into which the trials in flight are divided, so that the knowledge of a draw is nearly the latest."""
@@ -86,6 +86,17 @@ def first_learner(steps: Sequence[Step], number: int) -> int:
     """
     later = bisect_right(steps, number, key=attrgetter("known"))
     return steps[later].first if later < len(steps) else steps[-1].first + steps[-1].count
+
+
+def extra_round_trials(rule: Round | Search, replaced: ConfirmationStep) -> int:
+    """Return the number of search trials that cost as much as a step of the confirmation, which trains to the end.
+
+    Args:
+        rule: the stage that declares how the search trials train.
+        replaced: the step in whose place they are.
+    """
+    cost = 1.0 if rule.halving is None else rule.halving.cost(rule.epochs)
+    return int(replaced.contenders * replaced.seeds / cost)
 
 
 def _parts(rule: Round | Search) -> Iterator[tuple[int, int, int]]:

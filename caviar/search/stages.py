@@ -30,7 +30,7 @@ from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
 from caviar.search.sampling import Observation, draw_params
-from caviar.search.schedule import Step, search_steps
+from caviar.search.schedule import Step, extra_round_trials, search_steps
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
 
@@ -212,11 +212,10 @@ def _search_step(
         return None
     longest = max(reversed(steps), key=lambda step: step.rule.epochs)
     rule, planned = longest.rule, study.confirmation.steps[number - len(steps) - 1]
-    cost = 1.0 if rule.halving is None else rule.halving.cost(rule.epochs)
     step = Step(
         number=number,
         first=_next_number(trials),
-        count=int(planned.contenders * planned.seeds / cost),
+        count=extra_round_trials(rule, planned),
         known=_next_number(trials),
         shrinkages=steps[-1].shrinkages + number - len(steps),
         rule=rule,

@@ -13,7 +13,8 @@ import pytest
 
 from caviar.driver.messages import Chunk
 from caviar.engine import Progress
-from caviar.reporting import progress
+from caviar.reporting import screens
+from caviar.reporting.errors_shown import MAX_ERRORS
 from caviar.reporting.progress import Display
 from caviar.rounds import coarse_to_fine
 from caviar.runner import resume_study, run_study
@@ -40,7 +41,7 @@ def workers(count: int) -> dict[str, tuple[Chunk, ...]]:
 @pytest.fixture
 def every_update(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print a line for each update."""
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(screens, "LINE_EVERY_S", 0.0)
 
 
 @pytest.mark.usefixtures("every_update")
@@ -142,7 +143,7 @@ def test_a_flood_of_different_errors_is_cut_off(capsys: Captured) -> None:
         for number in range(100):
             display.failed(trial, f"ValueError: no (train.py, line {number})")
     said = capsys.readouterr().err
-    assert said.count("failed:") == progress.MAX_ERRORS
+    assert said.count("failed:") == MAX_ERRORS
     assert "study.try_one(params)" in said
 
 
@@ -157,7 +158,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
         display.waited(workers(2))
         time.sleep(0.05)
         display.recorded([result(30 + n, best + 1, round_number=2) for n in range(20)])
-        assert display._ahead == 65 - 30 - 20
+        assert display._standing.ahead == 65 - 30 - 20
     said = capsys.readouterr().err
     assert "30 of them are recorded already" in said
     assert "round 1" not in said
@@ -224,7 +225,8 @@ def test_a_closed_terminal_stops_no_study(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stderr", ClosedTerminal())
     study = bowl_study()
     with Display(study) as display:
-        assert display._console.is_terminal is False
+        assert isinstance(display._screen, screens.Terminal)
+        assert display._screen.console.is_terminal is False
     run = run_study(study, runs=tmp_path, backend=inline(study))
     assert run.finished
 
@@ -234,4 +236,4 @@ def test_time_left_counts_no_trials_of_an_ended_search(tmp_path: Path) -> None:
     recorded = run_inline(study, tmp_path).trials[:30]
     with Display(study) as display:
         display.recalled(recorded, search_ended=True)
-        assert display._ahead == study.confirmation.trials + 1
+        assert display._standing.ahead == study.confirmation.trials + 1

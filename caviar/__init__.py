@@ -37,6 +37,7 @@ from caviar.study import Study
 from caviar.trial import Outcome
 
 if TYPE_CHECKING:
+    from caviar.analysis.comparison import Comparison, compare
     from caviar.one_trial import TriedTrial
     from caviar.records.fetch import fetch
     from caviar.records.frames import Run, load
@@ -55,6 +56,7 @@ __all__ = [
     "CaviarError",
     "Classifier",
     "ClusterError",
+    "Comparison",
     "Confirmation",
     "DamagedError",
     "DataError",
@@ -81,6 +83,7 @@ __all__ = [
     "TriedTrial",
     "choice",
     "coarse_to_fine",
+    "compare",
     "fetch",
     "integer",
     "linear",
@@ -93,10 +96,12 @@ __all__ = [
 _LAZY = {
     "Best": "caviar.records.winner",
     "Classifier": "caviar.training.classifier",
+    "Comparison": "caviar.analysis.comparison",
     "Function": "caviar.training.function.objective",
     "Run": "caviar.records.frames",
     "TrialContext": "caviar.training.function.trial_context",
     "TriedTrial": "caviar.one_trial",
+    "compare": "caviar.analysis.comparison",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",
 }

@@ -244,7 +244,7 @@ def choose_winner(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool)
     return Winner(
         trial=best,
         value=_mean(values),
-        interval=t_interval(values, _fresh_values(confirmed, maximize)),
+        interval=t_interval(values, fresh_values(confirmed, maximize)),
         seeds=len(values),
         best_training=int(own["trial"].iloc[0]),
     )
@@ -268,7 +268,7 @@ def score_contenders(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bo
         for the winner.
     """
     rows: dict[int, dict[str, object]] = {}
-    groups = _fresh_values(confirmed, maximize)
+    groups = fresh_values(confirmed, maximize)
     before = search.set_index("trial")["value"]
     for number in sorted(confirmed["round"].unique(), reverse=True):
         ranked = _rank(search, confirmed[confirmed["round"] <= number], maximize)
@@ -296,7 +296,7 @@ def _last_values(own: pd.DataFrame) -> list[float]:
     return list(own.loc[own["round"] == own["round"].max(), "value"])
 
 
-def _fresh_values(confirmed: pd.DataFrame, maximize: bool) -> list[list[float]]:
+def fresh_values(confirmed: pd.DataFrame, maximize: bool) -> list[list[float]]:
     """Return the fresh values of each contender."""
     groups = rank(confirmed, maximize).groupby("confirms")["value"]
     return [group.tolist() for _, group in groups]
@@ -325,7 +325,7 @@ def t_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tu
     Returns:
         The interval; None if no contender trained twice, or if all that did had equal values.
     """
-    pooled = _pooled_variance(groups)
+    pooled = pooled_variance(groups)
     if pooled is None or pooled[0] == 0.0:
         return None
     from scipy.special import stdtrit  # scipy.stats takes a second to import
@@ -336,7 +336,7 @@ def t_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tu
     return mean - half, mean + half
 
 
-def _pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
+def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
     """Return the variance within groups and its degrees of freedom; None if no group has two values."""
     degrees = sum(len(group) - 1 for group in groups)
     if degrees == 0:

@@ -53,17 +53,20 @@ class Comparison:
         return _verdict_of_two(self) if len(scored) == 2 else _verdict_of_many(scored)
 
     def __str__(self) -> str:
-        tables = (self.runs, self.pairs, self.budgets)
-        shown = [table.to_string(index=False, float_format="{:.5g}".format, na_rep="-") for table in tables]
-        return replace_control_chars("\n\n".join([self.verdict, *shown, *self.notes]))
+        shown = [table.to_string(index=False, float_format="{:.5g}".format) for table in self._tables]
+        return replace_control_chars("\n\n".join([self.verdict, *shown, "\n".join(self.notes)]).rstrip())
 
     def _repr_html_(self) -> str:
-        tables = (self.runs, self.pairs, self.budgets)
-        shown = [
-            table.to_html(index=False, float_format="{:.5g}".format, na_rep="", border=0) for table in tables
-        ]
+        shown = [table.to_html(index=False, float_format="{:.5g}".format, border=0) for table in self._tables]
         sentences = [f"<p>{html.escape(sentence)}</p>" for sentence in (self.verdict, *self.notes)]
         return replace_control_chars("\n".join([sentences[0], *shown, *sentences[1:]]))
+
+    @property
+    def _tables(self) -> Iterator[pd.DataFrame]:
+        """The frames that have rows, with a dash in each empty cell."""
+        for table in (self.runs, self.pairs, self.budgets):
+            if len(table):
+                yield table.astype(object).where(table.notna(), "-")
 
 
 def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
@@ -93,8 +96,8 @@ def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
         raise RunError(f"compare: by={by!r} is unknown; use {' or '.join(map(repr, get_args(By)))}")
     labelled = _label([run if isinstance(run, Run) else load(run) for run in runs])
     notes = require_comparable(labelled)
-    maximize = all(run.study_file.maximize for run in labelled.values())
-    metric = next(iter(labelled.values())).metric
+    first = next(iter(labelled.values()))
+    maximize = first.study_file.maximize if by == "confirmed" else _is_larger_test_better(labelled)
     confirmed = {label: confirmed_score(run) for label, run in labelled.items()}
     test = {label: score_on_test(run) for label, run in labelled.items()}
     scores = {label: score for label, score in (confirmed if by == "confirmed" else test).items() if score}
@@ -102,7 +105,7 @@ def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
     pairs = compare_pairs(list(ranked.values()), maximize)
     spending = {label: spent(run) for label, run in labelled.items()}
     return Comparison(
-        metric=metric if by == "confirmed" else "test score",
+        metric=first.metric if by == "confirmed" else "test score",
         maximize=maximize,
         by=by,
         runs=_runs_frame(labelled, ranked, confirmed, test, pairs, spending),
@@ -113,6 +116,17 @@ def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
 
 
 _BUDGET_COLUMNS = ["budget", "amount", "run", "best", "expected"]
+
+
+def _is_larger_test_better(labelled: dict[str, Run]) -> bool:
+    """Return True if larger test scores are better: accuracies, or those of functions whose metric is so."""
+    found = {label: run.best.test_accuracy is not None for label, run in labelled.items() if run.best}
+    if len(set(found.values())) > 1:
+        accuracy, other = (next(label for label in found if found[label] is kind) for kind in (True, False))
+        raise RunError(
+            f"compare: {accuracy} has a test accuracy and {other} has none, so they cannot be ranked by it"
+        )
+    return any(found.values()) or next(iter(labelled.values())).study_file.maximize
 
 
 def _label(runs: list[Run]) -> dict[str, Run]:

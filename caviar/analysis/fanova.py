@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-TREES = 100
+TREES = 64
 """Number of trees in the forest."""
 
 

@@ -222,9 +222,9 @@ class Run:
         """Return how much each parameter mattered, the most important first.
 
         Args:
-            round: the number of a round, or several of them. By default, the trials that were drawn from the whole
-                space count: later ones are drawn near the elite, which makes all parameters seem important. In several
-                rounds, trials are compared within each part of the search.
+            round: the number of a round or of a step of the search, or several of them. By default, the trials that
+                were drawn from the whole space count: later ones are drawn near the elite, which makes all parameters
+                seem important. In several rounds, trials are compared within each part of the search.
             method: "ped_anova", the default, tells what it takes to be among the best tenth of the trials; importances
                 are shares that sum to 1. "fanova" tells what explains the differences of all trials in rank;
                 importances are shares of their variance, of which interactions have a part.

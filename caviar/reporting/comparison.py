@@ -36,8 +36,9 @@ def _parts(comparison: Comparison) -> Iterator[RenderableType]:
     if len(comparison.pairs) > 1:
         yield _text("\nDifferences", "bold")
         yield _pairs(comparison)
-    yield _text("\nBest of the search at equal budget", "bold")
-    yield _budgets(comparison)
+    if (comparison.budgets["amount"] > 0).all():
+        yield _text("\nBest of the search at equal budget", "bold")
+        yield _budgets(comparison)
     for number, note in enumerate(comparison.notes):
         yield _text(note if number else f"\n{note}")
 

@@ -127,7 +127,7 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, cv.Run]:
     folder = tmp_path_factory.mktemp("classifiers")
 
     def trained(name: str, data: str = "sklearn:iris", **options: Any) -> cv.Run:
-        objective = cv.Classifier(data=data, **options)
+        objective = cv.Classifier(data=data, metric="dev_loss", **options)
         space = cv.Space(learning_rate=cv.log(1e-3, 1.0))
         rounds = (cv.Round(4, 2), cv.Confirmation(top=2))
         return saved(folder, name, cv.Study(name="run", objective=objective, space=space, rounds=rounds))
@@ -157,8 +157,9 @@ def test_test_scores_rank_only_if_asked(classifiers: dict[str, cv.Run]) -> None:
     runs = [classifiers["iris"], classifiers["raw"]]
     usual, asked = cv.compare(*runs), cv.compare(*runs, by="test")
     assert usual.runs["test"].notna().all()
-    assert usual.runs["value"].is_monotonic_decreasing
+    assert usual.runs["value"].is_monotonic_increasing, "the runs minimize dev_loss"
     assert asked.runs["test"].is_monotonic_decreasing
+    assert asked.runs["test"].nunique() == 2
     assert any("test split" in note for note in asked.notes)
 
 

@@ -68,8 +68,8 @@ _CIRCUMSTANCES = (
     Column("node", "string", "Host name of the worker's machine; empty text if its worker was lost."),
     Column("attempt", "int64", "Number of the attempt that is recorded, from 1."),
     *_TIMES,
-    Column("started", "time", "When its worker began it.", "UTC", optional=True),
-    Column("ended", "time", "When its worker was done with it.", "UTC", optional=True),
+    Column("started", "time", "When its worker began it, in UTC.", optional=True),
+    Column("ended", "time", "When its worker was done with it, in UTC.", optional=True),
 )
 CIRCUMSTANCES = tuple(column.name for column in _CIRCUMSTANCES)
 """Columns that say where, when and how fast a trial was trained. All others are the same in every run (law 1)."""

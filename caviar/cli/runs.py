@@ -1,4 +1,4 @@
-"""Commands that read saved runs: list, show and fetch."""
+"""Commands for whole run directories: list and fetch."""
 
 import argparse
 from typing import Any
@@ -8,12 +8,6 @@ LIST = """List the runs in a folder: state, trials, best, age, size.
 examples:
   caviar list
   caviar list s3://bucket/runs
-"""
-SHOW = """Print how a run went, and its winner.
-
-examples:
-  caviar show runs/digits
-  caviar show s3://bucket/runs/digits --rounds
 """
 FETCH = """Copy a run directory to this machine.
 
@@ -37,19 +31,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     )
     listing.set_defaults(action=_list)
 
-    show = commands.add_parser("show", usage="caviar show RUN [OPTIONS]", description=SHOW)
-    show.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-    show.add_argument(
-        "--rounds", action="store_true", help="print every round, and how it narrowed the space"
-    )
-    show.set_defaults(action=_show)
-
     fetch = commands.add_parser("fetch", usage="caviar fetch RUN [DEST] [OPTIONS]", description=FETCH)
     fetch.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     fetch.add_argument("to", nargs="?", metavar="DEST", help="folder of the copy (default: runs/NAME)")
     fetch.add_argument("--frames", action="store_true", help="copy the frames only, not the network")
     fetch.set_defaults(action=_fetch)
-    return [listing, show, fetch]
+    return [listing, fetch]
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -57,13 +44,6 @@ def _list(options: argparse.Namespace) -> None:
     from caviar.storage.uri import locate
 
     print(list_runs(locate(options.runs)))
-
-
-def _show(options: argparse.Namespace) -> None:
-    from caviar.records.frames import load
-    from caviar.reporting.summary import show
-
-    show(load(options.run), every_round=options.rounds)
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
 """The summary of a run in the terminal, which `caviar run` and `caviar show RUN` print."""
 
 import math
-import sys
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,10 +9,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from caviar.control_chars import escaped_output, replace_control_chars
+from caviar.analysis.failures import failures
+from caviar.analysis.round_summary import summarize_groups
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import UNFOLDED_WIDTH, metric_text, params_text, score_text
+from caviar.reporting.formatting import metric_text, params_text, score_text
+from caviar.reporting.terminal import (
+    fitting_columns,
+    heading,
+    line,
+    open_console,
+    print_parts,
+    table,
+)
 from caviar.rounds import Confirmation
 from caviar.space import Choice
 from caviar.trial import Outcome, Stage
@@ -24,6 +32,10 @@ NO_BETTER = (
 )
 MAX_CAUSES = 3
 """Maximum number of failure causes that are listed."""
+MIN_IMPORTANCE = 0.02
+"""Importance from which a parameter is named."""
+MAX_PARAMETERS = 4
+"""Largest number of parameters that are named as important."""
 FEW_PARTS = 3
 """Rows of the search in a short summary."""
 MAX_PARTS = 8
@@ -38,11 +50,8 @@ def show(run: Run, console: Console | None = None, *, every_round: bool = False)
         console: the terminal to print to; by default standard output.
         every_round: print each round in a row of its own, and how each narrowed the space.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else UNFOLDED_WIDTH)
-    with escaped_output(sys.stdout):
-        for part in _parts(run, every_round):
-            # The terminal wraps lines of text itself, so that commands and paths can be copied whole.
-            console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+    console = console or open_console()
+    print_parts(summary_parts(run, every_round, console.width), console)
 
 
 def worker_time(trials: pd.DataFrame) -> dict[str, float]:
@@ -63,28 +72,29 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
     return {name: s / total if total > 0 else 0.0 for name, s in seconds.items()}
 
 
-def _parts(run: Run, every_round: bool) -> Iterator[RenderableType]:
+def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[RenderableType]:
+    """Yield what `show` prints on a terminal with so many columns."""
     best = run.best
     if best is not None:
         yield from _winner(run, best)
     elif run.finished:  # `caviar fetch --frames` copies no winner
-        yield _heading(
-            run.study["name"], f" is finished. {run.location / 'best'} with the winner is missing."
-        )
+        yield heading(run.study["name"], f" is finished. {run.location / 'best'} with the winner is missing.")
     else:
         yield from _unfinished(run)
     if not run.trials.empty:
-        yield _rounds(run, every_round)
-        yield from _not_completed(run.trials)
+        yield from _what_mattered(run)
+        yield _rounds(run, every_round, width)
+        yield from _not_completed(run)
         if every_round:
             yield from _changes(run)
             yield from _narrowing(run)
         yield _worker_time(run.trials)
     yield from _deviations(run)
     attributes = ".trials, .curves, .rounds, " + (".best" if run.finished else ".best_so_far")
-    yield _heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
+    yield heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
     if not every_round:
-        yield _heading("Narrowing", f"    caviar show {run.location.quoted} --rounds")
+        show = f"caviar show {run.location.quoted}"
+        yield heading("More", f"         {show} --rounds, or --top 10, --failed, --round 1")
 
 
 # The result
@@ -108,12 +118,12 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
         rows.append(("baseline", _baseline_text(best.baseline)))
     if best.refit:
         rows.append(("network", "trained on train and dev rows together"))
-    yield _heading(
+    yield heading(
         run.study["name"], f" is finished, saved in {run.location}. The winner is trial {best.trial}:"
     )
-    yield _table(rows)
+    yield table(rows)
     if best.beats_baseline is False:
-        yield _line(f"  Warning: {NO_BETTER}")
+        yield line(f"  Warning: {NO_BETTER}")
 
 
 def _baseline_text(baseline: Baseline) -> str:
@@ -127,15 +137,15 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     """Yield how far the run is, how to continue it, and the best trial so far."""
     driver = run.location.holder()
     state = f"running ({driver})" if driver else "unfinished"
-    yield _heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
+    yield heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
-        yield _line(f"  to resume    {run.study_file.resume_command(run.location)}")
+        yield line(f"  to resume    {run.study_file.resume_command(run.location)}")
         if run.best_so_far is not None:
-            yield _line(f"  to end it    {run.study_file.resume_command(run.location, 'finish')}")
+            yield line(f"  to end it    {run.study_file.resume_command(run.location, 'finish')}")
     best = run.best_so_far
     if best is not None:
         score = f"{run.metric} {metric_text(best.value)} (trial {best.trial})"
-        yield _table([("best so far", score), ("params", params_text(best.params))])
+        yield table([("best so far", score), ("params", params_text(best.params))])
 
 
 def _deviations(run: Run) -> Iterator[RenderableType]:
@@ -143,9 +153,9 @@ def _deviations(run: Run) -> Iterator[RenderableType]:
     if run.study_file.search_ended:
         searched = int((run.trials["stage"] == Stage.SEARCH).sum())
         asked = sum(r["trials"] for r in run.study["rounds"])
-        yield _heading("Ended early", f"  the search was ended after {searched:,} of {asked:,} trials")
+        yield heading("Ended early", f"  the search was ended after {searched:,} of {asked:,} trials")
     for edit in run.study_file.edits:
-        yield _heading("Edited", f"       the function was edited after {edit['after_trials']:,} trials")
+        yield heading("Edited", f"       the function was edited after {edit['after_trials']:,} trials")
 
 
 def _how_far(run: Run) -> str:
@@ -163,8 +173,23 @@ def _how_far(run: Run) -> str:
 # The rounds
 
 
-def _rounds(run: Run, every_round: bool) -> Table:
-    """Return a row for each round and confirmation step, or one for several of them."""
+def _what_mattered(run: Run) -> Iterator[RenderableType]:
+    """Yield the parameters that mattered most, if the trials are enough to tell."""
+    importance = run.importance()
+    most = importance[importance["importance"] >= MIN_IMPORTANCE].head(MAX_PARAMETERS)
+    shares = [
+        f"{row['parameter']} {row['importance']:.0%} ({100 * row['low']:.0f} .. {row['high']:.0%})"
+        for row in most.to_dict(orient="records")
+    ]
+    if shares:
+        yield table([(", ".join(shares),)], ["What mattered most, with 95% intervals"])
+
+
+def _rounds(run: Run, every_round: bool, width: int) -> Table:
+    """Return a row for each round and confirmation step, or one for several of them.
+
+    Columns that matter less are left out where the terminal is narrow.
+    """
     trials = run.trials if every_round else run.trials[run.trials["stage"] != Stage.FINAL]
     parts = _search_parts(run, every_round)
     steps, first = len(Confirmation(**run.study["confirmation"]).steps), max(parts, default=0) + 1
@@ -178,20 +203,33 @@ def _rounds(run: Run, every_round: bool) -> Table:
         return f"step {number - first + 1} of {steps}" if is_step else stage
 
     labels = [label(stage, number) for stage, number in zip(trials["stage"], trials["round"], strict=True)]
-    outcomes = [o for o in Outcome if o is Outcome.COMPLETED or (trials["outcome"] == o).any()]
-    rows = []
-    for name, group in trials.groupby(labels, sort=False):
-        counts = [int((group["outcome"] == outcome).sum()) for outcome in outcomes]
-        values = group.loc[group["outcome"] == Outcome.COMPLETED, "value"].dropna()
-        best = values.max() if run.study_file.maximize else values.min()
-        ends = ["-", "-"] if values.empty else [metric_text(best), metric_text(values.median())]
-        rows.append([str(name), *(f"{n:,}" for n in (len(group), group["epochs"].max(), *counts)), *ends])
-    title = "Trials" if _has_steps(run) else "Rounds"
-    header = [title, "trials", "epochs", *map(str, outcomes), f"best {run.metric}", "median"]
-    return _table(rows, header, numbers=True)
+    title = "Trials" if has_steps(run) else "Rounds"
+    return group_table(title, summarize_groups(trials, labels, run.study_file.maximize), run.metric, width)
 
 
-def _has_steps(run: Run) -> bool:
+def group_table(title: str, groups: pd.DataFrame, metric: str, width: int) -> Table:
+    """Return a table of groups of trials (`summarize_groups`) that fits the terminal.
+
+    Args:
+        title: the title of the column with the groups' names.
+        groups: the groups.
+        metric: the metric that ranks.
+        width: columns of the terminal; those of the table that matter least are left out where it is narrow.
+    """
+    rare = [outcome for outcome in Outcome if outcome is not Outcome.COMPLETED]
+    columns = {title: [f"  {name}" for name in groups.index]}
+    for name, cells in groups.drop(columns=[o for o in rare if not groups[o].any()]).items():
+        text = metric_text if name in ("best", "median") else "{:,}".format
+        columns[str(name)] = ["-" if pd.isna(cell) else text(cell) for cell in cells]
+    full = {f"best {metric}" if name == "best" else name: cells for name, cells in columns.items()}
+    if len(fitting_columns(full, full, width)) == len(full):
+        columns = full
+    shown = fitting_columns(columns, ("epochs", *rare), width)
+    rows = zip(*(columns[name] for name in shown), strict=True)
+    return table([(first.strip(), *rest) for first, *rest in rows], shown, numbers=True)
+
+
+def has_steps(run: Run) -> bool:
     """Return True if the trials are searched without rounds, at least some of them."""
     return any("in_flight" in this for this in run.study["rounds"])
 
@@ -203,7 +241,7 @@ def _search_parts(run: Run, every_round: bool) -> dict[int, str]:
     is_search = (trials["stage"] == Stage.SEARCH) & ~(trials["round"] > confirmed)
     spans = trials[is_search].groupby("round")["trial"].agg(["min", "max"])
     numbers, groups = list(spans.index), MAX_PARTS if every_round else FEW_PARTS
-    if not _has_steps(run):
+    if not has_steps(run):
         between = range(1, len(numbers) - 1) if len(numbers) > FEW_PARTS and not every_round else range(0)
         return {
             number: f"2 .. {numbers[-2]}" if place in between else str(number)
@@ -220,9 +258,9 @@ def _search_parts(run: Run, every_round: bool) -> dict[int, str]:
     }
 
 
-def _not_completed(trials: pd.DataFrame) -> Iterator[RenderableType]:
+def _not_completed(run: Run) -> Iterator[RenderableType]:
     """Yield why trials were stopped, diverged or failed: the most frequent causes."""
-    counts = trials["outcome"].value_counts()
+    counts = run.trials["outcome"].value_counts()
     rows = [
         (f"{counts[outcome]:,} {outcome}", why)
         for outcome, why in (
@@ -231,12 +269,13 @@ def _not_completed(trials: pd.DataFrame) -> Iterator[RenderableType]:
         )
         if outcome in counts
     ]
-    causes = trials.loc[trials["outcome"] == Outcome.FAILED, "failure"].value_counts()
-    rows += [(f"{count:,} failed", str(cause)) for cause, count in causes.head(MAX_CAUSES).items()]
-    if others := int(causes.iloc[MAX_CAUSES:].sum()):
-        rows.append((f"{others:,} failed", "for other reasons: see the column `failure` of the trials"))
+    causes = failures(run.trials[run.trials["outcome"] == Outcome.FAILED])
+    listed = causes.head(MAX_CAUSES)
+    rows += [(f"{n:,} failed", such) for n, such in zip(listed["trials"], listed["failure"], strict=True)]
+    if others := int(causes["trials"].iloc[MAX_CAUSES:].sum()):
+        rows.append((f"{others:,} failed", f"for other reasons: caviar show {run.location.quoted} --failed"))
     if rows:
-        yield _table(rows, ["Not completed", ""])
+        yield table(rows, ["Not completed", ""])
 
 
 # The search space
@@ -254,7 +293,7 @@ def _narrowing(run: Run) -> Iterator[RenderableType]:
         is_choice = isinstance(run.space[name].domain, Choice)  # then `after` has all declared options
         same = is_choice or after == declared.get(name, after)  # a damaged file may lack a round
         rows.append((name, after if same else f"{declared[name]} -> {after}", reason))
-    yield _table(rows, ["Search space", "declared -> at the end", "reason"])
+    yield table(rows, ["Search space", "declared -> at the end", "reason"])
 
 
 def _changes(run: Run) -> Iterator[RenderableType]:
@@ -266,18 +305,18 @@ def _changes(run: Run) -> Iterator[RenderableType]:
     }
     last = dict(zip(*decided.drop_duplicates("parameter")[["parameter", "before"]].to_numpy().T, strict=True))
     for number, rows in decided[decided["round"].isin(shown)].groupby("round"):
-        yield _heading(f"Round {number}", f" {_how_drawn(run, rows.iloc[0].to_dict())}")
+        yield heading(f"Round {number}", f" {how_drawn(run, rows.iloc[0].to_dict())}")
         is_changed = rows["after"] != rows["parameter"].map(last)
         if is_changed.any():
-            yield _table(rows.loc[is_changed, ["parameter", "after", "reason"]].to_numpy().tolist())
+            yield table(rows.loc[is_changed, ["parameter", "after", "reason"]].to_numpy().tolist())
         if kept := ", ".join(rows.loc[~is_changed, "parameter"]):
-            yield _line(f"  unchanged: {kept}")
+            yield line(f"  unchanged: {kept}")
         last |= dict(zip(rows["parameter"], rows["after"], strict=True))
 
 
-def _how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
+def how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
     """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
-    learned = f"learns from {this['learned_from']:,} trials and " if _has_steps(run) else ""
+    learned = f"learns from {this['learned_from']:,} trials and " if has_steps(run) else ""
     sampler = run.study["sampler"].removeprefix("function ").split(" ")[0]  # without the digest of a function
     if sampler != "random":
         return f"{learned}draws from these ranges with the sampler {sampler}:"
@@ -290,36 +329,4 @@ def _how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
 
 def _worker_time(trials: pd.DataFrame) -> Text:
     training, setup, waiting = (f"{share:.1%}" for share in worker_time(trials).values())
-    return _heading("Worker time", f"  {training} training, {setup} setup, {waiting} waiting for trials")
-
-
-# Building blocks. They turn strings into Text, because Rich looks for markup in strings.
-
-
-def _line(text: str, style: str = "") -> Text:
-    return Text(replace_control_chars(text), style)
-
-
-def _heading(title: str, rest: str) -> Text:
-    return Text.assemble((replace_control_chars(title), "bold"), replace_control_chars(rest))
-
-
-def _table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = False) -> Table:
-    """Return a table whose rows are indented below its header.
-
-    Args:
-        rows: cells as text.
-        header: a title for each column; by default there is no header.
-        numbers: align all columns but the first to the right.
-    """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header))
-    rows = list(rows)
-    for number in range(len(rows[0]) if rows else 0):
-        title = _line(header[number], "dim" if number else "bold") if header else ""
-        is_number = numbers and number > 0
-        table.add_column(
-            title, justify="right" if is_number else "left", overflow="fold", no_wrap=numbers and number == 0
-        )
-    for first, *rest in rows:
-        table.add_row(_line(f"  {first}"), *map(_line, rest))
-    return table
+    return heading("Worker time", f"  {training} training, {setup} setup, {waiting} waiting")

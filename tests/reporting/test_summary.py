@@ -52,10 +52,33 @@ def test_rounds_have_counts_best_and_median(tmp_path: Path) -> None:
     assert lines[header + 3].split()[:2] == ["confirmation", "14"]
 
 
+def test_what_mattered_comes_after_the_winner(tmp_path: Path) -> None:
+    lines = shown(run_inline(bowl_study(), tmp_path)).splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("What mattered"))
+    assert re.match(r"  rate \d+% \(\d+ \.\. \d+%\)", lines[header + 1])
+    assert lines[header + 2].startswith("Rounds")
+
+
+def test_importance_of_few_trials_is_left_out(tmp_path: Path) -> None:
+    assert "What mattered" not in shown(run_until_failure(bowl_study(), tmp_path))
+
+
+@pytest.mark.parametrize("width", [60, 140])
+def test_table_of_rounds_fits_the_terminal(tmp_path: Path, width: int) -> None:
+    study = bowl_study(objective=Bowl("raise", frozenset({3})), epochs=9, halving=cv.Halving())
+    lines = shown(run_inline(study, tmp_path), width=width).splitlines()
+    (header,) = (line.split() for line in lines if line.startswith("Rounds"))
+    (row,) = (line.split() for line in lines if re.match(r"  confirmation ", line))
+    assert ("best loss" in " ".join(header)) == (width == 140)
+    assert ("epochs" in header) == (width == 140)
+    assert len(row) == len(header) - (width == 140)  # "best loss" is two words
+    assert row[header.index("completed")] == "14"
+
+
 def test_failures_are_counted_by_cause(tmp_path: Path) -> None:
     failing = bowl_study(objective=Bowl("raise", frozenset({3, 7, 31})))
     assert re.search(r"3 failed +ArithmeticError: two and two are five", shown(run_inline(failing, tmp_path)))
-    assert "failed" not in shown(run_inline(bowl_study(), tmp_path))
+    assert "Not completed" not in shown(run_inline(bowl_study(), tmp_path))
 
 
 def test_stopped_and_diverged_trials_are_explained(tmp_path: Path) -> None:

@@ -47,13 +47,17 @@ class ValueScale:
         return cls.of_values(run.metric, values.to_numpy(), run.study_file.maximize)
 
     @classmethod
-    def of_values(cls, metric: str, values: npt.ArrayLike, maximize: bool) -> "ValueScale":
+    def of_values(
+        cls, metric: str, values: npt.ArrayLike, maximize: bool, poorest: float = 0.1, log: bool = True
+    ) -> "ValueScale":
         """Return the scale for values of a metric.
 
         Args:
             metric: its name. If it ends with "accuracy", the error is shown.
             values: the values; those that are not finite do not count.
             maximize: True if larger values are better.
+            poorest: share of the values that may lie beyond the axis.
+            log: use a log scale where it shows more.
         """
         is_error = metric.endswith("accuracy")
         numbers = np.asarray(values, dtype=float)
@@ -69,9 +73,9 @@ class ValueScale:
         )
         if len(numbers) == 0:
             return scale
-        usual = scale._usual(numbers)
+        usual = scale._usual(numbers, poorest)
         positive = numbers[numbers > 0]
-        if not scale.maximize and numbers.min() >= 0 and len(positive):
+        if log and not scale.maximize and numbers.min() >= 0 and len(positive):
             least = float(positive.min())
             if np.log10(max(usual[1], least) / least) >= MIN_DECADES:
                 floor = least / 2 if numbers.min() == 0 else least
@@ -81,11 +85,11 @@ class ValueScale:
         margin = (usual[1] - usual[0]) / 20 or abs(usual[0]) / 20 or 1.0
         return replace(scale, low=usual[0] - margin, high=usual[1] + margin)
 
-    def _usual(self, numbers: Numbers) -> tuple[float, float]:
-        """Return the range from the best to all but the poorest tenth."""
+    def _usual(self, numbers: Numbers, poorest: float) -> tuple[float, float]:
+        """Return the range of all numbers but the poorest ones."""
         if self.maximize:
-            return float(np.quantile(numbers, 0.1)), float(numbers.max())
-        return float(numbers.min()), float(np.quantile(numbers, 0.9))
+            return float(np.quantile(numbers, poorest)), float(numbers.max())
+        return float(numbers.min()), float(np.quantile(numbers, 1 - poorest))
 
     def shown(self, values: npt.ArrayLike) -> Numbers:
         """Return the numbers that are drawn for values."""

@@ -23,6 +23,7 @@ def value_axis(scale: ValueScale) -> dict[str, Any]:
         "range": (ends + margin).tolist(),
         "tickformat": value_format(scale),
         "exponentformat": "power",
+        **({"dtick": "D2"} if scale.is_log and ends[1] - ends[0] > 1 else {}),
     }
 
 

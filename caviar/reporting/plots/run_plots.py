@@ -1,5 +1,6 @@
 """The figures of a run as methods: `run.plot.history()`."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,25 @@ class RunPlots:
             best: number of the best trials that are in colour at first; by default all are.
         """
         return self._draw("parallel", best)
+
+    def contours(self, parameters: Sequence[str] | None = None) -> Figure:
+        """Draw the median value of the trials over pairs of parameters, where there are any.
+
+        Args:
+            parameters: the parameters whose pairs are drawn; by default the most important ones.
+
+        Raises:
+            RunError: the run has no such parameter.
+        """
+        return self._draw("contours", parameters)
+
+    def importance(self) -> Figure:
+        """Draw how much each parameter mattered, with intervals, as `run.importance()` finds it."""
+        return self._draw("importance")
+
+    def confirmation(self) -> Figure:
+        """Draw the contenders of the confirmation: fresh trainings with intervals, beside their values in the search."""
+        return self._draw("confirmation")
 
     def confusion(self) -> Figure:
         """Draw how many test rows of each class the winner predicted as each class."""

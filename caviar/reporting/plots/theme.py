@@ -67,6 +67,7 @@ def _template(ink: str, soft: str, grid: str, hover: str, scale: list[list[Any]]
         "zeroline": False,
         "automargin": True,
         "title": {"standoff": 8},
+        "ticklabelstandoff": 4,
         "tickfont": {"color": soft},
     }
     return go.layout.Template(

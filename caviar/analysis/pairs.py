@@ -28,7 +28,9 @@ class BinnedPair:
     """Number of trials of each bin."""
 
 
-def bin_pair(x: Numbers, y: Numbers, values: Numbers, axes: tuple[ParameterAxis, ParameterAxis]) -> BinnedPair:
+def bin_pair(
+    x: Numbers, y: Numbers, values: Numbers, axes: tuple[ParameterAxis, ParameterAxis]
+) -> BinnedPair:
     """Put trials into bins of equal width on the scales of two parameters.
 
     Args:

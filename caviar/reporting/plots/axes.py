@@ -57,3 +57,14 @@ def time_unit(seconds: float) -> tuple[str, float]:
         if seconds >= 2 * length:
             return name, length
     return "seconds", 1.0
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text in their unit.
+
+    Example:
+        >>> duration(7_000)
+        '117 minutes'
+    """
+    unit, length = time_unit(seconds)
+    return f"{seconds / length:.3g} {unit}"

@@ -45,8 +45,7 @@ def figure(run: Run) -> go.Figure:
     result.update_yaxes(
         tickvals=rows,
         ticktext=[
-            f"{trial} · step {step}"
-            for trial, step in contenders[["trial", "step"]].itertuples(index=False)
+            f"{trial} · step {step}" for trial, step in contenders[["trial", "step"]].itertuples(index=False)
         ],
         range=[len(rows) - 0.4, -0.7],
         showgrid=False,

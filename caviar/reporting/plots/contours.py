@@ -59,10 +59,15 @@ def figure(run: Run, parameters: Sequence[str] | None = None) -> go.Figure:
         axes = tuple(ParameterAxis(run.space[name].domain) for name in pair)
         columns = [param_column(name) for name in pair]
         both = completed[completed[columns].notna().all(axis=1)]
-        for trace in (_bins(both, columns, axes, scale, sign), _best(both, columns, axes, run.study_file.maximize)):
+        for trace in (
+            _bins(both, columns, axes, scale, sign),
+            _best(both, columns, axes, run.study_file.maximize),
+        ):
             result.add_trace(trace.update(panel.axes))
         for direction, axis in zip("xy", axes, strict=True):
-            result.update_layout({panel.layout(direction): parameter_axis(axis, most=4) | {"showgrid": False}})
+            result.update_layout(
+                {panel.layout(direction): parameter_axis(axis, most=4) | {"showgrid": False}}
+            )
     result.update_layout(coloraxis=_color_axis(scale, sign))
     return theme.finish(
         result,

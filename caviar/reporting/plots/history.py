@@ -71,7 +71,7 @@ def _draw_best(result: go.Figure, table: pd.DataFrame, scale: ValueScale) -> Non
         return
     end = table["x"].max()
     best = scale.shown(steps["best"])
-    result.add_scatter(
+    result.add_scattergl(
         x=[*steps["x"], end],
         y=[*best, best[-1]],
         mode="lines",
@@ -89,7 +89,7 @@ def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueS
         return
     value = float(scale.shown(winner.value))
     ends = scale.shown(winner.interval if winner.interval else (winner.value, winner.value))
-    result.add_scatter(
+    result.add_scattergl(
         x=[place["x"].iloc[0]],
         y=[value],
         error_y={

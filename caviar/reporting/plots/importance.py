@@ -1,4 +1,4 @@
-"""How much each parameter mattered."""
+"""The importance of each parameter, with intervals."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -33,7 +33,10 @@ def figure(run: Run) -> go.Figure:
             orientation="h",
             marker={
                 "color": theme.PLAIN,
-                "pattern": {"shape": ["" if sure else "/" for sure in known["reliable"]], "fillmode": "replace"},
+                "pattern": {
+                    "shape": ["" if sure else "/" for sure in known["reliable"]],
+                    "fillmode": "replace",
+                },
             },
             error_x={
                 "type": "data",
@@ -69,6 +72,10 @@ def _notes(found: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     return [
         f"Shares, with 95% intervals, from {known['trials'].max():,} trials drawn from the whole space.",
         "Hatched: too few trials to be sure." if not known["reliable"].all() else "",
-        f"Too few trials had {', '.join(without[:5])}{' and others' if len(without) > 5 else ''}." if without else "",
-        f"The {MAX_PARAMETERS} most important of {len(found)} parameters." if len(found) > MAX_PARAMETERS else "",
+        f"Too few trials had {', '.join(without[:5])}{' and others' if len(without) > 5 else ''}."
+        if without
+        else "",
+        f"The {MAX_PARAMETERS} most important of {len(found)} parameters."
+        if len(found) > MAX_PARAMETERS
+        else "",
     ]

@@ -64,13 +64,28 @@ class RunPlots:
         """
         return self._draw("contours", parameters)
 
+    def curves(self, metric: str | None = None) -> Figure:
+        """Draw learning curves of the search by outcome, with those of the best trials on top.
+
+        Args:
+            metric: the metric; by default the one that ranks trials.
+
+        Raises:
+            RunError: the run has no such metric.
+        """
+        return self._draw("curves", metric)
+
     def importance(self) -> Figure:
         """Draw how much each parameter mattered, with intervals, as `run.importance()` finds it."""
         return self._draw("importance")
 
     def confirmation(self) -> Figure:
-        """Draw the contenders of the confirmation: fresh trainings with intervals, beside their values in the search."""
+        """Draw the contenders of the confirmation: fresh trainings with intervals, beside their search values."""
         return self._draw("confirmation")
+
+    def timeline(self) -> Figure:
+        """Draw what the workers did over time, how well all of them were used, and where the seconds went."""
+        return self._draw("timeline")
 
     def confusion(self) -> Figure:
         """Draw how many test rows of each class the winner predicted as each class."""

@@ -51,8 +51,7 @@ def figure(run: Run) -> go.Figure:
             {panel.layout("x"): parameter_axis(axis, most=4), panel.layout("y"): value | {"nticks": 5}}
         )
     for outcome in outcomes:  # the legend's dots: those that are coloured by trial have no colour there
-        look = {"marker": theme.marker(outcome, 0), "name": outcome.value, "legendgroup": outcome.value}
-        result.add_scatter(x=[None], y=[None], mode="markers", **look)
+        theme.add_legend_entry(result, outcome.value, mode="markers", marker=theme.marker(outcome, 0))
     result.update_layout(
         coloraxis={"cmin": 0, "cmax": max(1, int(trials["trial"].max())), "colorbar": _COLOR_BAR}
     )

@@ -141,6 +141,11 @@ def marker(outcome: Outcome, count: int) -> dict[str, Any]:
     }
 
 
+def add_legend_entry(figure: go.Figure, name: str, **look: Any) -> None:
+    """Add an entry to the legend for traces whose own entry would be too faint to see, or have no colour."""
+    figure.add_scatter(x=[None], y=[None], name=name, legendgroup=name, **look)
+
+
 def finish(
     figure: go.Figure, title: str, notes: list[str] | tuple[str, ...] = (), head: int = 0
 ) -> go.Figure:

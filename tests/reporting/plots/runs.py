@@ -46,6 +46,7 @@ def hostile_run(folder: Path) -> Run:
 def with_trials(run: Run, trials: pd.DataFrame) -> Run:
     """Return a run as it is with these trials alone, such as none."""
     part = Run(run.location)
+    assert len(part.trials)  # read once, so that curves know their files
     part.__dict__["trials"] = trials.reset_index(drop=True)
     return part
 

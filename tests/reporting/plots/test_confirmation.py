@@ -1,0 +1,22 @@
+"""Tests of caviar/reporting/plots/confirmation.py."""
+
+from caviar.records.frames import Run
+
+
+def test_contenders_have_their_search_value_and_their_mean(run: Run) -> None:
+    figure = run.plot.confirmation()
+    search = next(trace for trace in figure.data if trace.name == "in the search")
+    fresh = [trace for trace in figure.data if trace.name in ("fresh trainings", "winner")]
+    assert search.x.tolist() == run.confirmed["search_value"].tolist()
+    assert sum(len(trace.x) for trace in fresh) == len(run.confirmed)
+
+
+def test_winner_has_a_symbol_of_its_own(run: Run) -> None:
+    winner = next(trace for trace in run.plot.confirmation().data if trace.name == "winner")
+    best = run.best
+    assert best is not None
+    assert winner.marker.symbol == "star"
+    assert winner.customdata[0][0] == best.trial
+    assert winner.x[0] == best.value
+    assert best.interval is not None
+    assert winner.x[0] - winner.error_x.arrayminus[0] == best.interval[0]

@@ -56,6 +56,8 @@ BORDERS = {
     | {f"exports/optuna_{name}.py" for name in ("trials", "storage", "study")}
     | {"exports/dashboard.py"},
     "optuna_dashboard": {"exports/dashboard.py"},
+    "mlflow": {"exports/mlflow_runs.py"},
+    "tensorboard": {"exports/tensorboard_events.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
     "plotly": {"reporting/plots/*.py"},

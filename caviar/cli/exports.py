@@ -14,6 +14,10 @@ EXPORT = """Copy the trials of a run to another tool.
   --to optuna        a study for optuna-dashboard, plots and importances, in a
                      journal file (default: NAME.journal) or a database:
                      --out sqlite:///digits.db, --out postgresql://HOST/DB
+  --to tensorboard   curves and hyperparameters, in a log folder (default:
+                     NAME-tensorboard)
+  --to mlflow        a run for each trial, in an experiment (default: where
+                     MLFLOW_TRACKING_URI says): --out http://127.0.0.1:5000
   --to csv           trials, curves, rounds and confirmed trials, each in a
                      file of a folder (default: NAME-csv)
 
@@ -40,9 +44,11 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
     export = commands.add_parser("export", usage="caviar export RUN --to TOOL [OPTIONS]", description=EXPORT)
     export.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-    export.add_argument("--to", required=True, choices=("optuna", "csv"), help="the tool")
+    export.add_argument(
+        "--to", required=True, choices=("optuna", "tensorboard", "mlflow", "csv"), help="the tool"
+    )
     export.add_argument("--out", metavar="PLACE", help="file, folder or URL of the copy")
-    export.add_argument("--name", help="name of the study in the tool (default: that of the run)")
+    export.add_argument("--name", help="name of the study or experiment there (default: that of the run)")
     export.add_argument("--watch", action="store_true", help="add new trials until the study is finished")
     export.set_defaults(action=_export)
 
@@ -76,13 +82,23 @@ def _export(options: argparse.Namespace) -> None:
 def _open(run: "Run", options: argparse.Namespace) -> "Export":
     """Open the copy that the options name."""
     name = options.name or run.location.name
-    if options.to == "csv":
-        from caviar.exports.csv_files import CsvExport
+    match options.to:
+        case "csv":
+            from caviar.exports.csv_files import CsvExport
 
-        return CsvExport(options.out or f"{name}-csv")
-    from caviar.exports.optuna_study import OptunaExport
+            return CsvExport(options.out or f"{name}-csv")
+        case "tensorboard":
+            from caviar.exports.tensorboard_log import TensorBoardExport
 
-    return OptunaExport(run, options.out or f"{name}.journal", name)
+            return TensorBoardExport(run, options.out or f"{name}-tensorboard")
+        case "mlflow":
+            from caviar.exports.mlflow_runs import MlflowExport
+
+            return MlflowExport(run, options.out, name)
+        case _:
+            from caviar.exports.optuna_study import OptunaExport
+
+            return OptunaExport(run, options.out or f"{name}.journal", name)
 
 
 def _dashboard(options: argparse.Namespace) -> None:

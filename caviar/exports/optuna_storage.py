@@ -5,7 +5,6 @@ together: in one append to the journal, or one transaction of the database.
 """
 
 import json
-import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from caviar.errors import CaviarError, RunError, one_line
-from caviar.storage.uri import is_uri
+from caviar.storage.uri import is_uri, without_password
 
-_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@")
 _SQLITE: Final = b"SQLite format 3\x00"
 """First bytes of a file of SQLite."""
 
@@ -81,16 +79,6 @@ def storage_errors(place: str | Path | None) -> Iterator[None]:
         raise RunError(
             f"{without_password(place)} cannot be used as a storage of Optuna: {_reason(error)}"
         ) from error
-
-
-def without_password(place: str | Path | None) -> str:
-    """Return the path or URL of a storage without the password that a URL may hold.
-
-    Example:
-        >>> without_password("postgresql://me:secret@host/optuna")
-        'postgresql://me:***@host/optuna'
-    """
-    return _PASSWORD.sub(r"\1:***@", str(place))
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,11 @@ from typing import Any, Final
 import optuna
 
 from caviar.errors import RunError
-from caviar.exports.optuna_storage import add_trials, open_storage, storage_errors, without_password
+from caviar.exports.optuna_storage import add_trials, open_storage, storage_errors
 from caviar.exports.optuna_trials import NUMBER, optuna_trials
+from caviar.exports.same_run import identity
 from caviar.records.frames import Run
+from caviar.storage.uri import without_password
 from caviar.trial import Stage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log a line for each study
@@ -47,7 +49,7 @@ class OptunaExport:
             )
             self._known = {trial.user_attrs.get(NUMBER) for trial in self._study.get_trials(deepcopy=False)}
             owner = self._study.user_attrs.get(_RUN)
-        if owner != _identity(run) and (owner or self._known):
+        if owner != identity(run) and (owner or self._known):
             raise RunError(
                 f"{self.place} already has a study {self.name}, which is not an export of {run.location}: "
                 "choose another name for the study"
@@ -83,17 +85,12 @@ class OptunaExport:
                 self._study.set_user_attr(key, value)
 
 
-def _identity(run: Run) -> dict[str, Any]:
-    """Return what tells a run from all others, wherever it is copied to."""
-    return {"study": run.study["name"], "seed": str(run.study["seed"]), "created": run.study_file.created}
-
-
 def _study_attributes(run: Run) -> dict[str, Any]:
     """Return the user attributes of the study.
 
     Finished trials cannot be changed, so the confirmed values of the best trials, which are known later, stand here.
     """
-    attributes: dict[str, Any] = {_RUN: _identity(run)}
+    attributes: dict[str, Any] = {_RUN: identity(run)}
     if not run.confirmed.empty:
         trials, values = (run.confirmed[column] for column in ("trial", "value"))
         attributes["confirmed"] = {str(trial): value for trial, value in zip(trials, values, strict=True)}

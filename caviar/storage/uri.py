@@ -11,6 +11,7 @@ from caviar.storage.local import Disk
 from caviar.storage.location import Location
 
 _COLLAPSED = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@")
 _OPTIONS = ("endpoint", "region")
 
 
@@ -30,6 +31,16 @@ def join(runs: str, name: str) -> str:
         return posixpath.join(posixpath.normpath(runs), name)
     place, mark, query = runs.partition("?")
     return f"{place.rstrip('/')}/{name}{mark}{query}"
+
+
+def without_password(place: str | Path | None) -> str:
+    """Return the path or URL without the password that a URL may hold.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/optuna")
+        'postgresql://me:***@host/optuna'
+    """
+    return _PASSWORD.sub(r"\1:***@", str(place))
 
 
 def locate(where: str | Path | Location) -> Location:

@@ -36,6 +36,17 @@ def test_export_writes_to_the_place_that_is_named(path: Path, tmp_path: Path) ->
     assert optuna.load_study(study_name="mine", storage=url).best_trial
 
 
+def test_export_writes_for_tensorboard_and_mlflow(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert main(["export", str(path), "--to", "tensorboard"]) == 0
+    assert list((tmp_path / "bowl-tensorboard").rglob("*tfevents*"))
+    assert main(["export", str(path), "--to", "mlflow", "--out", "here"]) == 0
+    assert list((tmp_path / "here").rglob("caviar.trial"))
+
+
 @pytest.mark.parametrize("words", [["--every", "0"], ["--every", "soon"], ["--to", "paper"]])
 def test_wrong_options_are_refused(path: Path, words: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

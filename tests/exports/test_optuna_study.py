@@ -7,9 +7,9 @@ import pytest
 from optuna.trial import FrozenTrial
 
 import caviar as cv
-from caviar.exports.optuna_storage import without_password
 from caviar.exports.optuna_study import OptunaExport
 from caviar.records.frames import Run
+from caviar.storage.uri import without_password
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.runs import resume_inline, run_inline, run_until_failure

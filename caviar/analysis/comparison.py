@@ -111,7 +111,7 @@ def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
         runs=_runs_frame(labelled, ranked, confirmed, test, pairs, spending),
         pairs=_pairs_frame(pairs, list(ranked)),
         budgets=pd.DataFrame(_budget_rows(labelled, spending), columns=_BUDGET_COLUMNS),
-        notes=(*notes, *_notes(labelled, confirmed, by)),
+        notes=(*notes, *_notes(labelled, confirmed, by), *_bias_of_expected(labelled)),
     )
 
 
@@ -204,6 +204,22 @@ def _notes(labelled: dict[str, Run], confirmed: dict[str, Score | None], by: By)
             yield f"{label} was confirmed by one training, so nothing tells how much its score varies."
     if by == "test":
         yield "The runs are ranked on the test split: the score of the best of them is now too good."
+
+
+def _bias_of_expected(labelled: dict[str, Run]) -> Iterator[str]:
+    """Yield a sentence if the expected best of a search is of trials that learned from more trials than it counts."""
+    searches = {label: run.trials[run.trials["stage"] == Stage.SEARCH] for label, run in labelled.items()}
+    least = min(map(len, searches.values()))
+    biased = [
+        label
+        for label, trials in searches.items()
+        if len(trials) > least and trials["learned_from"].max() > 0
+    ]
+    if least and biased:
+        yield (
+            f"The best to expect of {least:,} trials is too good for {_join(biased)}: "
+            "later trials, which learned from earlier ones, are among those it chooses from."
+        )
 
 
 def _verdict_of_two(comparison: Comparison) -> str:

@@ -6,8 +6,9 @@ of quality, and what is missing to 1 are interactions.
 
 Which trials count matters more than the method. A search draws ever nearer to its best trials, so later trials have
 good values of the important parameters, and the values that the elite happens to have of all others. Compared with
-early trials, each parameter would seem important. So the default is the trials that were drawn from the whole space;
-and trials of several rounds are compared within their part of the search (`graded_trials`).
+early trials, each parameter would seem important: in two of four searches of 544 trials, one of four parameters without
+any effect came to a fifth of the importance. So the default is the trials that were drawn from the whole space; and
+trials of several rounds are compared within their part of the search (`graded_trials`).
 
 Both methods look at the order of trials alone: a trial that is better counts as better, by however much. So the scale
 of the metric does not matter, and diverged trials count as the worst ones.

@@ -84,6 +84,15 @@ def test_budgets_are_equal(runs: dict[str, cv.Run], tmp_path: Path) -> None:
     assert found["short"]["expected"] == found["short"]["best"] == short.trials["value"].head(8).max()
 
 
+def test_a_search_that_learns_is_expected_too_much_of(tmp_path: Path) -> None:
+    search = [cv.Search(20, 1, in_flight=4), cv.Confirmation(top=2)]
+    long, short = (
+        saved(tmp_path, name, study_of(0, 0.6, rounds=rounds))
+        for name, rounds in (("long", search), ("short", [cv.Round(8, 1), cv.Confirmation(top=2)]))
+    )
+    assert any("too good for long" in note for note in cv.compare(long, short).notes)
+
+
 def test_a_run_without_confirmation_has_no_place(runs: dict[str, cv.Run], tmp_path: Path) -> None:
     begun = run_until_failure(study_of(0, 0.6, name="begun"), tmp_path)
     found = cv.compare(begun, runs["good"], runs["poor"])

@@ -72,6 +72,10 @@ class MissingPackageError(CaviarError):
 class InterruptedStudy(CaviarError):
     """Study stopped by the user or a signal before its end. What it recorded is safe, and it can be resumed."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the message, for the user knows where the study was stopped."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def one_line(error: BaseException) -> str:
     r"""Return an exception's class and the first line of its message, cut at `MAX_MESSAGE_LENGTH`.

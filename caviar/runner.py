@@ -28,6 +28,7 @@ from caviar.records.same_study import (
     require_same_study,
     require_same_version,
 )
+from caviar.reporting.notebook import is_notebook
 from caviar.reporting.progress import Display
 from caviar.reporting.summary import NO_BETTER, show
 from caviar.search.sampling import require_sampler
@@ -169,8 +170,11 @@ def _require_script_is_loaded() -> None:
 
 
 def _report(run: Run, progress: bool) -> None:
-    """Show how a run went; without progress, warn only of a network that is no better than a constant answer."""
-    if progress:
+    """Show how a run went; without progress, warn only of a network that is no better than a constant answer.
+
+    In a notebook, the progress has ended with the winner, and the run shows itself.
+    """
+    if progress and not is_notebook():
         show(run)
     elif run.best is not None and run.best.beats_baseline is False:
         _log.warning(NO_BETTER)
@@ -313,6 +317,8 @@ class _Interruption:
             self.requested = True
             raise KeyboardInterrupt
         self.requested = True
+        if is_notebook():  # its display says so
+            return
         with suppress(OSError):  # the terminal is closed
             # `os.write` is safe in a handler. A progress bar of two lines overwrites the empty line at the end.
             os.write(2, b"\nstopping when the running trials are done (Ctrl-C again: at once) ...\n\n")

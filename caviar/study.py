@@ -1,7 +1,9 @@
 """The declaration of a study: objective, space, rounds and seed."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +162,8 @@ class Study:
             0      1  2.25
             1      2  0.00
         """
-        from caviar import one_trial
+        with quiet_imports():
+            from caviar import one_trial
 
         return one_trial.try_one(self, params, epochs)
 
@@ -193,7 +196,8 @@ class Study:
         Raises:
             CaviarError: the study cannot run or was interrupted; what it recorded is safe.
         """
-        from caviar import runner
+        with quiet_imports():
+            from caviar import runner
 
         return runner.run_study(
             self,
@@ -233,7 +237,8 @@ class Study:
             RunError: the folder is not a run directory, belongs to another study or version, or is in use.
             CaviarError: the study cannot run or was interrupted again.
         """
-        from caviar import runner
+        with quiet_imports():
+            from caviar import runner
 
         return runner.resume_study(
             self,
@@ -272,7 +277,8 @@ class Study:
             RunError: as for `resume`, or no trial of the run has completed.
             CaviarError: the study cannot run or was interrupted again.
         """
-        from caviar import runner
+        with quiet_imports():
+            from caviar import runner
 
         return runner.resume_study(
             self,
@@ -284,6 +290,14 @@ class Study:
             finish=True,
             same_function=same_function,
         )
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Import what trains without tqdm's warning in notebooks that lack ipywidgets: nothing here needs them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 def check_name(name: str) -> str:

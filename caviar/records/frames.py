@@ -55,6 +55,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.location)!r}, {'finished' if self.finished else 'unfinished'})"
 
+    def _repr_html_(self) -> str:
+        from caviar.reporting.html_forms import run_html
+
+        return run_html(self)
+
     @property
     def path(self) -> Path:
         """The folder of the run directory.

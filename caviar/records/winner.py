@@ -120,6 +120,11 @@ class Best:
     location: Location | None = None
     """The folder `best/`."""
 
+    def _repr_html_(self) -> str:
+        from caviar.reporting.html_forms import best_html
+
+        return best_html(self)
+
     @property
     def beats_baseline(self) -> bool | None:
         """True if the whole interval of the test accuracy is above the baseline's; None without a test score."""

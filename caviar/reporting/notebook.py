@@ -1,13 +1,14 @@
 """Progress in a notebook: one display below the cell, which is replaced as the study goes on."""
 
+import logging
 import sys
 import threading
 import time
 from collections import deque
-from html import escape
 from typing import Any
 
 from caviar.control_chars import replace_control_chars
+from caviar.reporting.html_forms import as_text
 from caviar.reporting.screens import Screen
 
 UPDATE_S = 0.5
@@ -29,8 +30,11 @@ class Cell(Screen):
     """
 
     def __init__(self) -> None:
+        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)  # it asks for ipywidgets
         self._title = ""
-        self._lines: deque[str] = deque(maxlen=MAX_LINES)
+        self._lines: deque[str] = deque(
+            maxlen=MAX_LINES
+        )  # copied to be read: warnings of other threads come in
         self._stage, self._status, self._done, self._total = "starting workers", "", 0, 0
         self._result = ""
         self._thread = threading.get_ident()
@@ -71,19 +75,12 @@ class Cell(Screen):
 
     def _text(self) -> str:
         state = f"{self._stage}: {self._status}" if self._status else self._stage
-        lines = [self._title, *self._lines, state, *filter(None, [self._result])]
+        lines = [self._title, *list(self._lines), self._result or state]
         return "\n".join(map(replace_control_chars, lines))
 
     def _html(self) -> str:
         bar = f'<progress value="{self._done}" max="{max(self._total, 1)}"></progress>' if self._total else ""
-        lines = "".join(f"<div>{_shown(line)}</div>" for line in self._lines)
-        result = f"<div><b>{_shown(self._result)}</b></div>" if self._result else ""
-        return (
-            f'<div style="white-space: pre-wrap"><div><b>{_shown(self._title)}</b></div>{lines}'
-            f"<div>{_shown(self._stage)} {bar} {_shown(self._status)}</div>{result}</div>"
-        )
-
-
-def _shown(text: str) -> str:
-    """Return text as HTML that shows it, whatever it holds."""
-    return escape(replace_control_chars(text))
+        state = f"{as_text(self._stage)} {bar} {as_text(self._status)}"
+        result = f"<b>{as_text(self._result)}</b>" if self._result else ""
+        lines = [f"<b>{as_text(self._title)}</b>", *map(as_text, list(self._lines)), result or state]
+        return f'<div style="white-space: pre-wrap">{"".join(f"<div>{line}</div>" for line in lines)}</div>'

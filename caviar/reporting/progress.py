@@ -68,6 +68,8 @@ class Display(Watcher):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._is_stopping:
+            self._screen.conclude(f"stopped: {self._stage}, {self._standing.done_text(self._stage)}")
         self._open.close()
 
     def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
@@ -154,10 +156,9 @@ class Display(Watcher):
     def handed_over(self, best: Best) -> None:
         """Show the winner where no summary follows."""
         share = self._study.objective.metric.endswith("accuracy")
-        line = (
-            f"the winner is trial {best.trial}: {self._study.objective.metric} "
-            f"{score_text(best.value, best.interval, share)}"
-        )
+        elapsed_s = 0.0 if self._began is None else time.monotonic() - self._began
+        line = f"finished in {duration_text(elapsed_s)}. The winner is trial {best.trial}: "
+        line += f"{self._study.objective.metric} {score_text(best.value, best.interval, share)}"
         if best.test_accuracy is not None:
             line += f", test accuracy {score_text(best.test_accuracy, best.test_interval)}"
         self._screen.conclude(line)

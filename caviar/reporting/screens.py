@@ -45,7 +45,7 @@ class Screen(ABC):
 
     @abstractmethod
     def conclude(self, line: str) -> None:
-        """Show the result, where nothing else does."""
+        """Show how the study has ended in place of its state, where nothing else does."""
 
 
 class Terminal(Screen):
@@ -84,7 +84,7 @@ class Terminal(Screen):
             self.say(f"{stage}: {status}")
 
     def conclude(self, line: str) -> None:
-        """Do nothing: the summary follows."""
+        """Do nothing: a summary or an error follows."""
 
 
 class _LastingStream:

@@ -153,6 +153,8 @@ def _runs_frame(
     for label in (*ranked, *(label for label in labelled if label not in ranked)):
         score, of_test, table = confirmed[label], test[label], spending[label]
         best, worst = ranges.get(label, (np.nan, np.nan))
+        winner = labelled[label].best
+        test_low, test_high = (winner and winner.test_interval) or (np.nan, np.nan)
         rows.append(
             {
                 "run": label,
@@ -163,8 +165,8 @@ def _runs_frame(
                 "high": score.high if score else np.nan,
                 "seeds": score.n if score else np.nan,
                 "test": of_test.value if of_test else np.nan,
-                "test_low": of_test.low if of_test else np.nan,
-                "test_high": of_test.high if of_test else np.nan,
+                "test_low": test_low,
+                "test_high": test_high,
                 **{name: table[name].iloc[-1] if len(table) else 0 for name in BUDGETS},
             }
         )

@@ -169,6 +169,8 @@ def test_test_scores_rank_only_if_asked(classifiers: dict[str, cv.Run]) -> None:
     assert usual.runs["value"].is_monotonic_increasing, "the runs minimize dev_loss"
     assert asked.runs["test"].is_monotonic_decreasing
     assert asked.runs["test"].nunique() == 2
+    assert (asked.runs["test_low"] < asked.runs["test"]).all()
+    assert (asked.runs["test_high"] <= 1).all()
     assert any("test split" in note for note in asked.notes)
 
 

@@ -1,4 +1,8 @@
-"""Run and resume studies: data, run directory, workers, loop, signals."""
+"""Run and resume studies: data, run directory, workers, loop, signals.
+
+The workers are asked for before the driver imports what decides and records: pandas, pyarrow and Optuna load while Ray
+and the workers start.
+"""
 
 import logging
 import os
@@ -10,33 +14,26 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend
-from caviar.driver.loop import Loop, Watcher
 from caviar.driver.status_writer import StatusWriter
+from caviar.driver.watcher import Watcher
 from caviar.driver.watchers import Watchers
 from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
-from caviar.records.frames import Run
-from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile, is_run_directory
-from caviar.records.same_study import (
-    accept_edited_function,
-    load_same_data,
-    require_same_study,
-    require_same_version,
-)
 from caviar.reporting.notebook import is_notebook
 from caviar.reporting.progress import Display
-from caviar.reporting.summary import NO_BETTER, show
-from caviar.search.sampling import require_sampler
-from caviar.search.stages import is_complete
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
 from caviar.trial import Stage
+
+if TYPE_CHECKING:
+    from caviar.records.frames import Run
+    from caviar.records.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 BackendFactory = Callable[[Dataset | None], Backend]
@@ -56,7 +53,7 @@ def run_study(
     progress: bool = True,
     script: Path | None = None,
     backend: BackendFactory | None = None,
-) -> Run:
+) -> "Run":
     """Run a study to its end in a new run directory.
 
     Args:
@@ -77,7 +74,7 @@ def run_study(
     check_name(study.name if name is None else name)
     _require_workers(workers, gpus)
     factory = backend or _choose_backend(study, address, workers, gpus)
-    require_sampler(study)
+    _require_sampler(study)
     folder = locate(runs)
     folder.require_writable()
     if name is not None:
@@ -86,12 +83,12 @@ def run_study(
     begun = StudyFile.describe(study, dataset, script)
     _warn_of_repetition(folder / study.name, begun)
 
-    def create() -> Ledger:  # only once the workers are there, so that a refused study leaves no directory
+    def create() -> "Ledger":  # only once the workers are there, so that a refused study leaves no directory
+        from caviar.records.ledger import Ledger
+
         return Ledger.create(folder, name or study.name, begun, numbered=name is None, remove_if_empty=True)
 
-    run = _train(study, dataset, create, factory, progress)
-    _report(run, progress)
-    return run
+    return _train(study, dataset, create, factory, progress)
 
 
 def resume_study(
@@ -106,7 +103,7 @@ def resume_study(
     finish: bool = False,
     same_function: bool = False,
     backend: BackendFactory | None = None,
-) -> Run:
+) -> "Run":
     """Continue an interrupted run to its end.
 
     Args:
@@ -125,6 +122,16 @@ def resume_study(
         RunError: the run belongs to another study or version, or another driver is using it.
         CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
+    from caviar.records.frames import Run
+    from caviar.records.ledger import Ledger
+    from caviar.records.same_study import (
+        accept_edited_function,
+        load_same_data,
+        require_same_study,
+        require_same_version,
+    )
+    from caviar.search.stages import is_complete
+
     _require_workers(workers, gpus)
     factory = backend or _choose_backend(study, address, workers, gpus)
     location = locate(path)
@@ -142,14 +149,14 @@ def resume_study(
         if finish:
             now = _end_search(now, run)
 
-        def reopen() -> Ledger:  # only once the workers are there, so that a refused command changes nothing
+        def reopen() -> (
+            "Ledger"
+        ):  # only once the workers are there, so that a refused command changes nothing
             if now != begun:
                 ledger.write_study(now)
             return ledger
 
-        run = _train(study, dataset, reopen, factory, progress)
-    _report(run, progress)
-    return run
+        return _train(study, dataset, reopen, factory, progress)
 
 
 def declaring_script(study: Study) -> Path | None:
@@ -169,11 +176,21 @@ def _require_script_is_loaded() -> None:
         )
 
 
-def _report(run: Run, progress: bool) -> None:
+def _require_sampler(study: Study) -> None:
+    """Refuse a user's sampler that could not draw the study's params."""
+    if not isinstance(study.sampler, str):
+        from caviar.search.sampling import require_sampler
+
+        require_sampler(study)
+
+
+def _report(run: "Run", progress: bool) -> None:
     """Show how a run went; without progress, warn only of a network that is no better than a constant answer.
 
     In a notebook, the progress has ended with the winner, and the run shows itself.
     """
+    from caviar.reporting.summary import NO_BETTER, show
+
     if progress and not is_notebook():
         show(run)
     elif run.best is not None and run.best.beats_baseline is False:
@@ -183,26 +200,37 @@ def _report(run: Run, progress: bool) -> None:
 def _train(
     study: Study,
     dataset: Dataset | None,
-    open_ledger: Callable[[], Ledger],
+    open_ledger: Callable[[], "Ledger"],
     factory: BackendFactory,
     progress: bool,
-) -> Run:
-    """Start the workers and run the loop. A signal stops it between chunks, a second one at once."""
+) -> "Run":
+    """Start the workers, run the loop and report. A signal stops it between chunks, a second one at once."""
     ledger = None
     try:
-        with ExitStack() as stack:
-            interruption = stack.enter_context(_Interruption())
-            display = stack.enter_context(Display(study) if progress else Watcher())
-            workers = factory(dataset.without_test() if dataset is not None else None)
-            stack.callback(workers.close)
-            ledger = open_ledger()
-            stack.callback(ledger.close)
-            status = stack.enter_context(StatusWriter(ledger.location, study.objective.metric))
-            watcher = Watchers(display, status)
-            interruption.await_trials()
-            watcher.recalled(ledger.trials(), ledger.study_file.search_ended)
-            stack.callback(interruption.ignore)  # closing must not be cut short
-            finished = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested).run()
+        with ExitStack() as outer:
+            interruption = outer.enter_context(_Interruption())
+            with ExitStack() as inner:
+                display = inner.enter_context(Display(study) if progress else Watcher())
+                workers = factory(dataset.without_test() if dataset is not None else None)
+                outer.callback(workers.close)
+                import scipy.special  # noqa: F401  the interval of the winner needs it, and workers are starting
+
+                from caviar.driver.loop import Loop
+                from caviar.records.frames import Run
+
+                ledger = open_ledger()
+                inner.callback(ledger.close)
+                status = inner.enter_context(StatusWriter(ledger.location, study.objective.metric))
+                watcher = Watchers(display, status)
+                interruption.await_trials()
+                watcher.recalled(ledger.trials(), ledger.study_file.search_ended)
+                inner.callback(interruption.ignore)  # closing must not be cut short
+                loop = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested)
+                finished = loop.run()
+            if not finished:
+                raise _interrupted("stopped", ledger)
+            run = Run(ledger.location)
+            _report(run, progress)  # before Ray's processes end, which takes half a second
     except KeyboardInterrupt:
         raise _interrupted("stopped at once", ledger) from None
     except ClusterError as error:
@@ -210,12 +238,10 @@ def _train(
             raise
         hint = f"recorded trials are safe: continue with `{ledger.resume_command}`"
         raise ClusterError(f"{error}; {hint}") from error
-    if not finished:
-        raise _interrupted("stopped", ledger)
-    return Run(ledger.location)
+    return run
 
 
-def _interrupted(how: str, ledger: Ledger | None) -> InterruptedStudy:
+def _interrupted(how: str, ledger: "Ledger | None") -> InterruptedStudy:
     """Return the error of an interrupted study, and prepare its script to end with it."""
     _end_script_quietly()
     if ledger is None or ledger.is_empty:
@@ -349,6 +375,8 @@ def _warn_of_repetition(earlier: Location, begun: StudyFile) -> None:
     """Warn if an earlier run has the same study, data and versions, so that this one comes to the same numbers."""
     if not is_run_directory(earlier):
         return
+    from caviar.records.frames import Run
+
     with suppress(RunError):  # it cannot be read, and is left alone
         run = Run(earlier)
         if run.study_file.is_repeated_by(begun):
@@ -362,7 +390,7 @@ def _warn_of_repetition(earlier: Location, begun: StudyFile) -> None:
             )
 
 
-def _end_search(begun: StudyFile, run: Run) -> StudyFile:
+def _end_search(begun: StudyFile, run: "Run") -> StudyFile:
     """Return the study file of a run whose search ends now.
 
     Raises:

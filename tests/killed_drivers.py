@@ -1,8 +1,9 @@
-"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing FRACTION...`.
+"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing|behind FRACTION...`.
 
 It runs a study once to its end, and counts how many functions, Python's and C's, are called: in all, or in the parts of
 the ledger that write. Then it runs the study once for each fraction, in RUNS/0, RUNS/1 and so on; the process kills
-itself with SIGKILL after that fraction of the calls.
+itself with SIGKILL after that fraction of the calls. `behind` is like `anywhere`, but results are written late, so
+trials that follow from them are lost with them.
 """
 
 import os
@@ -15,29 +16,30 @@ from typing import Any
 
 from caviar.driver import controller, loop
 from caviar.records import ledger
-from caviar.rounds import Confirmation, Halving, Round
+from caviar.rounds import Confirmation, Halving, Round, Search
 from caviar.study import Study
 from tests.objectives import bowl_study
 from tests.runs import run_inline
 
 
 def make_study() -> Study:
-    """Return a short study with a round that halves."""
-    return bowl_study(rounds=(9, Round(6, 9, Halving(cohort=3))), confirmation=Confirmation(2, 1))
+    """Return a short study with a search whose trials follow from one another, and a round that halves."""
+    rounds = (Search(12, 2, in_flight=3), Round(6, 9, Halving(cohort=3)))
+    return bowl_study(rounds=rounds, confirmation=Confirmation(2, 1))
 
 
-def record_often() -> None:
-    """Make chunks small, record each at once and merge often: a short study then does all that a long one does."""
+def record_often(where: str) -> None:
+    """Make chunks small, record often and merge often: a short study then does all that a long one does."""
     controller.MAX_CHUNK = 3
-    loop.RECORD_S, loop.RECORD_FACTOR = 0.0, 0
-    ledger.MERGE_AT, ledger.ROUNDS_S = 4, 0.0
+    loop.RECORD_S, loop.RECORD_FACTOR = 0.02 if where == "behind" else 0.0, 0
+    ledger.MERGE_AT, ledger.NOTES_S = 4, 0.0
 
 
 def run_and_die(runs: Path, where: str, moment: int) -> int:
     """Run a study that kills this process at the n-th call of a function; return the calls of one that ended."""
     calls = 0
-    writers = {f.__code__ for f in (ledger.Ledger.create.__func__, ledger.Ledger.append, ledger.Ledger.merge)}  # type: ignore[attr-defined]
-    depth = 1 if where == "anywhere" else 0
+    writers = {f.__code__ for f in (ledger.Ledger.create.__func__, ledger.Ledger.write, ledger.Ledger.merge)}  # type: ignore[attr-defined]
+    depth = 0 if where == "writing" else 1
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal calls, depth
@@ -58,7 +60,7 @@ def run_and_die(runs: Path, where: str, moment: int) -> int:
 def main() -> None:
     """Run one study after the other, each in a fork: importing all that a study needs takes seconds."""
     runs, where, fractions = Path(sys.argv[1]), sys.argv[2], [float(fraction) for fraction in sys.argv[3:]]
-    record_often()
+    record_often(where)
     with tempfile.TemporaryDirectory() as folder:
         run_inline(make_study(), Path(folder, "first"))  # it imports what is imported late
         total = run_and_die(Path(folder), where, moment=0)

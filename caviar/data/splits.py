@@ -158,8 +158,6 @@ def _validate(
     name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic], columns: Columns | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[Any]]:
     """Return features (N, D), class numbers (N,) and the classes (C,), or raise a DataError."""
-    import pandas as pd
-
     x, y = np.asarray(x), np.asarray(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim == 2 and len(y) == len(x):
@@ -173,7 +171,7 @@ def _validate(
     if x[:1].size == 0:
         raise DataError(f"{name}: there are no rows or no features: {x.shape}")
     x_ND = require_finite(name, x, columns)
-    missing = np.flatnonzero(pd.isna(y))
+    missing = _find_missing(y)
     if len(missing):
         place = row_text(missing[0], columns)
         raise DataError(
@@ -191,6 +189,15 @@ def _validate(
         raise DataError(f"{name}: there is only one class ({names[0]}); a classifier needs at least two")
     labels = names if names.dtype.kind in "biufU" else names.astype(str)
     return x_ND, y_N.astype(np.int64), labels
+
+
+def _find_missing(y: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """Return the places of missing classes."""
+    if y.dtype.kind in "biuU":  # none can be missing
+        return np.array([], dtype=np.intp)
+    import pandas as pd
+
+    return np.flatnonzero(pd.isna(y))
 
 
 def _split_rows(

@@ -4,9 +4,9 @@ It reads no clock, draws no random number, opens no file and does not import Ray
 what to do, and `caviar.driver.loop` carries them out. No decision here changes the result of a trial (law 1), only when
 and where it is trained.
 
-A stage opens as soon as the trials that it learns from are durable, also while later ones of the stages before it are
-still training. So several stages may be under way at a time. A stage that learns from all trials before it opens when
-these are durable, but those of its trials that are certain before then can start already (`DrawCertain`).
+A stage opens as soon as the results of the trials that it learns from are back, also while later ones of the stages
+before it are still training. So several stages may be under way at a time. A stage that learns from all trials before
+it opens when these are back, but those of its trials that are certain before then can start already (`DrawCertain`).
 
 In a stage that halves, a trial trains in parts. Each part comes back as `stopped` at the end of a rung and is paused.
 When its cohort is decided (`caviar.search.halving`), it is recorded as stopped or sent out for more epochs.
@@ -39,7 +39,6 @@ from caviar.driver.messages import (
     Idle,
     OpenStage,
     RecordResults,
-    ResultsRecorded,
     StageOpened,
     StopRequested,
     SubmitChunk,
@@ -77,16 +76,16 @@ class State:
     """The state of a study's scheduling. Its size depends on the trials under way, not on the finished ones."""
 
     needs: tuple[int | None, ...]
-    """For each stage, the number of first trials that are durable before it opens; None for all trials before it."""
+    """For each stage, the number of first trials that are known before it opens; None for all trials before it."""
     retries: Retries = field(default_factory=Retries)
     opened: int = 0
     """Number of stages opened."""
     undrawn: int = 0
     """Number of trials of the stage opened last that have not been drawn."""
     left: int = 0
-    """Number of trials that are not durable: those of the opened stages, and those that have started before theirs."""
-    recorded: Prefix = field(default_factory=Prefix)
-    """Trials that are durable."""
+    """Number of trials that are not known: those of the opened stages, and those that have started before theirs."""
+    known: Prefix = field(default_factory=Prefix)
+    """Trials whose results are known."""
     waiting: DeviceQueues
     """Tasks that have not been sent."""
     devices: Mapping[str, str] = field(default_factory=dict)
@@ -106,7 +105,7 @@ class State:
     paces: Mapping[str, Pace] = field(default_factory=lambda: {"cpu": Pace(), "cuda": Pace()})
     """Pace of each device."""
     has_news: bool = False
-    """True if results became durable after the last `DrawCertain`."""
+    """True if results came after the last `DrawCertain`."""
     busy: bool = True
     """True while an `OpenStage`, `DrawTrials` or `DrawCertain` has not been answered."""
     stopping: bool = False
@@ -123,7 +122,7 @@ def begin(needs: Iterable[int | None], retries: Retries, devices: Iterable[str] 
     """Return the first state of a study and its first command.
 
     Args:
-        needs: for each stage, the number of first trials that are durable before it opens; None for all before it.
+        needs: for each stage, the number of first trials that are known before it opens; None for all before it.
         retries: limits for retrying trials, by cause.
         devices: devices of the workers, present and expected.
     """
@@ -150,9 +149,6 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
             state = _add_worker(state, worker, device)
         case ChunkDone(worker, number, results):
             state, commands = _accept(state, worker, number, results, now)
-        case ResultsRecorded(numbers):
-            left, recorded = state.left - len(numbers), state.recorded.add(numbers)
-            state = replace(state, left=left, recorded=recorded, has_news=True)
         case WorkerLost():
             state, commands = _reassign(state, event, now)
         case Idle():
@@ -165,54 +161,42 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
 def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
     """Send chunks, draw trials, open the next stage or finish, if it is time.
 
-    Chunks are sent before results are written, so that no worker waits.
+    Chunks are sent before results are recorded, so that no worker waits.
     """
     if state.ended:
         return state, commands
-    recording = any(isinstance(command, RecordResults) for command in commands)
     if state.left == 0 and not state.busy and state.opened == len(state.needs):
         return replace(state, ended=True), (*commands, Finish(interrupted=False))
     if state.stopping:
-        if not recording and not any(state.running.values()):
+        if not any(state.running.values()):
             return replace(state, ended=True), (*commands, Finish(interrupted=True))
         return state, commands
     state, submits = _fill(state, now)
     commands = (*submits, *commands)
-    if may_open(state, state.recorded, state.left):
+    if _may_open(state):
         return replace(state, busy=True), (*commands, OpenStage())
     wanted = 2 * max(1, len(state.running)) * _chunk_length(state)
     if state.undrawn and not state.busy and len(state.waiting) < wanted:
         commands = (*commands, DrawTrials(min(state.undrawn, max(wanted, MIN_DRAW))))
         state = replace(state, busy=True)
-    elif state.has_news and may_draw_certain(state, state.left) and len(state.waiting) < wanted:
+    elif state.has_news and _may_draw_certain(state) and len(state.waiting) < len(state.running):
         commands = (*commands, DrawCertain())
         state = replace(state, busy=True, has_news=False)
     return state, commands
 
 
-def may_open(state: State, recorded: Prefix, left: int) -> bool:
-    """Return whether the next stage would open.
-
-    Args:
-        state: the state.
-        recorded: trials that are durable.
-        left: number of trials of the opened stages that are not durable.
-    """
+def _may_open(state: State) -> bool:
+    """Return whether all is known that the next stage learns from."""
     if state.busy or state.undrawn or state.opened == len(state.needs):
         return False
     need = state.needs[state.opened]
-    return left == 0 if need is None else recorded.length >= need
+    return state.left == 0 if need is None else state.known.length >= need
 
 
-def may_draw_certain(state: State, left: int) -> bool:
-    """Return whether trials of later stages may be certain while those of the opened stages are under way.
-
-    Args:
-        state: the state.
-        left: number of trials that are not durable.
-    """
+def _may_draw_certain(state: State) -> bool:
+    """Return whether trials of later stages may be certain while those of the opened stages are under way."""
     needs = state.needs[state.opened :]
-    return not state.busy and not state.undrawn and left > 0 and bool(needs) and needs[0] is None
+    return not state.busy and not state.undrawn and state.left > 0 and bool(needs) and needs[0] is None
 
 
 def trials_under_way(state: State) -> list[Trial]:
@@ -240,7 +224,7 @@ def _add_stage(state: State, opened: StageOpened) -> State:
         opened=number,
         undrawn=opened.left,
         left=state.left + opened.left,
-        recorded=state.recorded.add(opened.done),
+        known=state.known.add(opened.done),
         races=races,
         busy=False,
     )
@@ -340,8 +324,16 @@ def _finish_parts(state: State, pairs: Iterable[tuple[Task, Result]], now: float
             else:
                 promoted.append(replace(resumed, parts=(*resumed.parts, until)))
     races = {number: race for number, race in races.items() if not race.is_decided}
-    state = _queue(replace(state, races=races, paused=paused), promoted)
-    return state, (RecordResults(tuple(ended)),) if ended else ()
+    return _record(_queue(replace(state, races=races, paused=paused), promoted), ended)
+
+
+def _record(state: State, ended: Sequence[Result]) -> Step:
+    """Record trials that have ended."""
+    if not ended:
+        return state, ()
+    known = state.known.add(result.trial.number for result in ended)
+    state = replace(state, known=known, left=state.left - len(ended), has_news=True)
+    return state, (RecordResults(tuple(ended)),)
 
 
 def _reassign(state: State, event: WorkerLost, now: float) -> Step:

@@ -1,10 +1,11 @@
 """The loop of a study: it turns what happens into events and carries out the controller's commands."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -24,14 +25,13 @@ from caviar.driver.messages import (
     Idle,
     OpenStage,
     RecordResults,
-    ResultsRecorded,
     StageOpened,
     StopRequested,
     SubmitChunk,
     Task,
     TrialsDrawn,
 )
-from caviar.engine import Progress
+from caviar.driver.watcher import Watcher
 from caviar.errors import StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
@@ -40,6 +40,7 @@ from caviar.rounds import Search
 from caviar.search.confirmation import loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.region import Region
+from caviar.search.sampling import OptunaSearch
 from caviar.search.schedule import first_learner, search_steps
 from caviar.search.stages import StagePlan, certain_trials, open_stage, stage_needs
 from caviar.study import Study
@@ -48,46 +49,12 @@ from caviar.trial import Outcome, Result, Stage, Trial
 _log = logging.getLogger(__name__)
 POLL_S = 0.2
 """Longest wait for workers, in seconds, before the loop looks at the clock and for Ctrl-C."""
-RECORD_S = 0.1
+RECORD_S = 0.2
 """Shortest time between two writes to the ledger, in seconds; results that arrive in between are written together."""
 RECORD_FACTOR = 4
 """Shortest time between two writes, in units of what the last one took: a slow disk is written to less often."""
 MAX_RECORD_S = 5.0
 """Longest time between two writes, in seconds."""
-
-
-class Watcher:
-    """Observer of a study's progress. This one does nothing; subclasses show it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Do nothing."""
-
-    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
-        """Note the trials of a resumed run that are recorded already, and whether its search was ended early."""
-
-    def opened(self, plan: StagePlan, done: int) -> None:
-        """Note that a stage begins, `done` of whose trials are recorded already."""
-
-    def recorded(self, results: list[Result]) -> None:
-        """Note that results are durable."""
-
-    def measured(self, progress: Sequence[Progress]) -> None:
-        """Note the latest measurements of long trials; some are skipped."""
-
-    def failed(self, trial: Trial, failure: str) -> None:
-        """Note that a trial has failed. This may be called twice for a trial, and its result is recorded later."""
-
-    def waited(self, running: Mapping[str, Sequence[Chunk]]) -> None:
-        """Note that time has passed; each live worker trains the first of its chunks, if it has any."""
-
-    def handed_over(self, best: Best) -> None:
-        """Note the winner, whose network is written; its final training is recorded next."""
-
-    def stopping(self) -> None:
-        """Note that the user wants to stop, and that the running trials are finished first."""
 
 
 class Loop:
@@ -117,14 +84,13 @@ class Loop:
         self._state, commands = controller.begin(needs, study.retries, backend.devices)
         self._commands: deque[Command] = deque(commands)
         self._events: deque[Event] = deque()
-        self._unrecorded: list[Result] = []
-        self._unrecorded_since = 0.0
-        self._record_within_s = RECORD_S
-        self._is_recording = False
+        self._write_at = -math.inf
+        self._is_writing = False
         self._plan: StagePlan | None = None
         self._trials: Iterator[Trial] = iter(())
         self._rounds: list[dict[str, Any]] = []
         self._region: Region | None = None
+        self._asked: OptunaSearch | None = None
         self._steps = search_steps(study.rounds)
         self._learned = LearnedCosts(study.space)
         self._has_warned = False
@@ -142,8 +108,8 @@ class Loop:
         try:
             finish = self._run()
         except (Exception, KeyboardInterrupt):
-            if self._unrecorded and not self._is_recording:  # results that are back are not lost
-                self._record()
+            if not self._is_writing:  # results that are back are not lost
+                self._write()
             raise
         return not finish.interrupted
 
@@ -153,12 +119,11 @@ class Loop:
                 self._perform(self._commands.popleft())
             elif self._events:
                 self._decide(self._events.popleft())
-            elif self._unrecorded and self._is_time_to_record():
-                self._record()
+            elif self._ledger.has_unwritten and self._backend.clock() >= self._write_at:
+                self._write()
             else:
                 self._events.extend(self._poll())
-        if self._unrecorded:
-            self._record()
+        self._write()
         return self._finish
 
     def _decide(self, event: Event) -> None:
@@ -190,12 +155,7 @@ class Loop:
             case SubmitChunk(worker, chunk):
                 self._submit(worker, chunk)
             case RecordResults(results):
-                for result in results:
-                    if result.outcome is Outcome.FAILED:
-                        self._watcher.failed(result.trial, str(result.failure))
-                if not self._unrecorded:
-                    self._unrecorded_since = self._backend.clock()
-                self._unrecorded.extend(results)
+                self._record(results)
             case Finish():
                 self._finish = command
 
@@ -209,9 +169,9 @@ class Loop:
             return
         done = frozenset(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, recorded)
-        plan = open_stage(self._study, number, recorded, self._region, done, search_ended)
+        plan = open_stage(self._study, number, recorded, self._region, done, search_ended, self._asked)
         if plan.region is not None:
-            self._region = plan.region
+            self._region, self._asked = plan.region, plan.asked
             self._rounds.append(round_entry(plan))
             self._ledger.write_rounds(self._rounds)
         self._learned.learn()
@@ -255,7 +215,7 @@ class Loop:
 
     def _draw_certain(self) -> None:
         """Draw the trials of later stages that are certain by now."""
-        under_way = [*controller.trials_under_way(self._state), *(r.trial for r in self._unrecorded)]
+        under_way = controller.trials_under_way(self._state)
         certain = certain_trials(self._study, self._state.opened, self._ledger.trials(), under_way)
         self._events.append(CertainDrawn(tuple(self._make_task(trial) for trial in certain)))
 
@@ -284,37 +244,28 @@ class Loop:
         test = self._dataset.test if is_final and self._dataset is not None else None
         self._backend.submit(worker, chunk.number, chunk.tasks, test)
 
-    def _is_time_to_record(self) -> bool:
-        """Return True if a write is due: a segment of a hundred results costs as much as one of a single result.
-
-        Results that later trials wait for are written at once if workers may soon have nothing to do.
-        """
-        waited_s = self._backend.clock() - self._unrecorded_since
-        if waited_s >= self._record_within_s:
-            return True
-        state, left = self._state, self._state.left - len(self._unrecorded)
-        recorded = state.recorded.add(result.trial.number for result in self._unrecorded)
-        is_awaited = controller.may_draw_certain(state, left) or controller.may_open(state, recorded, left)
-        return left == 0 or (is_awaited and len(state.waiting) < len(state.running))
-
-    def _record(self) -> None:
-        """Make the results that have arrived durable. The winner's network is written before its row."""
-        self._is_recording, began = True, self._backend.clock()
-        results = self._unrecorded
+    def _record(self, results: Sequence[Result]) -> None:
+        """Add results to the ledger. The network of the winner is written before its row, and after all others."""
         for result in results:
+            if result.outcome is Outcome.FAILED:
+                self._watcher.failed(result.trial, str(result.failure))
             if result.trial.stage is Stage.FINAL:
+                self._write()
                 self._hand_over(result)
-        results = self._ledger.append(results)
-        self._unrecorded, self._is_recording = [], False
-        took_s = self._backend.clock() - began
-        self._record_within_s = max(RECORD_S, min(RECORD_FACTOR * took_s, MAX_RECORD_S))
-        for result in results:
             if result.device and (trained := result.measurements):
                 whole_s = result.times.train_s * result.trial.epochs / trained[-1].epoch
                 predicted_s = self._predict(result.trial)[result.device]
                 self._learned.note(result.trial.params, predicted_s, whole_s)
-        self._watcher.recorded(results)
-        self._events.append(ResultsRecorded(tuple(result.trial.number for result in results)))
+        self._ledger.add(results)
+
+    def _write(self) -> None:
+        """Make the results in the ledger durable."""
+        self._is_writing, began = True, self._backend.clock()
+        results = self._ledger.write()
+        self._is_writing, ended = False, self._backend.clock()
+        self._write_at = ended + max(RECORD_S, min(RECORD_FACTOR * (ended - began), MAX_RECORD_S))
+        if results:
+            self._watcher.recorded(results)
 
     def _hand_over(self, final: Result) -> None:
         """Write the winner: params, score and network, or what a function saved.
@@ -366,7 +317,7 @@ class Loop:
         self._watcher.waited(self._state.running)
         events: list[Event] = []
         has_spare_time = controller.may_draw_ahead(self._state)
-        timeout_s = 0.0 if has_spare_time else RECORD_S if self._unrecorded else POLL_S
+        timeout_s = 0.0 if has_spare_time else RECORD_S if self._ledger.has_unwritten else POLL_S
         for event in self._backend.poll(timeout_s):
             if isinstance(event, Measured):
                 self._watcher.measured(event.progress)

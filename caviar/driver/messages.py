@@ -5,10 +5,9 @@ StageOpened      a stage is ready, with this many trials left      DrawTrials
 TrialsDrawn      some of its trials are drawn                      SubmitChunk
 CertainDrawn     trials of later stages can start already          SubmitChunk
 WorkerJoined     a worker is ready                                 SubmitChunk
-ChunkDone        a worker finished a chunk                         SubmitChunk, RecordResults
+ChunkDone        a worker finished a chunk                         SubmitChunk, RecordResults; OpenStage, if the next
+                                                                  stage waited for its results, or DrawCertain
 WorkerLost       a worker is gone                                  SubmitChunk elsewhere, or RecordResults
-ResultsRecorded  results are durable, so they count                OpenStage, if the next stage waited for them, or
-                                                                  DrawCertain
 Idle             nothing has happened                              DrawTrials
 StopRequested    the user wants to stop                            Finish, when nothing is running
 
@@ -154,14 +153,6 @@ class ChunkDone:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultsRecorded:
-    """Results are durable."""
-
-    numbers: tuple[int, ...]
-    """Numbers of their trials."""
-
-
-@dataclass(frozen=True, slots=True)
 class Idle:
     """No event has come, so there is time to draw ahead."""
 
@@ -198,7 +189,7 @@ class SubmitChunk:
 
 @dataclass(frozen=True, slots=True)
 class RecordResults:
-    """Make results durable; answered by `ResultsRecorded`."""
+    """Add results to the ledger. They count at once, and are durable before any result that follows from them."""
 
     results: tuple[Result, ...]
 
@@ -212,14 +203,6 @@ class Finish:
 
 
 Event = (
-    StageOpened
-    | TrialsDrawn
-    | CertainDrawn
-    | WorkerJoined
-    | ChunkDone
-    | WorkerLost
-    | ResultsRecorded
-    | Idle
-    | StopRequested
+    StageOpened | TrialsDrawn | CertainDrawn | WorkerJoined | ChunkDone | WorkerLost | Idle | StopRequested
 )
 Command = OpenStage | DrawTrials | DrawCertain | SubmitChunk | RecordResults | Finish

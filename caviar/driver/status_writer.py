@@ -5,16 +5,18 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from caviar.driver.loop import Watcher
 from caviar.driver.messages import Chunk, Task
+from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
 from caviar.errors import RunError
 from caviar.records.status import STATUS, RunningTrial, Status
 from caviar.storage.location import Location, this_process
 from caviar.trial import Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WRITE_S = 1.0
 """Shortest time between two writes, in seconds."""
@@ -49,7 +51,7 @@ class StatusWriter(Watcher):
         with suppress(RunError):  # the disk or the store is gone
             self._run.remove([STATUS])
 
-    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
         self._recalled = len(trials)
 
     def measured(self, progress: Sequence[Progress]) -> None:

@@ -1,15 +1,18 @@
 """Several watchers as one."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from caviar.driver.loop import Watcher
 from caviar.driver.messages import Chunk
+from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
-from caviar.records.winner import Best
-from caviar.search.stages import StagePlan
 from caviar.trial import Result, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from caviar.records.winner import Best
+    from caviar.search.stages import StagePlan
 
 
 class Watchers(Watcher):
@@ -18,11 +21,11 @@ class Watchers(Watcher):
     def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
 
-    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
         for watcher in self._watchers:
             watcher.recalled(trials, search_ended)
 
-    def opened(self, plan: StagePlan, done: int) -> None:
+    def opened(self, plan: "StagePlan", done: int) -> None:
         for watcher in self._watchers:
             watcher.opened(plan, done)
 
@@ -42,7 +45,7 @@ class Watchers(Watcher):
         for watcher in self._watchers:
             watcher.waited(running)
 
-    def handed_over(self, best: Best) -> None:
+    def handed_over(self, best: "Best") -> None:
         for watcher in self._watchers:
             watcher.handed_over(best)
 

@@ -10,15 +10,20 @@
     damaged/      segments that `caviar resume --repair` has set aside
     .lock         the lock of the one driver that may write
 
-A batch of results becomes two segments of one number, curves first; then `ledger.json` counts them. A crash after the
-curves leaves curves without rows. They are deleted when the run is resumed, and their trials are trained again
-(`recovery.py`).
+Results count as soon as they are added, and are durable once they are written, in the order in which they were added.
+What is added later may follow from them, so after a crash no row follows from one that is lost. The lost trials are
+trained again, and what follows from them is decided anew.
+
+A batch of results becomes two segments of one number, curves first. A crash after the curves leaves curves without
+rows. They are deleted when the run is resumed (`recovery.py`). `ledger.json` and `rounds.json` follow a little later,
+and at the end.
 """
 
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,8 +48,17 @@ from caviar.trial import Measurement, Result
 
 MERGE_AT = 16
 """Number of single segments at which they are merged into one file."""
-ROUNDS_S = 1.0
-"""Shortest time between two writes of `rounds.json`, in seconds."""
+NOTES_S = 1.0
+"""Shortest time between two writes of `ledger.json` and `rounds.json`, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Results and their rows in both tables."""
+
+    results: Sequence[Result]
+    trials: pa.Table
+    curves: pa.Table
 
 
 class Ledger:
@@ -57,15 +71,17 @@ class Ledger:
         self._space = study_file.space()
         self._remove_if_empty = remove_if_empty
         self._rounds = ListFile(location / ROUNDS, "rounds")
-        self._rounds_written_at = -math.inf
         self._unwritten_rounds: Sequence[Mapping[str, Any]] = ()
+        self._notes_written_at = -math.inf
         self._trials, self._curves = open_tables(location, study_file)
         present = self._trials.current()
-        self._next = max((s.last for s in present), default=-1) + 1
+        self._next = self._counted = max((s.last for s in present), default=-1) + 1
         self._singles = sum(s.first == s.last for s in present)
         self._decisive = [name for name in self._trials.schema.names if name not in CIRCUMSTANCES]
         self._recorded = GrowingTable(self._trials.read(self._next).select(self._decisive))
         self._frame: pd.DataFrame | None = None
+        self._added: list[Result] = []
+        self._unwritten: list[_Batch] = []
 
     @classmethod
     def create(
@@ -120,8 +136,17 @@ class Ledger:
             lock.release()
             raise
 
-    def append(self, results: Sequence[Result]) -> list[Result]:
-        """Make results durable.
+    def add(self, results: Sequence[Result]) -> None:
+        """Add results, which `trials` returns from now on, and which the next `write` makes durable."""
+        self._added.extend(results)
+
+    @property
+    def has_unwritten(self) -> bool:
+        """True if there are results that are not durable."""
+        return bool(self._added or self._unwritten)
+
+    def write(self) -> list[Result]:
+        """Make the results durable that were added since the last call.
 
         Returns:
             The results as they are recorded: one that no table can hold is a failed one that says why.
@@ -130,26 +155,23 @@ class Ledger:
             RunError: the disk or the store refuses. None of these results is recorded; all earlier ones are.
         """
         started = time.perf_counter()
-        try:
-            trials, curves = self._tables(results)
-        except Exception:  # it is one result or a few; the others are recorded as they are
-            results = schema.recordable(results, self._space, self._trials.schema, self._curves.schema)
-            trials, curves = self._tables(results)
+        self._make_rows()
+        batches, self._unwritten = self._unwritten, []
+        if not batches:
+            return []
+        trials, curves = (
+            pa.concat_tables(rows) for rows in zip(*((b.trials, b.curves) for b in batches), strict=True)
+        )
         with self._writing():
-            if time.monotonic() - self._rounds_written_at >= ROUNDS_S:
-                self._write_rounds()
             self._curves.write(self._next, curves)
             self._lock.confirm()  # again: writing the curves may have taken long
             self._trials.write(self._next, schema.with_record_s(trials, time.perf_counter() - started))
-            self._lock.confirm()
-            write_recorded(self.location, self._next + 1)
-        self._next += 1
-        self._singles += 1
-        self._recorded.append(trials.select(self._decisive))
-        self._frame = None
+            self._next += 1
+            self._singles += 1
+            self._write_notes()
         if self._singles >= MERGE_AT:
             self.merge()
-        return list(results)
+        return [result for batch in batches for result in batch.results]
 
     def merge(self) -> None:
         """Merge the single segments of both tables, so that the number of files stays small."""
@@ -159,17 +181,18 @@ class Ledger:
         self._singles = 0
 
     def trials(self) -> pd.DataFrame:
-        """Return the recorded trials, sorted by trial, without reading files.
+        """Return the trials of all results so far, sorted by trial, without reading files.
 
         They have the columns that are the same in every run of a study. So nothing that is decided from them can
         depend on machines and times (law 1).
         """
+        self._make_rows()
         if self._frame is None:
             self._frame = schema.to_frame(self._recorded.rows.sort_by("trial"))
         return self._frame.copy(deep=False)
 
     def curves(self, trials: Iterable[int]) -> dict[int, list[Measurement]]:
-        """Return the measurements of trials, by their numbers, in order of epochs."""
+        """Return the measurements of recorded trials, by their numbers, in order of epochs."""
         found: dict[int, list[Measurement]] = {}
         wanted = compute.field("trial").isin(list(trials))
         for row in self._curves.read(self._next, rows=wanted).sort_by("epoch").to_pylist():
@@ -184,14 +207,14 @@ class Ledger:
         self.study_file = study_file
 
     def write_rounds(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write `rounds.json`, with all entries so far: soon, because short steps follow quickly on one another.
+        """Write `rounds.json`, with all entries so far: soon, and after the results that they follow from.
 
         A crash before it is written loses nothing, because a resumed run writes it anew.
         """
         self._unwritten_rounds = entries
-        if time.monotonic() - self._rounds_written_at >= ROUNDS_S:
+        if not self.has_unwritten:
             with self._writing():
-                self._write_rounds()
+                self._write_notes()
 
     def write_best(
         self,
@@ -202,7 +225,7 @@ class Ledger:
     ) -> None:
         """Write the winner and its trained network, if there is one, to `best/`; see `winner.write_best`."""
         with self._writing():
-            self._write_rounds()
+            self._write_notes(now=True)
             write_best(self.location, best, checkpoint, dataset, p_NC)
 
     def check_lock(self) -> None:
@@ -225,24 +248,44 @@ class Ledger:
             if self._remove_if_empty and self.is_empty:
                 self._lock.confirm()
                 self.location.remove_tree()
-            elif self._unwritten_rounds:
+            elif self._unwritten_rounds or self._counted < self._next:
                 self._lock.confirm()
-                self._write_rounds()
+                self._write_notes(now=True)
         self._lock.release()
 
-    def _write_rounds(self) -> None:
-        """Write `rounds.json` if it lacks entries."""
+    def _write_notes(self, now: bool = False) -> None:
+        """Write `ledger.json` and `rounds.json` if they lack something.
+
+        Args:
+            now: write them even if they were written a moment ago.
+        """
+        if not now and time.monotonic() - self._notes_written_at < NOTES_S:
+            return
+        if self._counted < self._next:
+            write_recorded(self.location, self._next)
+            self._counted = self._next
         entries, self._unwritten_rounds = self._unwritten_rounds, ()
         if entries:
             self._rounds.write(entries)
-            self._rounds_written_at = time.monotonic()
+        self._notes_written_at = time.monotonic()
 
-    def _tables(self, results: Sequence[Result]) -> tuple[pa.Table, pa.Table]:
-        """Return the rows of trials and curves for results."""
-        return (
-            schema.trials_table(results, self._space, self._trials.schema),
-            schema.curves_table(results, self._curves.schema),
-        )
+    def _make_rows(self) -> None:
+        """Make the rows of the results added last."""
+        if not self._added:
+            return
+        try:
+            batch = self._to_batch(self._added)
+        except Exception:  # it is one result or a few; the others are recorded as they are
+            safe = schema.recordable(self._added, self._space, self._trials.schema, self._curves.schema)
+            batch = self._to_batch(safe)
+        self._added = []
+        self._unwritten.append(batch)
+        self._recorded.append(batch.trials.select(self._decisive))
+        self._frame = None
+
+    def _to_batch(self, results: Sequence[Result]) -> _Batch:
+        trials = schema.trials_table(results, self._space, self._trials.schema)
+        return _Batch(results, trials, schema.curves_table(results, self._curves.schema))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import pandas as pd
-
 from caviar.control_chars import replace_control_chars
 from caviar.data.splits import Dataset
 from caviar.errors import DamagedError, RunError
@@ -23,6 +21,8 @@ from caviar.storage.location import Location
 from caviar.study import Study
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from caviar.search.stages import StagePlan
 
 FORMAT: Final = 7
@@ -195,12 +195,14 @@ def round_entry(plan: "StagePlan") -> dict[str, Any]:
     }
 
 
-def read_rounds(run: Location) -> pd.DataFrame:
+def read_rounds(run: Location) -> "pd.DataFrame":
     """Read the rounds so far as a frame of one row a round and parameter.
 
     Raises:
         DamagedError: the file holds something else.
     """
+    import pandas as pd  # a driver that writes does not wait for it
+
     file = run / ROUNDS
     with repair_hint(run):
         rounds = read_checked(file, _ROUNDS_SHAPE)["rounds"] if file.is_file() else []

@@ -4,12 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import pandas as pd
-
-from caviar.driver.loop import Watcher
 from caviar.driver.messages import Chunk
+from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
 from caviar.records.winner import Best
 from caviar.reporting.errors_shown import ErrorsShown
@@ -19,9 +17,13 @@ from caviar.reporting.screens import Screen, Terminal
 from caviar.reporting.standing import CONFIRMATION, Standing
 from caviar.rounds import Search
 from caviar.search.schedule import search_steps
-from caviar.search.stages import StagePlan
 from caviar.study import Study
 from caviar.trial import Result, Stage, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from caviar.search.stages import StagePlan
 
 _LOG = logging.getLogger("caviar")
 MAX_PARAMS_LENGTH = 300
@@ -72,14 +74,14 @@ class Display(Watcher):
             self._screen.conclude(f"stopped: {self._stage}, {self._standing.done_text(self._stage)}")
         self._open.close()
 
-    def recalled(self, trials: pd.DataFrame, search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
         """Count the trials of a resumed run that are recorded already, and find the best of them."""
         if trials.empty:
             return
         self._standing.recall(trials, search_ended)
         self._screen.say(f"  {len(trials):,} of them are recorded already")
 
-    def opened(self, plan: StagePlan, done: int) -> None:
+    def opened(self, plan: "StagePlan", done: int) -> None:
         """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already.
 
         The steps of a search are one stage, and so are those of the confirmation.
@@ -209,7 +211,7 @@ class Display(Watcher):
         return ", ".join(parts)
 
 
-def _trials_text(plan: StagePlan, is_refit: bool) -> str:
+def _trials_text(plan: "StagePlan", is_refit: bool) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
         return "the winner trains once more" + (", on train and dev rows together" if is_refit else "")

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from caviar.reporting.formatting import metric_text
 from caviar.rounds import Confirmation, Round, Search, Stages
 from caviar.search.schedule import extra_round_trials, search_steps
 from caviar.trial import Outcome, Result, Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIRMATION = "confirmation"
 """Name of the stage that all steps of the confirmation are."""
@@ -58,7 +60,7 @@ class Standing:
         self.best: tuple[int, float] | None = None
         """Number and value of the best search trial."""
 
-    def recall(self, trials: pd.DataFrame, search_ended: bool) -> None:
+    def recall(self, trials: "pd.DataFrame", search_ended: bool) -> None:
         """Count recorded trials, and find the best of them.
 
         Args:

@@ -102,7 +102,7 @@ def draw_params(
     count: int,
     seed: int,
     round_number: int,
-    sampler: str | SamplerFactory = "random",
+    sampler: "str | SamplerFactory | OptunaSearch" = "random",
     history: Sequence[Observation] = (),
     maximize: bool = True,
     skip: Container[int] = (),
@@ -115,9 +115,9 @@ def draw_params(
         count: number of trials in the round.
         seed: the study's seed.
         round_number: number of the round, from 1.
-        sampler: "random", "qmc", "tpe", or a function that makes an Optuna sampler from a seed. All but "random" draw
-            from the region's `space`, which also holds what is between the elite values. The sampler of a function is
-            asked only for the parameters whose conditions hold.
+        sampler: "random", "qmc", "tpe", a function that makes an Optuna sampler from a seed, or a search with such a
+            sampler. All but "random" draw from the region's `space`, which also holds what is between the elite values.
+            The sampler of a function is asked only for the parameters whose conditions hold.
         history: results of earlier rounds, for samplers that learn. Those outside the region's space are left out.
         maximize: True if larger values are better, for samplers that learn.
         skip: indices of trials that are not needed. They cost nothing, unless the sampler learns.
@@ -135,8 +135,12 @@ def draw_params(
     """
     draw = _random_draws(region.declared, seed, round_number)
     learner = None
-    if sampler != "random":
-        sampler_seed = derive_seed(seed, "sampler", round_number)
+    sampler_seed = derive_seed(seed, "sampler", round_number)
+    if isinstance(sampler, OptunaSearch):
+        learner = sampler.ask
+    elif not isinstance(sampler, str):
+        learner = OptunaSearch(region.space, sampler, sampler_seed, history, maximize).ask
+    elif sampler != "random":
         learner = _learner_draws(region.space, sampler, sampler_seed, history, maximize)
     anywhere = {name: whole_range(parameter.domain) for name, parameter in region.declared.items()}
     stratified = _latin_hypercube(region.declared, seed, round_number)
@@ -292,36 +296,91 @@ def _latin_hypercube(declared: Space, seed: int, round_number: int) -> Callable[
 
 
 def _learner_draws(
-    space: Space, sampler: str | SamplerFactory, seed: int, history: Sequence[Observation], maximize: bool
+    space: Space, sampler: str, seed: int, history: Sequence[Observation], maximize: bool
 ) -> Callable[[], dict[str, Value]]:
     """Return a function that asks an Optuna sampler for the next params, after telling it the history."""
-    factory = _FACTORIES[sampler] if isinstance(sampler, str) else sampler
-    study = _optuna_study(factory(seed % 2**32), maximize)
+    study = _optuna_study(_FACTORIES[sampler](seed % 2**32), maximize)
     space = Space(**dict(sorted(space.items())))  # however it is written, the draws are the same
     distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
     for observation in history:
-        params = observation.params
-        # Samplers such as BruteForceSampler need the order in which they are asked
-        if not isinstance(sampler, str):
-            params = {name: params[name] for name in space if name in params}
-        if all(name in space and value in space[name].domain for name, value in observation.params.items()):
-            study.add_trial(_optuna_trial(space, params, observation.value))
+        if _is_inside(space, observation.params):
+            study.add_trial(_optuna_trial(space, observation.params, observation.value))
 
     def draw_all() -> dict[str, Value]:
-        drawn = study.ask({name: distributions[name] for name in sorted(space)}).params
+        drawn = study.ask(dict(distributions)).params
         return {name: _from_optuna(name, space[name].domain, drawn[name]) for name in space}
 
-    def draw_those_that_apply() -> dict[str, Value]:
+    return draw_all
+
+
+def _is_inside(space: Space, params: Mapping[str, Value]) -> bool:
+    return all(name in space and value in space[name].domain for name, value in params.items())
+
+
+class OptunaSearch:
+    """A search with a user's Optuna sampler, which is asked for one trial after the other.
+
+    The sampler lives as long as the search, because some know only what they were asked for, such as that of a grid.
+    Trials that have been asked for and not told are running for it, so it can avoid them. Which trials are told before
+    which are asked for follows from the steps of the search alone, so a resumed run asks and tells as the first one.
+
+    Args:
+        space: the space to draw from.
+        factory: makes the sampler from a seed.
+        seed: the seed.
+        history: trials to tell at once, those inside the space.
+        maximize: True if larger values are better.
+        first: number of the first trial that it is asked for.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        factory: SamplerFactory,
+        seed: int,
+        history: Sequence[Observation] = (),
+        maximize: bool = True,
+        first: int = 0,
+    ) -> None:
+        self._space = Space(**dict(sorted(space.items())))  # however it is written, the draws are the same
+        self._study = _optuna_study(factory(seed % 2**32), maximize)
+        self._study.stop = lambda: None  # type: ignore[method-assign]  # a grid calls it after its last point
+        self._first, self._asked = first, list[optuna.Trial]()
+        self._told: set[int] = set()
+        for observation in history:
+            # Samplers such as BruteForceSampler need the order in which they are asked
+            params = {name: observation.params[name] for name in self._space if name in observation.params}
+            if _is_inside(space, observation.params):
+                self._study.add_trial(_optuna_trial(self._space, params, observation.value))
+
+    def ask(self) -> dict[str, Value]:
+        """Return the params of the next trial, those that apply."""
         values: dict[str, Value] = {}
         with _errors_as_study_errors():
-            trial = study.ask()
-            for name, parameter in space.items():
+            trial = self._study.ask()
+            self._asked.append(trial)
+            for name, parameter in self._space.items():
                 if parameter.applies(values):
-                    drawn = _suggest(trial, name, distributions[name], parameter.domain)
+                    drawn = _suggest(trial, name, distribution(parameter.domain), parameter.domain)
                     values[name] = _from_optuna(name, parameter.domain, drawn)
         return values
 
-    return draw_all if isinstance(sampler, str) else draw_those_that_apply
+    def learn(self, first: int, known: Mapping[int, float | None]) -> None:
+        """Tell the sampler what is known before the next step draws its trials.
+
+        Args:
+            first: number of the step's first trial. Those before it that nobody needed are asked for now.
+            known: values of the trials that the step learns from, by number; None for one that gave none.
+        """
+        while self._first + len(self._asked) < first:
+            self.ask()
+        with _errors_as_study_errors():
+            for number in sorted(known.keys() - self._told):
+                if number >= self._first:
+                    value = known[number]
+                    state = TrialState.FAIL if value is None else TrialState.COMPLETE
+                    self._study.tell(self._asked[number - self._first], value, state)
+        self._told |= known.keys()
 
 
 def _suggest(trial: optuna.Trial, name: str, part: BaseDistribution, domain: Domain) -> Value:

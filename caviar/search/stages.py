@@ -29,7 +29,7 @@ from caviar.search.confirmation import (
 from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
-from caviar.search.sampling import Observation, draw_params
+from caviar.search.sampling import Observation, OptunaSearch, draw_params
 from caviar.search.schedule import Step, extra_round_trials, search_steps
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
@@ -56,6 +56,8 @@ class StagePlan:
     """Changes of the region since the step before, by parameter; none for the first step."""
     race: Race | None = None
     """The halving of a step, if it has one."""
+    asked: OptunaSearch | None = None
+    """The search with a user's sampler, which the next step continues."""
     winner: Winner | None = None
     """The winner that the final trial trains."""
 
@@ -84,6 +86,7 @@ def open_stage(
     region: Region | None,
     done: Collection[int] = frozenset(),
     search_ended: bool = False,
+    asked: OptunaSearch | None = None,
 ) -> StagePlan:
     """Return the plan of a stage.
 
@@ -94,6 +97,7 @@ def open_stage(
         region: the region of the step before; None for the first one.
         done: numbers of the stage's own trials that are recorded already.
         search_ended: True if the user has ended the search, so that no round takes the place of a confirmation step.
+        asked: the search with a user's sampler that the step before has left; None to begin one.
 
     Raises:
         StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
@@ -103,7 +107,7 @@ def open_stage(
     if number > len(steps) or steps[number - 1].known >= steps[0].count:
         _require_success(study, trials, is_search=number <= len(steps))
     if (this := _search_step(study, number, steps, trials, search_ended)) is not None:
-        return _plan_step(study, this, trials, region, done)
+        return _plan_step(study, this, trials, region, done, asked)
     if number < stage_count(study):
         plan = _plan_confirmation_step(study, number, trials)
     else:
@@ -198,6 +202,8 @@ class _SearchStep:
     step: Step
     epochs_before: int
     """Epochs of the step before; those of the same step for the first one."""
+    learns_from_other_epochs: bool = False
+    """True if the step before learned from trials of other epochs."""
 
 
 def _search_step(
@@ -205,7 +211,8 @@ def _search_step(
 ) -> _SearchStep | None:
     """Return a stage that searches; None for one that confirms or trains the winner."""
     if number <= len(steps):
-        return _SearchStep(steps[number - 1], steps[max(0, number - 2)].rule.epochs)
+        before, twice_before = (steps[max(0, number - back)].rule.epochs for back in (2, 3))
+        return _SearchStep(steps[number - 1], before, before != twice_before)
     if search_ended or number == stage_count(study) or not isinstance(study.sampler, str):
         return None
     if not _is_deterministic(trials):
@@ -237,7 +244,12 @@ def _comparable(this: _SearchStep, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plan_step(
-    study: Study, this: _SearchStep, trials: pd.DataFrame, region: Region | None, done: Collection[int]
+    study: Study,
+    this: _SearchStep,
+    trials: pd.DataFrame,
+    region: Region | None,
+    done: Collection[int],
+    asked: OptunaSearch | None,
 ) -> StagePlan:
     step, decisions = this.step, tuple[Decision, ...]()
     # A user's sampler always draws from the whole space
@@ -252,17 +264,40 @@ def _plan_step(
             maximize=study.objective.maximize,
             weights_options=study.sampler == "random",
         )
+    asked = _learn(study, this, trials, asked)
     return StagePlan(
         stage=Stage.SEARCH,
         round=step.number,
         count=step.count,
         epochs=step.rule.epochs,
-        trials=_draw_trials(study, this, trials, region, done),
+        trials=_draw_trials(study, this, trials, region, done, asked),
         known=step.known,
         region=region,
         decisions=decisions,
         race=_race(study, step),
+        asked=asked,
     )
+
+
+def _learn(
+    study: Study, this: _SearchStep, trials: pd.DataFrame, asked: OptunaSearch | None
+) -> OptunaSearch | None:
+    """Return the search with a user's sampler, which knows what the step learns from; None for other samplers.
+
+    It begins anew where the steps begin to learn from trials of another length.
+    """
+    if isinstance(study.sampler, str):
+        return None
+    step, known = this.step, _comparable(this, trials)
+    if asked is None or this.learns_from_other_epochs:
+        seed, maximize = derive_seed(study.seed, "sampler", step.number), study.objective.maximize
+        return OptunaSearch(study.space, study.sampler, seed, _history(study, known), maximize, step.first)
+    completed = known["value"].where(known["outcome"] == Outcome.COMPLETED)
+    values = {
+        int(n): None if pd.isna(v) else float(v) for n, v in zip(known["trial"], completed, strict=True)
+    }
+    asked.learn(step.first, values)
+    return asked
 
 
 def _race(study: Study, step: Step) -> Race | None:
@@ -279,7 +314,12 @@ def _race(study: Study, step: Step) -> Race | None:
 
 
 def _draw_trials(
-    study: Study, this: _SearchStep, trials: pd.DataFrame, region: Region, done: Collection[int]
+    study: Study,
+    this: _SearchStep,
+    trials: pd.DataFrame,
+    region: Region,
+    done: Collection[int],
+    asked: OptunaSearch | None,
 ) -> Iterator[Trial]:
     step = this.step
     skip = {trial - step.first for trial in done}
@@ -289,7 +329,7 @@ def _draw_trials(
         count=step.count,
         seed=study.seed,
         round_number=step.number,
-        sampler=study.sampler,
+        sampler=asked or study.sampler,
         history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
         skip=skip,

@@ -21,7 +21,7 @@ import pandas as pd
 
 import caviar as cv
 from caviar import runner
-from caviar.driver.loop import Watcher
+from caviar.driver.watcher import Watcher
 from caviar.errors import InterruptedStudy
 from caviar.reporting.summary import show
 from caviar.trial import Result

@@ -32,8 +32,8 @@ import caviar as cv
 from caviar import runner
 from caviar.backends.objective_pickle import ImportPath, pickle_objective, unpickle_objective
 from caviar.backends.worker import Worker
-from caviar.driver.loop import Watcher
 from caviar.driver.messages import Task
+from caviar.driver.watcher import Watcher
 from caviar.trial import Result, Trial
 
 

@@ -124,7 +124,7 @@ def run_inside(marks: Path, arguments: list[str]) -> None:
         after(session, "_start", "Ray up")
     before(runner, "run_study", "modules imported")
     after(Workers, "poll", "first worker", lambda events: any(isinstance(e, WorkerJoined) for e in events))
-    after(runner, "show", "result printed")
+    after(runner, "_report", "result printed")
     status = caviar(arguments)
     from caviar import load
 

@@ -23,7 +23,6 @@ from caviar.driver.messages import (
     Idle,
     OpenStage,
     RecordResults,
-    ResultsRecorded,
     StageOpened,
     StopRequested,
     SubmitChunk,
@@ -40,7 +39,7 @@ from caviar.trial import Cause, Measurement, Outcome, Result, Times, Trial
 STAGES = (7, 0, 4, 12, 3, 6, 4, 1)
 """Number of trials of each stage; one has none left, as after a resume."""
 NEEDS = (0, 3, 4, 9, 17, None, None, None)
-"""For each stage, the number of first trials that are recorded before it opens; None for all before it."""
+"""For each stage, the number of first trials that are known before it opens; None for all before it."""
 HALVED = 3
 """Index of the stage that halves."""
 COHORT = 3
@@ -114,6 +113,8 @@ class StudyMachine(RuleBasedStateMachine):
         self.state, commands = begin(NEEDS, RETRIES, ["cpu"])
         self.pending: list[Command] = list(commands)
         self.recorded: list[int] = []
+        self.durable = 0
+        """Number of recorded trials that no driver has lost."""
         self.failed: set[int] = set()
         self.blamed: Counter[tuple[int, Cause]] = Counter()
         """Failures attributed to each trial, by cause, as counted by the test."""
@@ -139,9 +140,6 @@ class StudyMachine(RuleBasedStateMachine):
         for command in commands:
             if isinstance(command, SubmitChunk):
                 self.sent.append(command)
-            elif isinstance(command, Finish):
-                assert self.finished is None, "finished twice"
-                self.finished = command
             else:
                 self.pending.append(command)
 
@@ -196,7 +194,9 @@ class StudyMachine(RuleBasedStateMachine):
                 for r in results:
                     self.check_failure(r)
                 self.curves |= {r.trial.number: r.measurements for r in results}
-                self.send(ResultsRecorded(tuple(r.trial.number for r in results)))
+            case Finish():
+                assert self.finished is None, "finished twice"
+                self.finished = command
             case _:
                 raise AssertionError(command)
 
@@ -272,10 +272,15 @@ class StudyMachine(RuleBasedStateMachine):
         self.send(StopRequested())
 
     @precondition(lambda self: len(self.recorded) > 4 * self.resumes)
-    @rule(devices=st.lists(st.sampled_from(["cpu", "cuda"]), max_size=3))
-    def resume(self, devices: list[str]) -> None:
-        """Start another driver after a kill or an end; it knows only what is recorded."""
+    @rule(devices=st.lists(st.sampled_from(["cpu", "cuda"]), max_size=3), lost=st.integers(0, 4))
+    def resume(self, devices: list[str], lost: int) -> None:
+        """Start another driver after a kill or an end; it does not know the latest results, which were not durable."""
         self.resumes += 1
+        self.durable = max(self.durable, len(self.recorded) - lost)
+        for number in self.recorded[self.durable :]:
+            self.failed.discard(number)
+            del self.curves[number]
+        del self.recorded[self.durable :]
         self.state, commands = begin(NEEDS, RETRIES, ["cpu"])
         self.pending, self.sent, self.finished = list(commands), [], None
         self.drawn = set(self.recorded)
@@ -288,7 +293,7 @@ class StudyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Run the study to its end without further disturbance."""
         if self.state.stopping:
-            self.resume(["cpu"])
+            self.resume(["cpu"], lost=0)
         self.join("cpu")
         while self.finished is None:
             running = [(w, chunk) for w, chunks in self.state.running.items() for chunk in chunks[:1]]
@@ -504,7 +509,6 @@ def test_only_the_trial_that_kills_workers_fails() -> None:
             match command:
                 case RecordResults(recorded):
                     results += recorded
-                    events.append(ResultsRecorded(tuple(r.trial.number for r in recorded)))
                 case SubmitChunk(worker, chunk) if any(task.trial.number == 3 for task in chunk.tasks):
                     deaths += 1
                     suspects = frozenset(c.number for c in state.running[worker])
@@ -577,9 +581,8 @@ def test_an_interruption_waits_for_running_chunks() -> None:
     for chunk in chunks:
         state, commands = step(state, ChunkDone("w0", chunk.number, tuple(map(make_result, chunk.tasks))))
         assert not submitted(commands)
-        if any(isinstance(command, RecordResults) for command in commands):
-            state, commands = step(state, ResultsRecorded(tuple(task.trial.number for task in chunk.tasks)))
-    assert commands == (Finish(interrupted=True),)
+    assert [type(command) for command in commands] == [RecordResults, Finish]
+    assert commands[-1] == Finish(interrupted=True)
     assert sent.chunk in chunks
 
 
@@ -656,8 +659,11 @@ def test_each_trial_of_an_overdue_chunk_is_tried_alone() -> None:
 
 
 def test_an_interruption_at_the_end_changes_nothing() -> None:
-    _, commands = step(replace(make_state(1, (make_task(0),)), stopping=True), ResultsRecorded((0,)))
-    assert commands == (Finish(interrupted=False),)
+    state, commands = step(make_state(1, (make_task(0),)), WorkerJoined("w0"))
+    ((worker, chunk),) = [(sent.worker, sent.chunk) for sent in submitted(commands)]
+    state, _ = step(state, StopRequested())
+    _, commands = step(state, ChunkDone(worker, chunk.number, tuple(map(make_result, chunk.tasks))))
+    assert commands[-1] == Finish(interrupted=False)
 
 
 def test_trials_start_by_when_they_are_due_and_by_length() -> None:

@@ -115,7 +115,7 @@ def test_a_driver_killed_at_any_write_loses_nothing(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
-    ("where", "count"), [("writing", 4), pytest.param("anywhere", 15, marks=pytest.mark.slow)]
+    ("where", "count"), [("writing", 4), ("behind", 4), pytest.param("anywhere", 15, marks=pytest.mark.slow)]
 )
 def test_a_driver_killed_at_any_call_loses_nothing(tmp_path: Path, where: str, count: int) -> None:
     study = killed_drivers.make_study()

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from caviar.driver import controller, loop
 from caviar.driver.controller import State
-from caviar.driver.loop import Loop, Watcher
+from caviar.driver.loop import Loop
 from caviar.driver.messages import Command, Event
+from caviar.driver.watcher import Watcher
 from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.reporting.summary import show
@@ -131,7 +132,7 @@ def test_the_loop_forgets_recorded_trials(loops: list[Loop], tmp_path: Path) -> 
     run_inline(bowl_study(), tmp_path)
     (finished,) = loops
     state = finished._state
-    assert not finished._unrecorded
+    assert not finished._ledger.has_unwritten
     assert (len(state.waiting), dict(state.paused), any(state.running.values())) == (0, {}, False)
 
 

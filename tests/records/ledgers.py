@@ -1,11 +1,13 @@
 """Ledgers and results for tests."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from caviar.driver import controller
+from caviar.driver import controller, loop
 from caviar.records.frames import Run
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
@@ -43,19 +45,32 @@ def result(number: int) -> Result:
     )
 
 
-def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a study of one round where recording is slow, and assert that results gather before they are recorded."""
-    append = Ledger.append
-    batches: list[int] = []
+def record(ledger: Ledger, numbers: Iterable[int]) -> None:
+    """Record results of trials."""
+    ledger.add([result(number) for number in numbers])
+    ledger.write()
 
-    def counted_append(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
-        batches.append(len(results))
-        return append(ledger, results)
+
+def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a study where recording is slow, and assert that the driver pauses after each write for longer than it took.
+
+    The results before the final one, and the final one itself, are written without a pause.
+    """
+    write = Ledger.write
+    written: list[tuple[float, float]] = []
+
+    def timed_write(ledger: Ledger) -> list[Result]:
+        began = time.monotonic()
+        results = write(ledger)
+        if results:
+            written.append((began, time.monotonic()))
+        return results
 
     with monkeypatch.context() as patch:
         patch.setattr(controller, "MAX_CHUNK", 1)
-        patch.setattr(Ledger, "append", counted_append)
+        patch.setattr(Ledger, "write", timed_write)
         run = run_inline(study, runs)
-    stages = run.trials["round"].nunique()
-    assert stages < len(batches) < len(run.trials) / 4
+    pauses = [(end - began, later - end) for (began, end), (later, _) in pairwise(written[:-2])]
+    assert len(pauses) > 1
+    assert all(pause_s >= min(loop.RECORD_FACTOR * took_s, loop.MAX_RECORD_S) for took_s, pause_s in pauses)
     return run

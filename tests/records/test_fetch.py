@@ -14,7 +14,7 @@ from caviar.records.frames import Run, load
 from caviar.records.segments import Segments
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
-from tests.records.ledgers import new_ledger, result
+from tests.records.ledgers import new_ledger, record
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
 STUDY = bowl_study(rounds=(12, 8))
@@ -87,7 +87,7 @@ def test_failed_fetches_leave_nothing(tmp_path: Path) -> None:
 def test_object_names_that_leave_the_run_are_refused(store: ObjectStore, tmp_path: Path, name: str) -> None:
     bucket = store.new_bucket()
     ledger = new_ledger(f"s3://{bucket}/runs")
-    ledger.append([result(0)])
+    record(ledger, [0])
     ledger.close()
     store.put_as_named(f"{bucket}/runs/bowl/{name}", b"x")
     here = tmp_path / "one" / "two" / "here"
@@ -113,22 +113,22 @@ def test_runs_are_fetched_while_they_grow(tmp_path: Path, monkeypatch: pytest.Mo
     numbers = iter(range(1_000))
     listed, copied = Segments.current, fetch._copy_files
 
-    def record(times: int) -> None:
+    def grow(times: int) -> None:
         for _ in range(times):
-            grown.append([result(next(numbers))])
+            record(grown, [next(numbers)])
 
     def list_then_record(segments: Segments) -> list[object]:
         found = listed(segments)
         monkeypatch.setattr(Segments, "current", listed)
-        record(5)  # between listing the trials and listing the curves
+        grow(5)  # between listing the trials and listing the curves
         return found  # type: ignore[return-value]
 
     def record_then_copy(*arguments: object) -> None:
         monkeypatch.setattr(fetch, "_copy_files", copied)
-        record(5)  # the listed segments are merged before they are copied
+        grow(5)  # the listed segments are merged before they are copied
         copied(*arguments)  # type: ignore[arg-type]
 
-    record(3)
+    grow(3)
     monkeypatch.setattr(Segments, "current", list_then_record)
     monkeypatch.setattr(fetch, "_copy_files", record_then_copy)
     fetched = fetch.fetch(tmp_path / "growing", tmp_path / "here")

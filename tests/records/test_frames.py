@@ -19,7 +19,7 @@ from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
 from caviar.trial import Stage
 from tests.objectives import bowl_study
-from tests.records.ledgers import new_ledger, result
+from tests.records.ledgers import new_ledger, record
 from tests.runs import run_inline
 
 NUMBERS = ["value", "params_x", "params_n", "params_m", "seed", "confirms"]
@@ -184,7 +184,7 @@ def test_trials_and_columns_that_are_not_there_are_refused(run: Run) -> None:
 def test_the_curve_of_a_trial_opens_no_file_of_others(tmp_path: Path) -> None:
     with closing(new_ledger(tmp_path)) as ledger:
         for number in range(4):
-            ledger.append([result(number)])
+            record(ledger, [number])
     run = load(tmp_path / "bowl")
     damaged = sorted((run.path / "curves").iterdir())[1]
     damaged.write_bytes(b"")
@@ -199,10 +199,10 @@ def test_the_curve_of_a_trial_opens_no_file_of_others(tmp_path: Path) -> None:
 def test_curves_are_read_while_their_files_are_merged(tmp_path: Path) -> None:
     with closing(new_ledger(tmp_path)) as ledger:
         for number in range(3):
-            ledger.append([result(number)])
+            record(ledger, [number])
         run = load(tmp_path / "bowl")
         assert len(run.trials) == 3
-        ledger.append([result(3)])
+        record(ledger, [3])
         ledger.merge()
         assert run.read_curves(1)["trial"].tolist() == [1, 1]
         assert run.curves["trial"].unique().tolist() == [0, 1, 2]

@@ -18,13 +18,13 @@ import pytest
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load, reproducible
 from caviar.records.json_files import write_checked
-from caviar.records.run_files import FORMAT, StudyFile, write_recorded
+from caviar.records.run_files import FORMAT, StudyFile, read_recorded, write_recorded
 from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
 from caviar.trial import Measurement, Outcome
 from tests.objectives import Slow, bowl_study
-from tests.records.ledgers import STUDY, assert_recorded_less_often, new_ledger, reopen, result
+from tests.records.ledgers import STUDY, assert_recorded_less_often, new_ledger, record, reopen, result
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
 
@@ -39,8 +39,8 @@ def segments(run: Run) -> list[Path]:
 
 def test_appended_results_are_in_the_frames(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    ledger.append([result(1), result(0)])
-    ledger.append([result(2)])
+    record(ledger, [1, 0])
+    record(ledger, [2])
     run = load(tmp_path / "bowl")
     assert run.trials["trial"].tolist() == [0, 1, 2]
     assert run.trials["params_method"].tolist() == ["null"] * 3
@@ -52,13 +52,13 @@ def test_appended_results_are_in_the_frames(tmp_path: Path) -> None:
 def test_a_ledger_knows_what_it_and_earlier_ones_recorded(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
     for numbers in ((4, 2), (3,), (1, 0), (5,), (7, 6, 8)):
-        ledger.append([result(number) for number in numbers])
+        record(ledger, numbers)
         expected = reproducible(load(tmp_path / "bowl").trials)
         pd.testing.assert_frame_equal(ledger.trials(), expected)
     ledger.close()
     reopened = reopen(Disk(tmp_path / "bowl"))
     pd.testing.assert_frame_equal(reopened.trials(), expected)
-    reopened.append([result(9)])
+    record(reopened, [9])
     assert reopened.trials()["trial"].tolist() == list(range(10))
 
 
@@ -66,7 +66,8 @@ def test_a_ledger_knows_what_it_and_earlier_ones_recorded(tmp_path: Path) -> Non
 def test_results_that_cannot_be_recorded_fail_alone(tmp_path: Path, measured: Any) -> None:
     strange = replace(result(1), measurements=(Measurement(1, {"loss": 0.5, "speed": measured}),))
     ledger = new_ledger(tmp_path)
-    recorded = ledger.append([result(0), strange, result(2)])
+    ledger.add([result(0), strange, result(2)])
+    recorded = ledger.write()
     assert [r.outcome for r in recorded] == [Outcome.COMPLETED, Outcome.FAILED, Outcome.COMPLETED]
     run = load(tmp_path / "bowl")
     assert run.trials["outcome"].tolist() == [r.outcome for r in recorded]
@@ -100,18 +101,31 @@ def test_rounds_hold_the_counts_of_their_decisions(run: Run) -> None:
     assert [sum(counts) for counts in method["counts"]] == method["elite"].tolist()
 
 
-def test_rounds_that_follow_quickly_are_written_together(
+def test_rounds_and_counts_that_follow_quickly_are_written_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caviar.records.ledger.ROUNDS_S", 3_600.0)
+    monkeypatch.setattr("caviar.records.ledger.NOTES_S", 3_600.0)
     ledger = new_ledger(tmp_path)
-    ledger.append([result(0)])
     file = tmp_path / "bowl" / "rounds.json"
     for count in (1, 2, 3):
         ledger.write_rounds([{"round": number} for number in range(count)])
+        record(ledger, [count])
         assert len(json.loads(file.read_text())["rounds"]) == 1
+        assert read_recorded(ledger.location) == 0
     ledger.close()
     assert len(json.loads(file.read_text())["rounds"]) == 3
+    assert read_recorded(ledger.location) == 3
+
+
+def test_added_results_count_before_they_are_written(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    ledger.add([result(1)])
+    ledger.add([result(0)])
+    assert ledger.trials()["trial"].tolist() == [0, 1]
+    assert load(tmp_path / "bowl").trials.empty
+    ledger.write()
+    pd.testing.assert_frame_equal(ledger.trials(), reproducible(load(tmp_path / "bowl").trials))
+    assert (ledger.has_unwritten, ledger.write()) == (False, [])
 
 
 @pytest.mark.parametrize("hostile", [[], {}, [[[]]], "3", 1e308])

@@ -18,6 +18,7 @@ from caviar.backends.ray.backend import RayBackend
 from caviar.cli.main import main
 from caviar.driver import loop
 from caviar.driver.backend import Backend
+from caviar.driver.watcher import Watcher
 from caviar.errors import DamagedError, InUseError, RunError
 from caviar.records import ledger as ledger_module
 from caviar.records.frames import Run, load
@@ -32,7 +33,7 @@ from caviar.storage.uri import locate
 from caviar.study import Study
 from tests.object_store import ROOT, ObjectStore
 from tests.objectives import Slow, bowl_study
-from tests.records.ledgers import assert_recorded_less_often, new_ledger, reopen, result
+from tests.records.ledgers import assert_recorded_less_often, new_ledger, record, reopen
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
 OTHER_LEASE = b"x 1\nprocess 7 on elsewhere\n"
@@ -146,7 +147,7 @@ def test_drivers_that_start_together_get_runs_of_their_own(runs: str) -> None:
         thread.join()
     assert len({str(ledger.location) for ledger in begun}) == 4
     for number, ledger in enumerate(begun):
-        ledger.append([result(number)])
+        record(ledger, [number])
         ledger.close()
 
 
@@ -154,7 +155,7 @@ def test_a_second_driver_is_refused(runs: str, caplog: pytest.LogCaptureFixture)
     ledger = new_ledger(with_leases_of(6.0, runs))
     with pytest.raises(InUseError, match=rf"in use by another caviar \(process {os.getpid()} on "):
         reopen(ledger.location)
-    ledger.append([result(0)])
+    record(ledger, [0])
     ledger.close()
     caplog.clear()
     reopen(locate(f"{runs}/bowl")).close()
@@ -166,11 +167,11 @@ def test_a_driver_that_lost_its_lease_writes_nothing(
 ) -> None:
     monkeypatch.setattr(lease, "RENEWED_WITHIN_S", 0.0)
     first = new_ledger(runs)
-    first.append([result(0)])
+    record(first, [0])
     store.put(key(runs, "/bowl/.lock"), OTHER_LEASE)
     written = store.listed(key(runs))
     attempts: list[Callable[[], object]] = [
-        lambda: first.append([result(1)]),
+        lambda: record(first, [1]),
         first.merge,
         lambda: first.write_rounds([]),
     ]
@@ -194,7 +195,7 @@ def test_a_driver_stops_when_it_loses_its_lease(store: ObjectStore, runs: str) -
         with_leases_of(1.0, runs), "bowl", StudyFile.describe(study, None, None), numbered=False
     )
     backend = inline(study)(None)
-    watcher = loop.Loop(study, None, ledger, backend, loop.Watcher(), overwrite_lease)
+    watcher = loop.Loop(study, None, ledger, backend, Watcher(), overwrite_lease)
     with pytest.raises(RunError, match=r"was taken over by another caviar \(process 7 on elsewhere\)"):
         watcher.run()
     ledger.close()
@@ -274,7 +275,7 @@ def test_frames_are_read_while_a_driver_merges(runs: str, monkeypatch: pytest.Mo
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(12):
-        ledger.append([result(number)])
+        record(ledger, [number])
     over.set()
     reader.join()
     ledger.close()

@@ -160,7 +160,12 @@ class Loop:
                 self._finish = command
 
     def _open_stage(self) -> None:
-        """Open the next stage from what the ledger holds; its recorded trials are skipped."""
+        """Open the next stage from what the ledger holds; its recorded trials are skipped.
+
+        Before a stage that follows from all trials, these are written: nothing else is under way.
+        """
+        if self._state.left == 0:
+            self._write()
         recorded = self._ledger.trials()
         number = self._state.opened + 1
         search_ended = self._ledger.study_file.search_ended
@@ -245,12 +250,11 @@ class Loop:
         self._backend.submit(worker, chunk.number, chunk.tasks, test)
 
     def _record(self, results: Sequence[Result]) -> None:
-        """Add results to the ledger. The network of the winner is written before its row, and after all others."""
+        """Add results to the ledger. The network of the winner is written before its row."""
         for result in results:
             if result.outcome is Outcome.FAILED:
                 self._watcher.failed(result.trial, str(result.failure))
             if result.trial.stage is Stage.FINAL:
-                self._write()
                 self._hand_over(result)
             if result.device and (trained := result.measurements):
                 whole_s = result.times.train_s * result.trial.epochs / trained[-1].epoch
@@ -263,8 +267,8 @@ class Loop:
         self._is_writing, began = True, self._backend.clock()
         results = self._ledger.write()
         self._is_writing, ended = False, self._backend.clock()
-        self._write_at = ended + max(RECORD_S, min(RECORD_FACTOR * (ended - began), MAX_RECORD_S))
         if results:
+            self._write_at = ended + max(RECORD_S, min(RECORD_FACTOR * (ended - began), MAX_RECORD_S))
             self._watcher.recorded(results)
 
     def _hand_over(self, final: Result) -> None:

@@ -54,7 +54,7 @@ def record(ledger: Ledger, numbers: Iterable[int]) -> None:
 def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a study where recording is slow, and assert that the driver pauses after each write for longer than it took.
 
-    The results before the final one, and the final one itself, are written without a pause.
+    Only the last results of a stage are written without a pause, because the next stage follows from them.
     """
     write = Ledger.write
     written: list[tuple[float, float]] = []
@@ -70,7 +70,9 @@ def assert_recorded_less_often(study: Study, runs: str | Path, monkeypatch: pyte
         patch.setattr(controller, "MAX_CHUNK", 1)
         patch.setattr(Ledger, "write", timed_write)
         run = run_inline(study, runs)
-    pauses = [(end - began, later - end) for (began, end), (later, _) in pairwise(written[:-2])]
-    assert len(pauses) > 1
-    assert all(pause_s >= min(loop.RECORD_FACTOR * took_s, loop.MAX_RECORD_S) for took_s, pause_s in pauses)
+    pauses = [(end - began, later - end) for (began, end), (later, _) in pairwise(written)]
+    short = [
+        took_s for took_s, pause_s in pauses if pause_s < min(loop.RECORD_FACTOR * took_s, loop.MAX_RECORD_S)
+    ]
+    assert len(short) <= run.trials["round"].nunique() < len(written)
     return run

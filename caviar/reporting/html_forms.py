@@ -32,7 +32,7 @@ def as_text(text: str) -> str:
 def _table(title: str, rows: Iterable[Row]) -> str:
     cell = "text-align: left; vertical-align: top"
     lines = "".join(
-        f'<tr><th style="{cell}">{as_text(label)}</th>'
+        f'<tr><th style="{cell}; white-space: nowrap; padding-right: 1em">{as_text(label)}</th>'
         f'<td style="{cell}; overflow-wrap: anywhere">{as_text(text)}</td></tr>'
         for label, text in rows
     )

@@ -15,7 +15,7 @@ from rich.text import Text
 from caviar.control_chars import replace_control_chars
 from caviar.errors import RunError
 from caviar.records.frames import Run
-from caviar.records.status import RunningTrial
+from caviar.records.status import RunningTrial, Status
 from caviar.reporting.digest import digest_run
 from caviar.reporting.errors_shown import ErrorsShown
 from caviar.reporting.follower import Follower, View
@@ -52,13 +52,17 @@ def watch_run(location: Location, every_s: float | None = None) -> bool:
     every_s = every_s or (SCREEN_EVERY_S if is_live else LINE_EVERY_S)
     follower = Follower(run)
     view = follower.look()
+    was_running = view.driver is not None
     with _LiveView(console) if is_live else _Lines(console) as shown:
         while view.driver is not None and not view.is_finished:
             shown.show(view)
             time.sleep(max(every_s, READ_FACTOR * view.took_s))
             view = _look_again(follower, shown, every_s)
     digest = digest_run(Run(location), view.driver)
-    console.print(_text(digest.title, "bold"), soft_wrap=True)
+    how = ""
+    if was_running and not view.is_finished:  # a driver that stops in order removes its status
+        how = ": its driver was stopped" if Status.read(location) is None else ": its driver died"
+    console.print(_text(f"{digest.title}{how}", "bold"), soft_wrap=True)
     for label, text in digest.rows:
         console.print(_text(f"  {label:12} {text}"), soft_wrap=True)
     return view.is_finished

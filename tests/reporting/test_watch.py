@@ -200,7 +200,10 @@ def test_a_driver_in_a_store_that_died_is_noticed(capsys: Captured) -> None:
     with pytest.raises(ClusterError):
         run_study(study, runs=runs, progress=False, backend=lambda data: Failing(study.objective, data))
     (runs / "bowl" / ".lock").write(b"token 1\nprocess 1 on elsewhere\n")
+    status(driver="process 1 on elsewhere").write(runs / "bowl")
     began = time.monotonic()
     assert not watch_run(runs / "bowl", every_s=0.1)
     assert time.monotonic() - began >= 0.5
-    assert "bowl is unfinished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 of 3 workers busy" in said
+    assert "bowl is unfinished: its driver died" in said

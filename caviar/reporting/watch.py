@@ -1,6 +1,7 @@
 """Following a run from another terminal or machine: a live view in a terminal, otherwise a line from time to time."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Self
@@ -30,6 +31,8 @@ STALE_S = 30.0
 """Age of the driver's status, in seconds, from which it is shown."""
 MAX_FAILURES = 3
 """Largest number of different failures in a live view."""
+MAX_WRAPPED = 2
+"""Largest number of lines that a long text takes in a live view."""
 WIDE = 80
 """Columns of a terminal in which the workers of the running trials are named."""
 
@@ -182,15 +185,16 @@ def render(view: View, width: int, height: int, warning: str = "") -> Renderable
         Text.assemble(_text(view.name, "bold"), _text(driver, "dim"), no_wrap=True, overflow="ellipsis"),
         _line(stage_text(view)),
         Padding(ProgressBar(max(total, 1), done, width=min(width, 60)), 0),
-        *map(_line, state_lines(view)),
-        _line(", ".join(f"{count:,} {outcome}" for outcome, count in view.outcomes.items())),
+        *(part for line in state_lines(view) for part in _wrapped(line, width)),
+        *_wrapped(", ".join(f"{count:,} {outcome}" for outcome, count in view.outcomes.items()), width),
     ]
     below: list[RenderableType] = []
     if failures:
         below = [Text(), _line("failed last", "dim")]
-        below += [_line(f"trial {number}: {failure}") for number, failure in failures]
+        for number, failure in failures:
+            below += _wrapped(f"trial {number}: {failure}", width)
     if warning:
-        below += [_line(warning, "yellow")]
+        below += _wrapped(warning, width)
     return Group(*above, *_running_table(view, width, height - len(above) - len(below) - 1), *below)
 
 
@@ -219,6 +223,11 @@ def _running_table(view: View, width: int, height: int) -> Iterator[RenderableTy
 def _text(text: str, style: str = "") -> Text:
     """Return text of unknown origin as it is: Rich looks for markup in strings."""
     return Text(replace_control_chars(text).replace("\n", "\\n"), style)
+
+
+def _wrapped(text: str, width: int) -> list[Text]:
+    """Return a text in as many lines as it takes, MAX_WRAPPED at most."""
+    return [_line(part) for part in textwrap.wrap(text, width, max_lines=MAX_WRAPPED, placeholder=" ...")]
 
 
 def _line(text: str, style: str = "") -> Text:

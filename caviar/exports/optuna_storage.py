@@ -66,6 +66,21 @@ def add_trials(storage: BaseStorage, study: optuna.Study, trials: Sequence[Froze
         study.add_trials(trials)
 
 
+def read_attribute(storage: BaseStorage, study: optuna.Study, key: str) -> set[Any]:
+    """Return the values of a user attribute over all trials of a study that have it."""
+    if not isinstance(storage, RDBStorage):
+        trials = study.get_trials(deepcopy=False)
+        return {trial.user_attrs[key] for trial in trials if key in trial.user_attrs}
+    from optuna.storages._rdb import models
+
+    # Optuna would build each trial from five tables, which takes 30 times as long
+    trials, attributes = models.TrialModel.__table__, models.TrialUserAttributeModel.__table__
+    of_study = attributes.join(trials).select().where(trials.c.study_id == study._study_id)
+    with storage.engine.connect() as connection:
+        rows = connection.execute(of_study.where(attributes.c.key == key))
+        return {json.loads(row.value_json) for row in rows}
+
+
 @contextmanager
 def storage_errors(place: str | Path | None) -> Iterator[None]:
     """Raise `RunError` where a storage fails: the errors of Optuna and of database drivers have no common base."""

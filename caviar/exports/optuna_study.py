@@ -6,7 +6,7 @@ from typing import Any, Final
 import optuna
 
 from caviar.errors import RunError
-from caviar.exports.optuna_storage import add_trials, open_storage, storage_errors
+from caviar.exports.optuna_storage import add_trials, open_storage, read_attribute, storage_errors
 from caviar.exports.optuna_trials import NUMBER, optuna_trials
 from caviar.exports.same_run import identity
 from caviar.records.frames import Run
@@ -47,9 +47,10 @@ class OptunaExport:
                 direction="maximize" if run.study_file.maximize else "minimize",
                 load_if_exists=True,
             )
-            self._known = {trial.user_attrs.get(NUMBER) for trial in self._study.get_trials(deepcopy=False)}
+            self._known = read_attribute(self._storage, self._study, NUMBER)
             owner = self._study.user_attrs.get(_RUN)
-        if owner != identity(run) and (owner or self._known):
+            is_fresh = owner is None and not self._study.get_trials(deepcopy=False)
+        if not is_fresh and owner != identity(run):
             raise RunError(
                 f"{self.place} already has a study {self.name}, which is not an export of {run.location}: "
                 "choose another name for the study"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from caviar.analysis.history import history
-from caviar.analysis.thinning import thin
+from caviar.analysis.thinning import thin, thin_trials
 from caviar.analysis.value_scale import ValueScale
 from caviar.records.frames import Run
 from tests.objectives import bowl_study
@@ -71,3 +71,12 @@ def test_thinning_keeps_what_must_stay() -> None:
     assert set(table["value"][keep]) <= set(thinned["value"])
     pd.testing.assert_frame_equal(thinned, thin(table, 50, keep))
     assert thin(table, 1_000) is table
+
+
+def test_completed_trials_make_up_most_of_a_sample() -> None:
+    trials = pd.DataFrame({"outcome": ["completed"] * 100 + ["stopped"] * 900})
+    thinned = thin_trials(trials, 60, keep=[False] * 1_000)
+    assert thinned["outcome"].value_counts().to_dict() == {"completed": 40, "stopped": 20}
+    assert thinned.index.is_monotonic_increasing
+    few = thin_trials(trials.iloc[95:], 60, keep=[False] * 905)
+    assert few["outcome"].value_counts().to_dict() == {"stopped": 55, "completed": 5}

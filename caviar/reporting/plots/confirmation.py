@@ -22,7 +22,8 @@ def figure(run: Run) -> go.Figure:
     Args:
         run: a run, finished or not.
     """
-    contenders = run.confirmed.head(MAX_CONTENDERS)
+    confirmed = run.confirmed
+    contenders = confirmed.head(MAX_CONTENDERS)
     if contenders.empty:
         return theme.message(TITLE, "No contender has been trained again yet.")
     scale = _scale(run, contenders)
@@ -51,7 +52,7 @@ def figure(run: Run) -> go.Figure:
         showgrid=False,
     )
     result.update_layout(height=170 + _ROW * max(4, len(rows)))
-    return theme.finish(result, TITLE, _notes(run, len(contenders)))
+    return theme.finish(result, TITLE, _notes(run, len(contenders), len(confirmed)))
 
 
 def _scale(run: Run, contenders: pd.DataFrame) -> ValueScale:
@@ -112,8 +113,8 @@ def _draw_test(result: go.Figure, run: Run, rows: "pd.Series[int]", scale: Value
     )
 
 
-def _notes(run: Run, drawn: int) -> list[str]:
-    best, total = run.best, len(run.confirmed)
+def _notes(run: Run, drawn: int, total: int) -> list[str]:
+    best = run.best
     test = ""
     if best is not None and best.test_accuracy is not None:
         test = f"Test accuracy of the winner: {best.test_accuracy:.4g}."

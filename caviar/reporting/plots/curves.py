@@ -80,7 +80,7 @@ def _lines(curves: pd.DataFrame, line: dict[str, Any], scale: ValueScale) -> go.
     epochs = curves["epoch"].to_numpy(np.min_scalar_type(int(curves["epoch"].max())))
     count = len(gaps) + 1
     return go.Scattergl(
-        x=np.insert(epochs, gaps, 0),
+        x=np.insert(epochs, gaps, epochs[gaps]),
         y=np.insert(y, gaps, np.nan),
         mode="lines",
         connectgaps=False,

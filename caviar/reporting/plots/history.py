@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from caviar.analysis.history import Order, history
-from caviar.analysis.thinning import among_best, thin
+from caviar.analysis.thinning import among_best, thin_trials
 from caviar.analysis.value_scale import ValueScale
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
@@ -32,7 +32,7 @@ def figure(run: Run, against: Order = "trial") -> go.Figure:
     scale = ValueScale.of_run(run)
     unit, length = time_unit(float(table["elapsed_s"].max()))
     table["x"] = table["trial"] if against == "trial" else table["elapsed_s"] / length
-    drawn = thin(
+    drawn = thin_trials(
         table,
         MAX_POINTS,
         keep=table["is_improvement"] | among_best(table, _KEPT_BEST, run.study_file.maximize),

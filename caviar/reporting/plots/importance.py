@@ -16,13 +16,14 @@ _NAME_CHARS = 22
 """Length in characters beyond which a name is cut."""
 
 
-def figure(run: Run) -> go.Figure:
+def figure(run: Run, found: pd.DataFrame | None = None) -> go.Figure:
     """Draw the importance of each parameter with its interval, as `Run.importance` finds it.
 
     Args:
         run: a run, finished or not.
+        found: what `Run.importance` returned, of single parameters; by default it is asked.
     """
-    found = run.importance()
+    found = run.importance() if found is None else found
     known = found[found["importance"].notna()].head(MAX_PARAMETERS)
     if known.empty:
         return theme.message(TITLE, "Too few trials are recorded to say which parameters mattered.")
@@ -70,7 +71,7 @@ def figure(run: Run) -> go.Figure:
 def _notes(found: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     without = [label(name, _NAME_CHARS) for name in found.loc[found["importance"].isna(), "parameter"]]
     return [
-        f"Shares, with 95% intervals, from {known['trials'].max():,} trials drawn from the whole space.",
+        f"Shares, with 95% intervals, from {known['trials'].max():,} trials.",
         "Hatched: too few trials to be sure." if not known["reliable"].all() else "",
         f"Too few trials had {', '.join(without[:5])}{' and others' if len(without) > 5 else ''}."
         if without

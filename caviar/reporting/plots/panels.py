@@ -16,11 +16,11 @@ _PANEL = 180
 """Height of a panel in pixels."""
 _BETWEEN = 64
 """Height in pixels between two panels, for ticks and a title."""
-_AROUND = 150
-"""Height in pixels above and below the panels, for title, note and legend."""
-_GUTTER = 0.09
+_AROUND = 140
+"""Height in pixels above and below the panels, for title and legend."""
+_GUTTER = 0.1
 """Width between two panels as a share of the figure, for ticks."""
-_TICK_CHARS = 12
+_TICK_CHARS = 10
 """Length in characters beyond which the text of a tick is cut."""
 
 
@@ -109,6 +109,7 @@ def parameter_axis(axis: ParameterAxis, ends: bool = False, most: int = 5) -> di
         "range": [low - margin, high + margin],
         "tickvals": [place for place, _ in ticks],
         "ticktext": [escape(text, _TICK_CHARS) for _, text in ticks],
+        "tickfont": {"size": 11},
     }
 
 

@@ -8,6 +8,8 @@ from caviar.analysis.history import Order
 from caviar.optional_packages import packages_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from caviar.records.frames import Run
 
 Figure = Any
@@ -75,9 +77,13 @@ class RunPlots:
         """
         return self._draw("curves", metric)
 
-    def importance(self) -> Figure:
-        """Draw how much each parameter mattered, with intervals, as `run.importance()` finds it."""
-        return self._draw("importance")
+    def importance(self, found: "pd.DataFrame | None" = None) -> Figure:
+        """Draw how much each parameter mattered, with intervals.
+
+        Args:
+            found: what `run.importance(...)` returned, such as that of a round; by default that of `run.importance()`.
+        """
+        return self._draw("importance", found)
 
     def confirmation(self) -> Figure:
         """Draw the contenders of the confirmation: fresh trainings with intervals, beside their search values."""

@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from caviar.analysis.parameter_axis import ParameterAxis
-from caviar.analysis.thinning import among_best, thin
+from caviar.analysis.thinning import among_best, thin_trials
 from caviar.analysis.value_scale import ValueScale, search_trials
 from caviar.columns import param_column
 from caviar.records.frames import Run
@@ -37,7 +37,9 @@ def figure(run: Run) -> go.Figure:
         return theme.message(TITLE, "No trial of the search is recorded yet.")
     scale = ValueScale.of_run(run)
     names = list(run.space)[:MAX_PANELS]
-    drawn = thin(trials, MAX_DOTS // len(names), among_best(trials, _KEPT_BEST, run.study_file.maximize))
+    drawn = thin_trials(
+        trials, MAX_DOTS // len(names), among_best(trials, _KEPT_BEST, run.study_file.maximize)
+    )
     outcomes = [outcome for outcome in Outcome if (drawn["outcome"] == outcome).any()]
     result = go.Figure()
     for panel, name in zip(arrange(result, titles(names)), names, strict=True):

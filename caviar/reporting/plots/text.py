@@ -7,8 +7,6 @@ from caviar.control_chars import replace_control_chars
 
 MAX_CHARS = 60
 """Length in characters beyond which a text is cut: figures have little space."""
-_NOTE_CHARS = 54
-"""Length in characters of a line of a note: a phone shows it."""
 
 
 def escape(text: object, most: int = MAX_CHARS) -> str:
@@ -37,6 +35,6 @@ def label(name: str, most: int = MAX_CHARS) -> str:
     return escape(name.replace("_", " "), most)
 
 
-def wrap(note: str) -> list[str]:
-    """Return a note in lines that a phone can show. Its words are escaped already."""
-    return textwrap.wrap(note, _NOTE_CHARS)
+def wrap(note: str, most: int) -> list[str]:
+    """Return a note, whose words are escaped already, in lines of so many characters."""
+    return textwrap.wrap(note, most)

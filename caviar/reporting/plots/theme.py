@@ -6,8 +6,10 @@ backgrounds (after Okabe & Ito 2008), so a figure changes from light to dark wit
     figure.update_layout(template="caviar_dark")     in Python, where this module registers the two
     Plotly.relayout(element, {template: ...})        in a page
 
-A figure keeps beside its data, in `layout.meta`, the note below its title and, if it has several panels, the changes of
-its layout that put them below one another (`narrow`) and back (`wide`).
+A figure keeps beside its data, in `layout.meta`, the `note` below its title, and the changes of its layout for a phone
+(`narrow`: shorter lines, and panels below one another) and back (`wide`):
+
+    figure.update_layout(figure.layout.meta["narrow"])
 """
 
 from typing import Any
@@ -39,9 +41,11 @@ PLAIN = COLORS[Outcome.COMPLETED]
 FAINT = "rgba(128, 128, 128, 0.25)"
 """The colour of areas and lines behind the data."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Helvetica, Arial, sans-serif"
-HEIGHT = 440
-"""Height of a figure in pixels."""
-_MARGIN = {"l": 56, "r": 16, "t": 60, "b": 48}
+WIDE_CHARS, NARROW_CHARS = 130, 54
+"""Lengths in characters of a line of a note, on a wide page and on a phone."""
+HEIGHT = 420
+"""Height of a figure in pixels, without the lines of its note."""
+_MARGIN = {"l": 56, "r": 16, "t": 64, "b": 48}
 """Margins in pixels; the top holds the title."""
 _LINE = 16
 """Height of a line of a note in pixels."""
@@ -98,6 +102,7 @@ def _template(ink: str, soft: str, grid: str, hover: str, scale: list[list[Any]]
                 "yref": "container",
                 "yanchor": "bottom",
                 "font": {"size": 12},
+                "itemsizing": "constant",
             },
             "hoverlabel": {
                 "align": "left",
@@ -158,16 +163,17 @@ def finish(
         head: height in pixels that the figure needs between them and its axes.
     """
     note = " ".join(filter(None, notes))
-    lines = wrap(note)
-    figure.update_layout(
-        template=LIGHT,
-        title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
-        margin={"t": _MARGIN["t"] + _LINE * len(lines) + head},
-        meta={**(figure.layout.meta or {}), "note": note},
-    )
-    if figure.layout.height is None:
-        figure.update_layout(height=HEIGHT)
-    return figure
+    layouts = {}
+    for name, most in (("wide", WIDE_CHARS), ("narrow", NARROW_CHARS)):
+        layout, lines = (figure.layout.meta or {}).get(name, {}), wrap(note, most)
+        height = layout.get("height", figure.layout.height or HEIGHT)
+        layouts[name] = layout | {
+            "title.subtitle.text": "<br>".join(lines),
+            "margin.t": _MARGIN["t"] + _LINE * len(lines) + head,
+            "height": height + _LINE * len(lines) + head,
+        }
+    figure.update_layout(template=LIGHT, title={"text": title}, meta={"note": note, **layouts})
+    return figure.update_layout(layouts["wide"])
 
 
 def message(title: str, sentence: str) -> go.Figure:
@@ -175,5 +181,7 @@ def message(title: str, sentence: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.add_annotation(text="<br>".join(wrap(sentence)), x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.add_annotation(
+        text="<br>".join(wrap(sentence, NARROW_CHARS)), x=0.5, y=0.5, xref="paper", yref="paper"
+    )
     return finish(figure.update_layout(height=180), title)

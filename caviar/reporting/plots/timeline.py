@@ -26,8 +26,13 @@ _AROUND = 150
 """Height in pixels above and below them."""
 _ROOM = 1.7
 """Length of the axis of seconds, as a multiple of the longest bar: text beside it fits on a phone."""
-_MEANWHILE = {"queue_s": "in the queue", "record_s": "recording"}
-_OF_WORKERS = {"dispatch_s": "waiting for trials", "setup_s": "setup", "train_s": "training"}
+_NAMES = {
+    "record_s": "recording",
+    "dispatch_s": "waiting for trials",
+    "setup_s": "setup",
+    "train_s": "training",
+}
+"""Names of the columns of seconds, from the bottom up."""
 
 
 def figure(run: Run) -> go.Figure:
@@ -51,14 +56,14 @@ def figure(run: Run) -> go.Figure:
         xaxis2={"range": [0, timeline.edges[-1] / length], "title": unit},
         coloraxis={"cmin": 0, "cmax": 1, "showscale": False},
     )
-    shares = worker_time(run.trials)
+    shares, queue_s = worker_time(run.trials), float(run.trials["queue_s"].fillna(0.0).mean())
     return theme.finish(
         result,
         TITLE,
         [
             f"{timeline.workers:,} workers: {shares['training']:.1%} of their time was training, "
             f"{shares['setup']:.1%} setup, {shares['waiting']:.1%} waiting for trials.",
-            "Hatched: while workers did other work.",
+            f"On average, a trial waited {duration(queue_s)} in the queue. Hatched: while workers were busy.",
             "Trials that were trained in parts are spread evenly from start to end."
             if _has_parts(run)
             else "",
@@ -78,7 +83,7 @@ def _place(result: go.Figure, heights: list[int]) -> None:
     total = sum(heights) + _BETWEEN * (len(heights) - 1)
     top = total
     for number, (height, title) in enumerate(
-        zip(heights, ("use of all workers", "training, by worker", "all trials"), strict=True), 1
+        zip(heights, ("use of all workers", "training, by worker", "seconds of all trials"), strict=True), 1
     ):
         suffix = str(number) if number > 1 else ""
         result.update_layout(
@@ -111,10 +116,10 @@ def _draw_use(result: go.Figure, timeline: WorkerTimeline, length: float) -> Non
             line={"width": 0, "color": color, "shape": "hvh"},
             fillcolor=color,
             stackgroup="use",
-            name=_OF_WORKERS[column],
+            name=_NAMES[column],
             customdata=timeline.present.astype("f4"),
             hovertemplate=(
-                f"{_OF_WORKERS[column]}: %{{y:.0%}} of the time of %{{customdata:.0f}} workers<extra></extra>"
+                f"{_NAMES[column]}: %{{y:.0%}} of the time of %{{customdata:.0f}} workers<extra></extra>"
             ),
         )
     result.update_layout(yaxis={"range": [0, 1.02], "tickformat": ".0%", "nticks": 4})
@@ -154,26 +159,26 @@ def _draw_lanes(result: go.Figure, timeline: WorkerTimeline, length: float) -> N
 
 def _draw_seconds(result: go.Figure, seconds: dict[str, float]) -> None:
     """Draw the seconds of all trials, by what they were spent on."""
-    names = {**_MEANWHILE, **_OF_WORKERS}
+    spent = [seconds[column] for column in _NAMES]
     result.add_bar(
-        x=[seconds[column] for column in names],
-        y=list(range(len(names))),
+        x=spent,
+        y=list(range(len(spent))),
         orientation="h",
         xaxis="x3",
         yaxis="y3",
         marker={
             "color": theme.PLAIN,
             "pattern": {
-                "shape": ["/" if column in _MEANWHILE else "" for column in names],
+                "shape": ["/" if column == "record_s" else "" for column in _NAMES],
                 "fillmode": "replace",
             },
         },
-        text=[duration(seconds[column]) for column in names],
+        text=[duration(each) for each in spent],
         textposition="outside",
         showlegend=False,
         hoverinfo="skip",
     )
     result.update_layout(
-        xaxis3={"range": [0, max(seconds.values()) * _ROOM or 1], "showticklabels": False, "showgrid": False},
-        yaxis3={"tickvals": list(range(len(names))), "ticktext": list(names.values()), "showgrid": False},
+        xaxis3={"range": [0, max(spent) * _ROOM or 1], "showticklabels": False, "showgrid": False},
+        yaxis3={"tickvals": list(range(len(spent))), "ticktext": list(_NAMES.values()), "showgrid": False},
     )

@@ -27,3 +27,8 @@ def test_pairs_of_named_parameters_are_drawn(run: Run) -> None:
 def test_unknown_parameters_are_refused(run: Run) -> None:
     with pytest.raises(cv.RunError, match="rate"):
         run.plot.contours(["rat", "beta"])
+
+
+def test_importance_of_a_method_can_be_given(run: Run) -> None:
+    found = run.importance(method="fanova")
+    assert run.plot.importance(found).data[0].x.tolist() == found["importance"].dropna().tolist()

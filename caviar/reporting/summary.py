@@ -19,6 +19,7 @@ from caviar.reporting.terminal import (
     heading,
     line,
     open_console,
+    paragraph,
     print_parts,
     table,
 )
@@ -90,7 +91,7 @@ def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[Renderabl
             yield from _narrowing(run)
         yield _worker_time(run.trials)
     yield from _deviations(run)
-    attributes = ".trials, .curves, .rounds, " + (".best" if run.finished else ".best_so_far")
+    attributes = ".trials, .curves, .rounds, .confirmed, " + (".best" if run.finished else ".best_so_far")
     yield heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
     if not every_round:
         show = f"caviar show {run.location.quoted}"
@@ -305,7 +306,7 @@ def _changes(run: Run) -> Iterator[RenderableType]:
     }
     last = dict(zip(*decided.drop_duplicates("parameter")[["parameter", "before"]].to_numpy().T, strict=True))
     for number, rows in decided[decided["round"].isin(shown)].groupby("round"):
-        yield heading(f"Round {number}", f" {how_drawn(run, rows.iloc[0].to_dict())}")
+        yield paragraph(f"Round {number}", f" {how_drawn(run, rows.iloc[0].to_dict())}")
         is_changed = rows["after"] != rows["parameter"].map(last)
         if is_changed.any():
             yield table(rows.loc[is_changed, ["parameter", "after", "reason"]].to_numpy().tolist())

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +39,11 @@ def line(text: str, style: str = "") -> Text:
 def heading(title: str, rest: str) -> Text:
     """Return a line that begins with a title."""
     return Text.assemble((replace_control_chars(title), "bold"), replace_control_chars(rest))
+
+
+def paragraph(title: str, rest: str) -> RenderableType:
+    """Return prose that begins with a title, and is wrapped between words."""
+    return Group(heading(title, rest))
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = (), numbers: bool = False) -> Table:

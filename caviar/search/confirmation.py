@@ -268,20 +268,21 @@ def score_contenders(search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bo
         for the winner.
     """
     rows: dict[int, dict[str, object]] = {}
-    groups = fresh_values(confirmed, maximize)
+    trainings = confirmed["confirms"].value_counts()
+    own = dict(iter(rank(confirmed, maximize).groupby("confirms")))
+    pooled = pooled_variance(fresh_values(confirmed, maximize))
     before = search.set_index("trial")["value"]
     for number in sorted(confirmed["round"].unique(), reverse=True):
         ranked = _rank(search, confirmed[confirmed["round"] <= number], maximize)
         for trial in (trial for trial in _numbers(ranked) if trial not in rows):
-            trainings = confirmed[confirmed["confirms"] == trial]
-            values = _last_values(rank(trainings, maximize))
+            values = _last_values(own[trial]) if trial in own else []
+            low, high = (_interval(values, pooled) if values else None) or (math.nan, math.nan)
             completed = int(ranked.loc[trial, "completed"])  # type: ignore[arg-type]
-            low, high = (t_interval(values, groups) if values else None) or (math.nan, math.nan)
             rows[trial] = {
                 "trial": trial,
                 "step": int(number - confirmed["round"].min()) + 1,
                 "trainings": completed,
-                "failures": len(trainings) - completed,
+                "failures": int(trainings[trial]) - completed,
                 "mean": ranked.loc[trial, "value"],
                 "value": _mean(values) if values else math.nan,
                 "low": low,
@@ -325,7 +326,11 @@ def t_interval(values: Sequence[float], groups: Sequence[Sequence[float]]) -> tu
     Returns:
         The interval; None if no contender trained twice, or if all that did had equal values.
     """
-    pooled = pooled_variance(groups)
+    return _interval(values, pooled_variance(groups))
+
+
+def _interval(values: Sequence[float], pooled: tuple[float, int] | None) -> tuple[float, float] | None:
+    """Return the interval of a mean, from the variance within groups and its degrees of freedom."""
     if pooled is None or pooled[0] == 0.0:
         return None
     from scipy.special import stdtrit  # scipy.stats takes a second to import
@@ -341,7 +346,8 @@ def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int] | No
     degrees = sum(len(group) - 1 for group in groups)
     if degrees == 0:
         return None
-    squares = sum((value - _mean(group)) ** 2 for group in groups for value in group)
+    means = [_mean(group) for group in groups]
+    squares = sum((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
     return squares / degrees, degrees
 
 

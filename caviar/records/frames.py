@@ -304,7 +304,7 @@ def load(path: str | Path) -> Run:
         path: the run directory, such as "runs/digits" or "s3://bucket/runs/digits".
 
     Returns:
-        The run, with `.trials`, `.curves`, `.rounds` and `.best`.
+        The run, with `.trials`, `.curves`, `.rounds`, `.confirmed` and `.best`.
 
     Raises:
         RunError: it is not a run directory, or was written in another format.

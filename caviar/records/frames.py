@@ -1,6 +1,7 @@
 """Saved runs as pandas frames: `caviar.load("runs/digits").trials` is a plain DataFrame."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,7 +54,10 @@ class Run:
         """The numbers of the trials in each file of `trials`."""
 
     def __repr__(self) -> str:
-        return f"Run({str(self.location)!r}, {'finished' if self.finished else 'unfinished'})"
+        state = "damaged"
+        with suppress(RunError):
+            state = "finished" if self.finished else "unfinished"
+        return f"Run({str(self.location)!r}, {state})"
 
     def _repr_html_(self) -> str:
         from caviar.reporting.html_forms import run_html

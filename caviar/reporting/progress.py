@@ -70,8 +70,13 @@ class Display(Watcher):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._is_stopping:
-            self._screen.conclude(f"stopped: {self._stage}, {self._standing.done_text(self._stage)}")
+        if self._is_stopping or any(exception):
+            far = (
+                f": {self._stage}, {self._standing.done_text(self._stage)}"
+                if self._stage
+                else " at the start"
+            )
+            self._screen.conclude(f"stopped{far}")
         self._open.close()
 
     def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:

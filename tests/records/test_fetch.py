@@ -12,6 +12,7 @@ from caviar.records import fetch
 from caviar.records import ledger as ledger_module
 from caviar.records.frames import Run, load
 from caviar.records.segments import Segments
+from caviar.records.status import STATUS
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.records.ledgers import new_ledger, record
@@ -29,7 +30,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 
 
 def test_fetched_runs_equal_their_source_and_can_be_resumed(run: Run, tmp_path: Path) -> None:
+    (run.location / STATUS).write(b"left by a driver that was killed")
     fetched = cv.fetch(str(run.location), tmp_path / "here" / "digits")
+    assert not (fetched.path / STATUS).exists()
     assert fetched.path == tmp_path / "here" / "digits"
     assert_same_frames(run, fetched)
     assert_same_frames(run, resume_inline(STUDY, fetched.path))

@@ -69,4 +69,6 @@ def test_a_run_without_trials_has_a_form(tmp_path: Path) -> None:
     write_recorded(run.location, 0)
     assert "none recorded" in text_of(run._repr_html_())[0]
     (run.path / "ledger.json").unlink()
-    assert "ledger.json is missing" in text_of(load(run.path)._repr_html_())[0]
+    damaged = load(run.path)
+    assert "ledger.json is missing" in text_of(damaged._repr_html_())[0]
+    assert repr(damaged) == f"Run({str(run.path)!r}, damaged)"

@@ -4,14 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
@@ -41,14 +39,6 @@ study = cv.Study(
     rounds=[cv.Round(30, 3), cv.Confirmation(2, 1)],
 )
 """
-
-
-@pytest.fixture
-def shell() -> Iterator[None]:
-    """A shell of IPython, which takes what is displayed."""
-    InteractiveShell.instance()
-    yield
-    InteractiveShell.clear_instance()
 
 
 def text_of(html: str) -> tuple[str, set[str]]:

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from IPython.utils.capture import capture_output
 
 from caviar.driver.messages import Chunk
 from caviar.engine import Progress
+from caviar.errors import ClusterError
 from caviar.reporting import screens
 from caviar.reporting.errors_shown import MAX_ERRORS
 from caviar.reporting.progress import Display
@@ -22,6 +24,7 @@ from caviar.search.region import Region
 from caviar.search.stages import StagePlan
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
 from tests.objectives import Bowl, bowl_study
+from tests.reporting.test_html_forms import BEST
 from tests.runs import inline, run_inline, run_until_failure
 
 PLAN = StagePlan(stage=Stage.SEARCH, round=1, count=30, epochs=3, trials=iter(()))
@@ -237,3 +240,26 @@ def test_time_left_counts_no_trials_of_an_ended_search(tmp_path: Path) -> None:
     with Display(study) as display:
         display.recalled(recorded, search_ended=True)
         assert display._standing.ahead == study.confirmation.trials + 1
+
+
+@pytest.mark.usefixtures("shell")
+def test_a_study_in_a_notebook_ends_with_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caviar.reporting.progress.is_notebook", lambda: True)
+    with capture_output() as captured:
+        with pytest.raises(ClusterError), Display(bowl_study()):
+            raise ClusterError("no Ray")
+        with Display(bowl_study()) as display:
+            display.opened(PLAN, 0)
+            display.recorded([result(n, 0.5) for n in range(7)])
+            display.stopping()
+        with Display(bowl_study()) as display:
+            display.opened(PLAN, 0)
+            display.handed_over(BEST)
+    shown: dict[str, str] = {o.transient["display_id"]: o.data["text/plain"] for o in captured.outputs}
+    refused, stopped, finished = [text.splitlines()[-1] for text in shown.values()]
+    assert refused == "stopped at the start"
+    assert stopped == "stopped: round 1 of 2, 7/30 trials"
+    assert finished == (
+        "finished in 0:00. The winner is trial 7: loss 0.9000, 95% interval 0.8500 .. 1.0500, "
+        "test accuracy 0.8000, 95% interval 0.7000 .. 0.9000"
+    )

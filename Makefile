@@ -10,7 +10,7 @@ help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 run: $(VENV)/installed ## install into .venv and search a network for handwritten digits
-	$(BIN)/caviar run experiments/digits.py
+	$(BIN)/caviar run experiments/digits.py --report
 
 test: $(VENV)/installed-dev ## install into .venv, check the code, run the tests
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV): two gigabytes, some minutes the first time"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -60,7 +60,7 @@ BORDERS = {
     "tensorboard": {"exports/tensorboard_events.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
-    "plotly": {"reporting/plots/*.py"},
+    "plotly": {"reporting/plots/*.py", "reporting/report/*.py"},
     "cloudpickle": {"training/function/pickling.py"},
     "torch": {"training/reference.py"},
 }

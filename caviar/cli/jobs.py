@@ -116,7 +116,8 @@ def _submit(options: argparse.Namespace) -> int:
         study=options.study,
         workers=options.workers,
         gpus=options.gpus,
-        packages=commands.list_packages(options.pip, options.requirements, options.install),
+        packages=commands.list_packages(options.pip, options.requirements, options.install, options.report),
+        report=options.report,
     )
     if options.dry_run:
         print(commands.describe_submission(spec, upload))

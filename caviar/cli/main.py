@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import caviar
-from caviar.cli import compare, exports, jobs, params, runs, show, studies, watch
+from caviar.cli import compare, exports, jobs, params, report, runs, show, studies, watch
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
@@ -16,7 +16,7 @@ from caviar.experiment_script import locate_error
 SECTIONS = {
     "write a study:": (params,),
     "run a study from this machine:": (studies,),
-    "look at the results:": (show, runs, watch, compare, exports),
+    "look at the results:": (show, report, watch, runs, compare, exports),
     "run a study as a Ray job; you can disconnect while it runs:": (jobs,),
 }
 """Titles of the help's sections, and the files with their commands."""

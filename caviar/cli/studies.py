@@ -3,13 +3,16 @@
 import argparse
 import shlex
 from contextlib import AbstractContextManager, chdir, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.errors import RunError
 from caviar.experiment_script import load_study
+from caviar.optional_packages import packages_of
 
 if TYPE_CHECKING:
+    from caviar.records.frames import Run
     from caviar.records.run_files import StudyFile
 
 RUN = """Run the study of an experiment script.
@@ -78,6 +81,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
             action="store_true",
             help="accept that the function was edited, and note it in the run",
         )
+        add_report_option(command)
         command.add_argument(
             "--repair", action="store_true", help="set damaged files aside and train their trials again"
         )
@@ -95,6 +99,14 @@ def add_study_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--study", metavar="NAME", help="study to run (default: the only one in the script)")
     command.add_argument(
         "--resume", action="store_true", help="continue the run if it exists and start it otherwise"
+    )
+    add_report_option(command)
+
+
+def add_report_option(command: argparse.ArgumentParser) -> None:
+    """Add the option that leaves a report."""
+    command.add_argument(
+        "--report", action="store_true", help="write report.html into the run directory at the end"
     )
 
 
@@ -121,13 +133,15 @@ def _add_address(workers: argparse._ArgumentGroup) -> None:
 def _run(options: argparse.Namespace) -> None:
     from caviar.runner import resume_study, run_study
 
+    _require_report_packages(options)
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
     name = options.name or study.name if options.resume else options.name
     if options.resume and (run := _find_run(options.runs, name)):
-        resume_study(study, run, **machines)
+        finished = resume_study(study, run, **machines)
     else:
-        run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
+        finished = run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
+    _report(options, finished)
 
 
 def _find_run(runs: str, name: str) -> str | None:
@@ -150,12 +164,13 @@ def _resume(options: argparse.Namespace) -> None:
     from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
+    _require_report_packages(options)
     path = options.run if is_uri(options.run) else Path(options.run).expanduser().resolve()
     location = locate(options.run)
     started = StudyFile.read(location)
     with _original_folder(options, str(location), started):
         study = load_study(options.experiment, started.study["name"])
-        resume_study(
+        finished = resume_study(
             study,
             path,
             workers=options.workers,
@@ -165,6 +180,27 @@ def _resume(options: argparse.Namespace) -> None:
             finish=options.finish,
             same_function=options.same_function,
         )
+        _report(options, finished)
+
+
+def _require_report_packages(options: argparse.Namespace) -> None:
+    """Refuse to start a study whose report could not be written at its end.
+
+    Raises:
+        MissingPackageError: plotly or jinja2 is not installed.
+    """
+    if options.report:
+        with packages_of("report"):
+            for package in ("jinja2", "plotly"):
+                import_module(package)
+
+
+def _report(options: argparse.Namespace, run: "Run") -> None:
+    """Write the report of a finished run, if it was asked for."""
+    if options.report:
+        from caviar.reporting.report.page import write_report
+
+        print(f"the report is {write_report(run)}")
 
 
 def _original_folder(

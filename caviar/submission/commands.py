@@ -28,18 +28,21 @@ POLL_S = 0.5
 """Seconds between checks whether a job has stopped."""
 
 
-def list_packages(pip: Sequence[str], requirements: Path | None, install: bool) -> tuple[str, ...]:
+def list_packages(
+    pip: Sequence[str], requirements: Path | None, install: bool, report: bool = False
+) -> tuple[str, ...]:
     """Return the requirements that pip installs on the cluster before the job starts.
 
     Args:
         pip: requirements of --pip.
         requirements: requirements file of --requirements.
         install: True to add what caviar requires, for --install.
+        report: True if the job writes a report, which requires more.
 
     Raises:
         SubmissionError: the file cannot be read, or a requirement cannot be used on a cluster.
     """
-    lines: list[str] = list_installable() if install else []
+    lines: list[str] = list_installable("report" if report else "") if install else []
     if requirements is not None:
         try:
             lines += requirements.read_text(encoding="utf-8").splitlines()

@@ -36,6 +36,7 @@ class JobSpec:
         workers: number of CPU workers; None for one per core.
         gpus: number of GPU workers; None for all GPUs of the cluster.
         packages: requirements that pip installs on every machine before the job starts.
+        report: leave a report in the run directory.
 
     Raises:
         StudyError: `name` cannot name a run directory.
@@ -56,6 +57,7 @@ class JobSpec:
     workers: int | None = None
     gpus: int | None = None
     packages: tuple[str, ...] = ()
+    report: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -83,10 +85,12 @@ class JobSpec:
         words = ["run", str(self.script), "--runs", self.runs, "--name", self.name]
         words += ["--resume"] if self.resume else []
         words += ["--study", self.study] if self.study else []
+        words += ["--report"] if self.report else []
         words += ["--address", "auto"]
         for option, count in (("--workers", self.workers), ("--gpus", self.gpus)):
             words += [option, str(count)] if count is not None else []
-        return f"python -m caviar.submission.requirements && exec python -m caviar {shlex.join(words)}"
+        check = "python -m caviar.submission.requirements" + (" report" if self.report else "")
+        return f"{check} && exec python -m caviar {shlex.join(words)}"
 
     @property
     def metadata(self) -> dict[str, str]:

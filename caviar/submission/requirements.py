@@ -1,6 +1,6 @@
 """A check that the head of a cluster has the packages that caviar requires.
 
-A job runs `python -m caviar.submission.requirements` before its study. It reports all missing packages at once.
+A job runs `python -m caviar.submission.requirements [EXTRA]` before its study. It reports all missing packages at once.
 """
 
 import sys
@@ -11,19 +11,25 @@ RAY = "ray"
 """Package that every cluster has. pip must not replace it."""
 
 
-def read_requirements() -> list[str]:
-    """Return the requirements that caviar's package metadata declares."""
+def read_requirements(extra: str = "") -> list[str]:
+    """Return the requirements that caviar's package metadata declares.
+
+    Args:
+        extra: an extra whose requirements are among them, such as "report".
+    """
     from packaging.requirements import Requirement
 
     found = [Requirement(text) for text in metadata.requires("caviar") or ()]
-    return [str(r) for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [
+        f"{r.name}{r.specifier}" for r in found if r.marker is None or r.marker.evaluate({"extra": extra})
+    ]
 
 
-def list_installable() -> list[str]:
+def list_installable(extra: str = "") -> list[str]:
     """Return the requirements that pip may install on a cluster: all but Ray."""
     from packaging.requirements import Requirement
 
-    return [text for text in read_requirements() if Requirement(text).name != RAY]
+    return [text for text in read_requirements(extra) if Requirement(text).name != RAY]
 
 
 def find_unmet(requirements: Sequence[str], version_of: Callable[[str], str]) -> list[str]:
@@ -53,7 +59,7 @@ def find_unmet(requirements: Sequence[str], version_of: Callable[[str], str]) ->
 
 def main() -> None:
     """Exit with code 1 and a message if packages are missing."""
-    if unmet := find_unmet(read_requirements(), metadata.version):
+    if unmet := find_unmet(read_requirements(*sys.argv[1:]), metadata.version):
         sys.exit(
             f"caviar: the cluster does not have {', '.join(unmet)}: submit with --install to let pip install them on "
             "every machine, or start the cluster from an image that has them, which is faster"

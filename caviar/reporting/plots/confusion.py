@@ -43,7 +43,7 @@ def figure(run: Run) -> go.Figure:
             zmax=1,
             coloraxis="coloraxis",
             customdata=counts_CC,
-            text=counts_CC if len(names) <= MAX_NUMBERS else None,
+            text=np.where(counts_CC > 0, counts_CC.astype(str), ""),
             texttemplate="%{text}" if len(names) <= MAX_NUMBERS else None,
             xgap=1,
             ygap=1,

@@ -57,6 +57,7 @@ def figure(run: Run, best: int | None = None) -> go.Figure:
                 *(_parameter(name, ParameterAxis(run.space[name].domain), drawn) for name in names),
                 _value(scale, values, best),
             ],
+            customdata=drawn["trial"].to_numpy("i4"),
             line={"color": sign * values.astype("f4"), "coloraxis": "coloraxis"},
             labelfont={"size": 12},
             tickfont={"size": 11},

@@ -13,7 +13,7 @@ from caviar.columns import param_column
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
 from caviar.reporting.plots.axes import value_ticks
-from caviar.reporting.plots.text import escape, label
+from caviar.reporting.plots.text import label, shorten
 from caviar.trial import Outcome
 
 TITLE = "Parallel coordinates"
@@ -101,7 +101,7 @@ def _parameter(name: str, axis: ParameterAxis, trials: pd.DataFrame) -> dict[str
         "values": positions.astype("f4"),
         "range": [low, high],
         "tickvals": [place for place, _ in ticks],
-        "ticktext": [escape(text, 14) for _, text in ticks],
+        "ticktext": [shorten(text, 14) for _, text in ticks],  # not read as HTML
     }
 
 

@@ -20,9 +20,13 @@ def escape(text: object, most: int = MAX_CHARS) -> str:
         >>> escape("<b>%{x}</b> $5")
         '&lt;b&gt;&#37;{x}&lt;/b&gt; &#36;5'
     """
+    return html.escape(shorten(text, most), quote=False).replace("%", "&#37;").replace("$", "&#36;")
+
+
+def shorten(text: object, most: int = MAX_CHARS) -> str:
+    """Return text in one line and not too long, for the few places where plotly shows it as it is."""
     plain = " ".join(replace_control_chars(str(text)).split())
-    cut = plain if len(plain) <= most else f"{plain[: most - 1]}…"
-    return html.escape(cut, quote=False).replace("%", "&#37;").replace("$", "&#36;")
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
 def label(name: str, most: int = MAX_CHARS) -> str:

@@ -19,12 +19,14 @@ RAW = ("<a ", "<i>", "<b>loss", "<script", "%{x} $", "$x$")
 
 
 def texts(node: Any) -> Iterator[str]:
-    """Yield every string of a figure."""
+    """Yield every string of a figure that plotly reads as HTML: all but the ticks of parallel coordinates."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
-        for value in node.values():
-            yield from texts(value)
+        is_parallel = "tickvals" in node and "values" in node
+        for key, value in node.items():
+            if not (is_parallel and key == "ticktext"):
+                yield from texts(value)
     elif isinstance(node, list):
         for value in node:
             yield from texts(value)

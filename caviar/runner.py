@@ -23,8 +23,8 @@ from caviar.driver.watcher import Watcher
 from caviar.driver.watchers import Watchers
 from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
+from caviar.notebook_kernel import is_notebook
 from caviar.records.run_files import StudyFile, is_run_directory
-from caviar.reporting.notebook import is_notebook
 from caviar.reporting.progress import Display
 from caviar.storage.location import Location
 from caviar.storage.uri import locate

@@ -1,15 +1,14 @@
 """The declaration of a study: objective, space, rounds and seed."""
 
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
+from caviar.notebook_kernel import quiet_notebook
 from caviar.objective import Objective
 from caviar.retries import Retries
 from caviar.rounds import Confirmation, Halving, Narrowing, Round, Search, Stages, default_confirmation
@@ -162,8 +161,8 @@ class Study:
             0      1  2.25
             1      2  0.00
         """
-        with quiet_imports():
-            from caviar import one_trial
+        quiet_notebook()
+        from caviar import one_trial
 
         return one_trial.try_one(self, params, epochs)
 
@@ -196,8 +195,8 @@ class Study:
         Raises:
             CaviarError: the study cannot run or was interrupted; what it recorded is safe.
         """
-        with quiet_imports():
-            from caviar import runner
+        quiet_notebook()
+        from caviar import runner
 
         return runner.run_study(
             self,
@@ -237,8 +236,8 @@ class Study:
             RunError: the folder is not a run directory, belongs to another study or version, or is in use.
             CaviarError: the study cannot run or was interrupted again.
         """
-        with quiet_imports():
-            from caviar import runner
+        quiet_notebook()
+        from caviar import runner
 
         return runner.resume_study(
             self,
@@ -277,8 +276,8 @@ class Study:
             RunError: as for `resume`, or no trial of the run has completed.
             CaviarError: the study cannot run or was interrupted again.
         """
-        with quiet_imports():
-            from caviar import runner
+        quiet_notebook()
+        from caviar import runner
 
         return runner.resume_study(
             self,
@@ -290,14 +289,6 @@ class Study:
             finish=True,
             same_function=same_function,
         )
-
-
-@contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Import what trains without tqdm's warning in notebooks that lack ipywidgets: nothing here needs them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "IProgress not found")
-        yield
 
 
 def check_name(name: str) -> str:

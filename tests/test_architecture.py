@@ -18,7 +18,7 @@ from caviar.script_names import PACKAGES
 PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
-    {"errors", "control_chars"},
+    {"errors", "control_chars", "notebook_kernel"},
     {"trial", "fingerprint", "script_names", "validation", "optional_packages"},
     {"space", "resources"},
     {"columns", "rounds", "retries", "storage", "data"},

@@ -1,7 +1,5 @@
 """Progress in a notebook: one display below the cell, which is replaced as the study goes on."""
 
-import logging
-import sys
 import threading
 import time
 from collections import deque
@@ -17,12 +15,6 @@ MAX_LINES = 30
 """Largest number of lines that the display keeps."""
 
 
-def is_notebook() -> bool:
-    """Return True in the kernel of a notebook, such as Jupyter's, VS Code's or Colab's."""
-    ipython: Any = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
-
-
 class Cell(Screen):
     """The output of the cell that runs the study: a display of plain text and of HTML.
 
@@ -30,7 +22,6 @@ class Cell(Screen):
     """
 
     def __init__(self) -> None:
-        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)  # it asks for ipywidgets
         self._title = ""
         self._lines: deque[str] = deque(
             maxlen=MAX_LINES

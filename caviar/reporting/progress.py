@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Self
 from caviar.driver.messages import Chunk
 from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
+from caviar.notebook_kernel import is_notebook
 from caviar.records.winner import Best
 from caviar.reporting.errors_shown import ErrorsShown
 from caviar.reporting.formatting import duration_text, metric_text, pace_text, score_text
-from caviar.reporting.notebook import Cell, is_notebook
+from caviar.reporting.notebook import Cell
 from caviar.reporting.screens import Screen, Terminal
 from caviar.reporting.standing import CONFIRMATION, Standing
 from caviar.rounds import Search

@@ -13,8 +13,9 @@ import pytest
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
+from caviar.notebook_kernel import is_notebook
 from caviar.reporting import notebook
-from caviar.reporting.notebook import Cell, is_notebook
+from caviar.reporting.notebook import Cell
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert('&')</script> \x1b[2J [bold]\n"
@@ -137,7 +138,7 @@ def execute(folder: Path, *cells: str, meanwhile: threading.Thread | None = None
 @pytest.mark.timeout(600)
 def test_a_notebook_shows_one_display_a_study(tmp_path: Path) -> None:
     run = "run = study.run(address='here')"
-    _, first, shown, best, frame, again, where = execute(
+    _, first, shown, best, frame, again, where, tried = execute(
         tmp_path,
         DECLARE.format(pause_s=0.001),
         run,
@@ -146,6 +147,7 @@ def test_a_notebook_shows_one_display_a_study(tmp_path: Path) -> None:
         "run.trials",
         run,
         "print(run.location)",
+        "study.try_one()",
     )
     assert [output.output_type for output in first] == ["display_data"]
     text, elements = text_of(first[0].data["text/html"])
@@ -162,6 +164,7 @@ def test_a_notebook_shows_one_display_a_study(tmp_path: Path) -> None:
     assert [output.output_type for output in again] == ["stream", "display_data"]
     assert "a repetition comes to the same numbers" in again[0].text
     assert where[0].text == "runs/nb-2\n"
+    assert [output.output_type for output in tried] == ["execute_result"]
 
 
 @pytest.mark.slow

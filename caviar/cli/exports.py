@@ -1,6 +1,7 @@
 """Commands that hand a run to other tools: export and dashboard."""
 
 import argparse
+import shlex
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ examples:
   caviar dashboard runs/digits
   caviar dashboard s3://bucket/runs/digits --port 9000
 """
+_OPEN = {"optuna": "optuna-dashboard", "tensorboard": "tensorboard --logdir"}
+"""Commands that open a copy."""
 
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
@@ -75,8 +78,11 @@ def _export(options: argparse.Namespace) -> None:
 
     run = load(options.run)
     export = _open(run, options)
-    for added in follow(run, export, options.every if options.watch else None):
-        print(f"{added:,} new trials of {run.location} are in {export.place}", flush=True)
+    for place, added in enumerate(follow(run, export, options.every if options.watch else None)):
+        if added or place == 0:
+            print(f"{added:,} new trials of {run.location} are in {export.place}", flush=True)
+    if options.to in _OPEN:
+        print(f"to look at them: {_OPEN[options.to]} {shlex.quote(export.place)}")
 
 
 def _open(run: "Run", options: argparse.Namespace) -> "Export":

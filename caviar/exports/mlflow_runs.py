@@ -6,6 +6,8 @@
     test scores   metrics test_accuracy and test_loss of the final trial
     the rest      tags caviar.trial, caviar.stage, caviar.failure and others
 
+MLflow takes trials one by one, in three requests each: thousands take minutes.
+
 MLflow allows few characters in the names of parameters and metrics; all others become "_". The tag caviar.names of the
 experiment has the names before.
 """

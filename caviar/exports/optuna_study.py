@@ -15,6 +15,7 @@ from caviar.trial import Stage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log a line for each study
 OptunaStudy = optuna.Study
+"""Type of what an export to Optuna returns, for annotations in files that do not load Optuna."""
 _RUN: Final = "caviar_run"
 """User attribute of a study that tells of which run it is an export."""
 _BATCH: Final = 5_000
@@ -92,9 +93,10 @@ def _study_attributes(run: Run) -> dict[str, Any]:
     Finished trials cannot be changed, so the confirmed values of the best trials, which are known later, stand here.
     """
     attributes: dict[str, Any] = {_RUN: identity(run)}
-    if not run.confirmed.empty:
-        trials, values = (run.confirmed[column] for column in ("trial", "value"))
-        attributes["confirmed"] = {str(trial): value for trial, value in zip(trials, values, strict=True)}
+    confirmed = run.confirmed.dropna(subset="value")
+    if not confirmed.empty:
+        values = zip(confirmed["trial"], confirmed["value"], strict=True)
+        attributes["confirmed"] = {str(trial): value for trial, value in values}
     if (best := run.best) is not None:
         attributes["winner"] = {
             "trial": best.trial,

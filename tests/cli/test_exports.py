@@ -23,7 +23,7 @@ def test_export_names_the_file_after_the_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(path), "--to", "optuna"]) == 0
-    assert "bowl.journal" in capsys.readouterr().out
+    assert "optuna-dashboard bowl.journal" in capsys.readouterr().out
     assert main(["export", str(path), "--to", "optuna", "--watch"]) == 0
     assert capsys.readouterr().out.startswith("0 new trials")
     assert main(["export", str(path), "--to", "csv", "--name", "mine"]) == 0

@@ -45,7 +45,8 @@ def test_an_export_repeated_adds_no_trial_twice(run: Run, storage: str) -> None:
     assert run.to_optuna(storage).trials == first
 
 
-def test_trials_that_others_added_are_kept(run: Run, storage: str) -> None:
+def test_trials_that_others_added_are_kept(run: Run, tmp_path: Path) -> None:
+    storage = tmp_path / "a.journal"
     study = run.to_optuna(storage)
     number = len(study.trials)
     study.enqueue_trial({"rate": 0.5})
@@ -71,7 +72,8 @@ def test_an_unfinished_run_is_exported_in_parts(tmp_path: Path, suffix: str) -> 
     assert str(finished.best.trial) in ended.user_attrs["confirmed"]
 
 
-def test_a_study_of_another_run_is_refused(run: Run, storage: str, tmp_path: Path) -> None:
+def test_a_study_of_another_run_is_refused(run: Run, tmp_path: Path) -> None:
+    storage = tmp_path / "a.journal"
     other = run_inline(bowl_study(), tmp_path)
     run.to_optuna(storage)
     with pytest.raises(cv.RunError, match="not an export"):

@@ -105,11 +105,17 @@ def test_an_empty_run_has_no_trials(run: Run) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize(
-    "plot", ["optimization_history", "slice", "parallel_coordinate", "contour", "rank", "timeline", "edf"]
-)
+@pytest.mark.parametrize("plot", ["optimization_history", "parallel_coordinate", "timeline", "edf"])
 def test_optuna_draws_the_trials(study: optuna.Study, plot: str) -> None:
     figure = getattr(optuna.visualization, f"plot_{plot}")(study)
+    assert figure.data
+    assert figure.to_json()
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("plot", ["slice", "contour", "rank"])
+def test_optuna_draws_params_of_all_kinds(study: optuna.Study, plot: str) -> None:
+    figure = getattr(optuna.visualization, f"plot_{plot}")(study, params=["1 - momentum", "mixed", HOSTILE])
     assert figure.data
     assert figure.to_json()
 

@@ -1,8 +1,8 @@
 """Recovery of a run directory: what a killed driver left unfinished, and what was damaged or lost since.
 
-Each batch leaves curves, then rows, then its count in `ledger.json`. So a driver that is killed leaves at most one
-segment of curves without rows, and one of both that is not counted; neither is a loss. Everything else that is not
-there is lost. A repair sets aside what belongs to it and puts empty segments in its place; its trials are then trained
+Each batch leaves curves, then rows; `ledger.json` counts it within a second. So a driver that is killed leaves at most
+one segment of curves without rows, and a few of both that are not counted; neither is a loss. Everything else that is
+counted and not there is lost. A repair sets aside what belongs to it and puts empty segments in its place; its trials are then trained
 again.
 """
 

@@ -2,8 +2,8 @@
 
 Each batch leaves curves, then rows; `ledger.json` counts it within a second. So a driver that is killed leaves at most
 one segment of curves without rows, and a few of both that are not counted; neither is a loss. Everything else that is
-counted and not there is lost. A repair sets aside what belongs to it and puts empty segments in its place; its trials are then trained
-again.
+not there is lost. A repair sets aside what belongs to it and puts empty segments in its place; its trials are then
+trained again.
 """
 
 from collections.abc import Callable, Iterator

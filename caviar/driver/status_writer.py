@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from caviar.driver.messages import Chunk, Task
@@ -75,21 +76,19 @@ class StatusWriter(Watcher):
         self._due = max(self._due, began + WRITE_FACTOR * (time.monotonic() - began))
 
     def _describe(self, running: Mapping[str, Sequence[Chunk]], now: float) -> Status:
-        first = {worker: chunks[0] for worker, chunks in running.items() if chunks}
-        current = {worker: (chunk, self._current_task(chunk)) for worker, chunk in first.items()}
-        seen = [(chunk.number, task.trial.number) for chunk, task in current.values()]
+        first = [(worker, chunks[0]) for worker, chunks in running.items() if chunks]
+        current = [(worker, chunk, self._current_task(chunk)) for worker, chunk in first]
+        seen = [(chunk.number, task.trial.number) for _, chunk, task in current]
         self._started = {key: self._started.get(key, now) for key in seen}
-        under_way = {task.trial.number for chunk in first.values() for task in chunk.tasks}
-        self._latest = {number: m for number, m in self._latest.items() if number in under_way}
-        trials = [self._describe_trial(worker, *which, now) for worker, which in current.items()]
-        trials.sort(key=lambda trial: -trial.since_s)
+        self._latest = {n: self._latest[n] for _, n in seen if n in self._latest}
+        oldest = nsmallest(MAX_LISTED, zip(seen, current, strict=True), lambda pair: self._started[pair[0]])
         return Status(
             driver=this_process(),
             workers=len(running),
             elapsed_s=0.0 if self._began is None else now - self._began,
             recalled=self._recalled,
-            running=len(trials),
-            trials=tuple(trials[:MAX_LISTED]),
+            running=len(current),
+            trials=tuple(self._describe_trial(*which, now) for _, which in oldest),
         )
 
     def _current_task(self, chunk: Chunk) -> Task:

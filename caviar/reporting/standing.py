@@ -48,7 +48,7 @@ class Standing:
             f"extra round {place} of {len(later)}": extra_round_trials(longest, step)
             for place, step in enumerate(later, start=1)
         }
-        self._last = {CONFIRMATION: confirmation.trials, FINAL: 1}
+        self._totals = self._search | self._extra | {CONFIRMATION: confirmation.trials, FINAL: 1}
         self._sign = 1 if maximize else -1
         self._is_search_ended = False
         self.asked = sum(self._search.values()) + confirmation.trials
@@ -106,7 +106,7 @@ class Standing:
 
     def total(self, name: str) -> int:
         """Return the largest number of trials of a stage; 0 for none."""
-        return (self._search | self._extra | self._last).get(name, 0)
+        return self._totals.get(name, 0)
 
     @property
     def current(self) -> str:

@@ -13,10 +13,10 @@ SHOW = """Print how a run went, and its winner.
 
 The study may still be running; then it is the results so far.
 
---json prints JSON for other programs; its keys are described in
-caviar/reporting/run_json.py. --csv writes a table for a spreadsheet: text that
-it would run as a formula has an apostrophe before it. For exact values, read
-the Parquet files of the run directory.
+--json prints JSON for other programs; the help of the Python module
+caviar.reporting.run_json describes its keys. --csv writes a table for a
+spreadsheet: text that it would run as a formula has an apostrophe before it.
+For exact values, read the Parquet files of the run directory.
 
 examples:
   caviar show runs/digits
@@ -85,7 +85,9 @@ def _view(run: "Run | None", options: argparse.Namespace) -> "View":
     if options.failed:
         return details.failed(run)
     if options.round is not None:
-        return details.one_round(run, options.round)
+        from caviar.reporting.round_details import one_round
+
+        return one_round(run, options.round)
     return details.overview(run, every_round=options.rounds)
 
 

@@ -1,4 +1,4 @@
-"""Details of a run: its best trials, its failures, one round, and its columns.
+"""Details of a run: its best trials, its failures, and its columns; `round_details.py` has its rounds.
 
 Each function returns a view, which can be printed or written as JSON.
 """
@@ -13,19 +13,17 @@ from rich.console import RenderableType
 
 from caviar.analysis.advice import best_trials
 from caviar.analysis.failures import failures
-from caviar.analysis.round_summary import summarize_groups
-from caviar.errors import RunError
+from caviar.columns import is_param
 from caviar.frame_columns import FrameColumns
 from caviar.records.frames import Run
 from caviar.reporting.formatting import metric_text, params_text
 from caviar.reporting.run_json import rows_with_params, run_document
-from caviar.reporting.summary import group_table, has_steps, how_drawn, summary_parts
+from caviar.reporting.summary import summary_parts
 from caviar.reporting.terminal import heading, line, table
 from caviar.trial import Outcome, Stage
 
-BEST_OF_ROUND = 3
-"""Number of the best trials of a round that are shown with it."""
-_TRIAL = ["trial", "round", "epochs", "value"]
+TRIAL = ("trial", "round", "epochs", "value")
+"""Columns of a trial in JSON, beside its params."""
 _FRAMES = {
     "trials": "one row a finished trial, sorted by trial",
     "curves": "one row a trial and epoch",
@@ -65,7 +63,7 @@ def top(run: Run, count: int) -> View:
     found = best_trials(run, count)
 
     def data() -> Any:
-        rows = rows_with_params(run, found[[*_TRIAL, *_params(found)]])
+        rows = rows_with_params(run, found[[*TRIAL, *param_columns(found)]])
         confirmed, metrics = _confirmed(run), found[list(run.metrics)].to_dict(orient="records")
         return [
             row | {"confirmed": confirmed.get(row["trial"]), "metrics": last}
@@ -79,7 +77,7 @@ def top(run: Run, count: int) -> View:
         searched = int((run.trials["stage"] == Stage.SEARCH).sum())
         which = f"the best {len(found):,} of {searched:,} search trials in {run.location}"
         yield heading(run.study["name"], f": {which}")
-        yield _trials_table(run, found)
+        yield trials_table(run, found)
 
     return View(data, parts)
 
@@ -94,7 +92,7 @@ def failed(run: Run) -> View:
     broken = trials[trials["outcome"].isin([Outcome.FAILED, Outcome.DIVERGED])]
     causes = failures(broken)
     examples = broken.set_index("trial", drop=False).loc[causes["example"]]
-    shown = ["epochs", "epochs_trained", "worker", "node", "attempt", *_params(trials)]
+    shown = ["epochs", "epochs_trained", "worker", "node", "attempt", *param_columns(trials)]
     details = rows_with_params(run, examples[shown])
 
     def data() -> Any:
@@ -127,32 +125,6 @@ def failed(run: Run) -> View:
     return View(data, parts)
 
 
-def one_round(run: Run, number: int) -> View:
-    """View a round, a step of the search or of the confirmation, or the final training.
-
-    Args:
-        run: a finished, running or unfinished run.
-        number: its number, as in the column `round`.
-
-    Raises:
-        RunError: there is no such round yet.
-    """
-    trials, rounds = (frame[frame["round"] == number] for frame in (run.trials, run.rounds))
-    if trials.empty and rounds.empty:
-        known = sorted({*run.trials["round"], *run.rounds["round"]})
-        there = (
-            f"rounds 1 to {known[-1]} have begun"
-            if known[1:]
-            else "one has begun"
-            if known
-            else "none has begun"
-        )
-        raise RunError(f"{run.location} has no round {number}: {there}")
-    stage = trials["stage"].iloc[0] if len(trials) else Stage.SEARCH
-    view = _searched_round if stage == Stage.SEARCH else _confirmed_round
-    return view(run, number, stage, trials, rounds)
-
-
 def schema(run: Run | None) -> View:
     """View the columns of all frames.
 
@@ -170,93 +142,15 @@ def schema(run: Run | None) -> View:
     return View(lambda: rows, parts)
 
 
-def _searched_round(run: Run, number: int, stage: str, trials: pd.DataFrame, rounds: pd.DataFrame) -> View:
-    """View a round that draws new trials."""
-    groups = summarize_groups(trials, [number] * len(trials), run.study_file.maximize)
-    best = best_trials(run, len(run.trials))
-    best = best[best["round"] == number].head(BEST_OF_ROUND)
-    first = rounds.iloc[0].to_dict() if len(rounds) else {}  # a damaged file may lack a round
-
-    def data() -> Any:
-        kept = [
-            name
-            for name in rounds.columns
-            if name not in ("round", "trials", "epochs", "learned_from", "width")
-        ]
-        return {
-            "round": number,
-            "stage": stage,
-            "planned": first.get("trials"),
-            "learned_from": first.get("learned_from"),
-            "width": first.get("width"),
-            **{name: cells.iloc[0] for name, cells in groups.items() if len(groups)},
-            "parameters": rounds[kept].to_dict(orient="records"),
-            "top": rows_with_params(run, best[[*_TRIAL, *_params(best)]]),
-        }
-
-    def parts(width: int) -> Parts:
-        what = "step" if has_steps(run) else "round"
-        planned = f" of {first['trials']:,}" if first and first["trials"] > len(trials) else ""
-        yield heading(f"Round {number}", f" of {run.study['name']}, a {what} of the search in {run.location}")
-        if len(trials):
-            named = groups.set_axis([f"{len(trials):,}{planned}"])
-            yield group_table("Trials", named.drop(columns="trials"), run.metric, width)
-        else:
-            yield line(f"  none of its {first['trials']:,} trials is recorded yet")
-        if first and (rounds["action"] == "declared").all():
-            yield table([("draws from the whole space:",)])
-            yield table(rounds[["parameter", "after"]].to_numpy().tolist())
-        elif first:
-            yield table([(how_drawn(run, first),)])
-            yield table(rounds[["parameter", "after", "reason"]].to_numpy().tolist())
-        if len(best):
-            yield _trials_table(run, best)
-
-    return View(data, parts)
-
-
-def _confirmed_round(run: Run, number: int, stage: str, trials: pd.DataFrame, _rounds: pd.DataFrame) -> View:
-    """View a step of the confirmation, or the final training."""
-    completed = trials[trials["outcome"] == Outcome.COMPLETED].groupby("confirms")["value"]
-    contenders = trials.groupby("confirms").size().rename("trainings").reset_index()
-    contenders["completed"] = contenders["confirms"].map(completed.size()).fillna(0).astype(int)
-    contenders["mean"] = contenders["confirms"].map(completed.mean())
-    contenders = contenders.rename(columns={"confirms": "trial"}).astype({"trial": int})
-    confirmed = run.confirmed.drop(columns=["mean", "value", "low", "high", "trainings", "failures"])
-    contenders = contenders.merge(confirmed, on="trial", how="left").sort_values(
-        "mean", ascending=not run.study_file.maximize, kind="stable"
-    )
-
-    def data() -> Any:
-        return {"round": number, "stage": stage, "contenders": rows_with_params(run, contenders)}
-
-    def parts(_width: int) -> Parts:
-        what = "trains the winner once more" if stage == Stage.FINAL else "trains contenders with fresh seeds"
-        yield heading(f"Round {number}", f" of {run.study['name']} {what} in {run.location}")
-        rows = [
-            (
-                f"{row['trial']}",
-                f"{row['completed']:,} of {row['trainings']:,}",
-                _number(row["mean"]),
-                _number(row["search_value"]),
-                params_text(row["params"]),
-            )
-            for row in data()["contenders"]
-        ]
-        yield table(rows, ["trial", "completed", f"mean {run.metric}", "in the search", "params"])
-
-    return View(data, parts)
-
-
-def _trials_table(run: Run, trials: pd.DataFrame) -> RenderableType:
+def trials_table(run: Run, trials: pd.DataFrame) -> RenderableType:
     """Return a row a trial with its value, the mean of its fresh trainings if any has them, and its params."""
     confirmed = _confirmed(run)
     has_means = any(trial in confirmed for trial in trials["trial"])
     rows = [
         (
             f"{row['trial']}",
-            _number(row["value"]),
-            *([_number(confirmed.get(row["trial"], math.nan))] if has_means else []),
+            number_text(row["value"]),
+            *([number_text(confirmed.get(row["trial"], math.nan))] if has_means else []),
             params_text(row["params"]),
         )
         for row in rows_with_params(run, trials)
@@ -269,8 +163,9 @@ def _confirmed(run: Run) -> dict[int, float]:
     return dict(zip(run.confirmed["trial"], run.confirmed["mean"], strict=True))
 
 
-def _params(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame.columns if name.startswith("params_")]
+def param_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a frame that hold params."""
+    return [name for name in frame.columns if is_param(name)]
 
 
 def _none_of(trials: pd.DataFrame) -> str:
@@ -279,7 +174,8 @@ def _none_of(trials: pd.DataFrame) -> str:
     )
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a metric's value, or a dash if it is unknown."""
     return "-" if pd.isna(value) else metric_text(value)
 
 

@@ -42,13 +42,14 @@ def score_text(value: float, interval: tuple[float, float] | None, is_share: boo
 
 
 def params_text(params: Mapping[str, Value]) -> str:
-    """Return the names and values of params, in a few words.
+    r"""Return the names and values of params, in a few words on one line.
 
     Example:
-        >>> params_text({"learning_rate": 0.012345678, "method": "adam"})
-        'learning_rate=0.0123457, method=adam'
+        >>> params_text({"learning_rate": 0.012345678, "method": "adam", "prompt": "one\ntwo"})
+        'learning_rate=0.0123457, method=adam, prompt=one\\ntwo'
     """
-    return ", ".join(f"{n}={f'{v:.6g}' if isinstance(v, float) else v}" for n, v in params.items())
+    text = ", ".join(f"{n}={f'{v:.6g}' if isinstance(v, float) else v}" for n, v in params.items())
+    return text.replace("\n", "\\n")
 
 
 def duration_text(seconds: float) -> str:

@@ -18,6 +18,16 @@ The document of a run has these keys. Later versions may add keys; if they chang
     failures     a row a cause: outcome, cause, trials (how many), and of the first its number, example, and failure
     worker_time  shares of the workers' time: training, setup, waiting
 
+With these options it prints a part instead:
+
+    --top N      a list of trials, best first: trial, round, epochs, value, params, the mean of the fresh trainings of a
+                 contender as `confirmed`, and the last `metrics`
+    --failed     the list of `failures`, each with the params of the example, its epochs, epochs_trained, worker,
+                 node and attempt
+    --round N    of the search: the keys of `rounds`, how many trials are `planned`, learned_from and width, a row a
+                 parameter as in `Run.rounds`, and its `top` trials; of the confirmation: its `contenders`
+    --schema     a row a column of each frame, as `Run.schema` returns it
+
 Numbers that are not finite or unknown are null, params have the values of the study's options, and those that do not
 apply are left out. Characters beyond ASCII are escaped.
 """

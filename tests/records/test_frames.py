@@ -18,6 +18,7 @@ from caviar.columns import params_from_row
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run, load
 from caviar.trial import Stage
+from tests.object_store import in_memory
 from tests.objectives import bowl_study
 from tests.records.ledgers import new_ledger, record
 from tests.runs import run_inline
@@ -194,6 +195,12 @@ def test_the_curve_of_a_trial_opens_no_file_of_others(tmp_path: Path) -> None:
     damaged.unlink()
     with pytest.raises(DamagedError, match="segment 1"):
         run.read_curves(3)
+
+
+def test_curves_are_read_from_a_store() -> None:
+    run = run_inline(bowl_study(), in_memory())
+    first = run.curves[run.curves["trial"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(Run(run.location).read_curves([0, 1]), first)
 
 
 def test_curves_are_read_while_their_files_are_merged(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of caviar/reporting/details.py: what is printed, and the same as JSON."""
+"""Tests of caviar/reporting/details.py and round_details.py: what is printed, and the same as JSON."""
 
 import io
 import json
@@ -15,7 +15,8 @@ from caviar.columns import param_column
 from caviar.errors import RunError
 from caviar.records.frames import Run, load
 from caviar.records.run_files import write_recorded
-from caviar.reporting.details import View, failed, one_round, overview, schema, top
+from caviar.reporting.details import View, failed, overview, schema, top
+from caviar.reporting.round_details import one_round
 from caviar.reporting.run_json import FORMAT, json_text
 from caviar.reporting.terminal import print_parts
 from caviar.trial import Outcome, Stage
@@ -103,8 +104,22 @@ def test_steps_of_the_confirmation_list_contenders(run: Run) -> None:
     assert [row["trial"] for row in final["contenders"]] == [run.best.trial]
 
 
+def test_final_training_without_noise_has_its_params(tmp_path: Path) -> None:
+    study = cv.Study(
+        name="exact",
+        objective=cv.Function(lambda params: params["x"]),
+        space=cv.Space(x=cv.linear(0.0, 1.0)),
+        rounds=[cv.Round(12, 1), cv.Confirmation(4)],
+    )
+    run = run_inline(study, tmp_path)
+    assert run.best is not None
+    (winner,) = as_json(one_round(run, int(run.trials["round"].max())))["contenders"]
+    assert winner["params"] == dict(run.best.params)
+    assert winner["search_value"] == winner["mean"] == run.best.value
+
+
 def test_rounds_that_have_not_begun_are_refused(run: Run) -> None:
-    with pytest.raises(RunError, match="rounds 1 to 5"):
+    with pytest.raises(RunError, match="5 of its rounds"):
         one_round(run, 6)
 
 

@@ -54,6 +54,10 @@ def bin_pair(
 
 
 def _edges(axis: ParameterAxis, bins: int) -> Numbers:
-    """Return the edges of the bins of a parameter: an option has one of its own."""
+    """Return the edges of the bins of a parameter: each option, and each of a few integers, has one of its own."""
     low, high = axis.ends
-    return np.linspace(low, high, (round(high - low) if axis.is_choice else bins) + 1)
+    if axis.is_jittered:
+        half = 0.0 if axis.is_choice else 0.5  # the ends of a choice are half a step beyond its options
+        low, high = low - half, high + half
+        bins = round(high - low)
+    return np.linspace(low, high, bins + 1)

@@ -11,6 +11,8 @@ from caviar.columns import to_cell
 from caviar.space import Choice, Domain, Interval
 
 Numbers = npt.NDArray[np.float64]
+MAX_JITTERED = 10
+"""Length of a range of integers up to which dots are spread a little."""
 _FULL_DECADES = 2
 """Number of decades from which ticks are powers of ten alone."""
 
@@ -60,12 +62,17 @@ class ParameterAxis:
     def jittered(self, cells: "pd.Series[float] | pd.Series[str]") -> Numbers:
         """Return positions, spread a little where many trials share the same few, so that dots do not hide dots."""
         positions = self.positions(cells)
-        if isinstance(self.domain, Interval) and not self._is_small_integer(self.domain):
+        if not self.is_jittered:
             return positions
         return positions + np.random.default_rng(0).uniform(-0.28, 0.28, len(positions))
 
-    def _is_small_integer(self, domain: Interval) -> bool:
-        return domain.integer and domain.scale == "linear" and domain.high - domain.low <= 10
+    @property
+    def is_jittered(self) -> bool:
+        """True if the parameter has few values: a choice, or an integer in a short range."""
+        domain = self.domain
+        if isinstance(domain, Choice):
+            return True
+        return domain.integer and domain.scale == "linear" and domain.high - domain.low <= MAX_JITTERED
 
     def ticks(self, most: int = 6, ends: bool = False) -> list[tuple[float, str]]:
         """Return positions and texts of ticks.

@@ -104,7 +104,7 @@ def parameter_axis(axis: ParameterAxis, ends: bool = False, most: int = 5) -> di
     """
     ticks = axis.ticks(most, ends)
     low, high = axis.ends
-    margin = 0.0 if axis.is_choice else 0.03 * (high - low)
+    margin = 0.0 if axis.is_choice else 0.5 if axis.is_jittered else 0.03 * (high - low)
     return {
         "range": [low - margin, high + margin],
         "tickvals": [place for place, _ in ticks],

@@ -61,7 +61,11 @@ def _label_axes(result: go.Figure, panel: Panel, axis: ParameterAxis, rounds: pd
     result.update_layout(
         {
             panel.layout("y"): parameter_axis(axis, ends=True, most=4),
-            panel.layout("x"): {"range": [0, float(rounds["end"].max())], "nticks": 5},
+            panel.layout("x"): {
+                "range": [0, float(rounds["end"].max())],
+                "nticks": 5,
+                "tickfont": {"size": 11},
+            },
         }
     )
 

@@ -50,7 +50,10 @@ def figure(run: Run) -> go.Figure:
         value = value_axis(scale)
         title = value.pop("title")["text"]
         result.update_layout(
-            {panel.layout("x"): parameter_axis(axis, most=4), panel.layout("y"): value | {"nticks": 5}}
+            {
+                panel.layout("x"): parameter_axis(axis, most=4),
+                panel.layout("y"): value | {"nticks": 5, "tickfont": {"size": 11}},
+            }
         )
     for outcome in outcomes:  # the legend's dots: those that are coloured by trial have no colour there
         theme.add_legend_entry(result, outcome.value, mode="markers", marker=theme.marker(outcome, 0))

@@ -18,7 +18,7 @@ test: $(VENV)/installed-dev ## install into .venv, check the code, run the tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 
-test-all: $(VENV)/installed-dev ## the slow suites: kills, endurance, browsers (Debian's chromium)
+test-all: $(VENV)/installed-dev ## the slow suites: kills, endurance, browsers and databases (Debian's chromium, postgresql)
 	$(BIN)/pytest -q -m slow
 
 figures: $(VENV)/installed-dev ## draw the figures of the README from a finished digits run

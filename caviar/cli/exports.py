@@ -22,6 +22,10 @@ EXPORT = """Copy the trials of a run to another tool.
   --to csv           trials, curves, rounds and confirmed trials, each in a
                      file of a folder (default: NAME-csv)
 
+TensorBoard and MLflow need a package: pip install 'caviar[tensorboard]' or
+'caviar[mlflow]'. A study of Optuna has the search trials alone. A reverse-log
+momentum is `1 - momentum` on a log scale there.
+
 Run it again to add the trials that are new. The study may still be running;
 --watch follows it.
 

@@ -1,6 +1,6 @@
 """caviar's confirmation after the search of any method, inside the same budget."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,7 @@ def split(evaluations: int) -> tuple[int, cv.Confirmation]:
 
 
 def confirm(table: Table, searched: Sequence[Evaluation], confirmation: cv.Confirmation, seed: int) -> int:
-    """Train the best few of a search again, and return the configuration that is handed over."""
-    leaders = [leader for _, leader in confirmation_steps(table, searched, confirmation, seed)]
-    return leaders[-1] if leaders else min(searched, key=lambda evaluation: evaluation.value).row
-
-
-def confirmation_steps(
-    table: Table, searched: Sequence[Evaluation], confirmation: cv.Confirmation, seed: int
-) -> Iterator[tuple[list[Evaluation], int]]:
-    """Yield the trainings of each step, and the configuration that leads after it.
+    """Train the best few of a search again, and return the configuration that is handed over.
 
     Args:
         table: the trainings.
@@ -39,6 +31,7 @@ def confirmation_steps(
     """
     noise = np.random.default_rng(derive_seed(seed, "confirmation"))
     search, confirming = _rows(searched), pd.DataFrame()
+    leader: int = min(searched, key=lambda evaluation: evaluation.value).row
     for number, step in enumerate(confirmation.steps, start=1):
         if number == 1:
             contenders = choose_contenders(search, step.contenders, maximize=False)
@@ -46,7 +39,7 @@ def confirmation_steps(
             contenders = next_contenders(search, confirming, step, maximize=False)
         again = [number for number in contenders for _ in range(step.seeds)]
         if not again:
-            return
+            break
         trained = [
             searched[original]._replace(value=table.training(searched[original].row, noise))
             for original in again
@@ -54,8 +47,9 @@ def confirmation_steps(
         rows = _rows(trained, first=len(searched) + len(confirming)).assign(round=number, confirms=again)
         confirming = pd.concat([confirming, rows], ignore_index=True)
         if is_deterministic(search, confirming):
-            return
-        yield trained, searched[rank_contenders(search, confirming, maximize=False)[0]].row
+            break
+        leader = searched[rank_contenders(search, confirming, maximize=False)[0]].row
+    return leader
 
 
 def _rows(evaluations: Sequence[Evaluation], first: int = 0) -> pd.DataFrame:

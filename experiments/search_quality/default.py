@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sequences
+import tables
 from baselines import observed
 from tables import Table
 
 import caviar as cv
 from caviar.columns import param_column, to_cell
-from caviar.data.splits import Dataset
-from caviar.engine import Engine
+from caviar.data.splits import Dataset, Split
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.objective import Objective
-from caviar.search.confirmation import rank_contenders
 from caviar.search.stages import StagePlan, open_stage, stage_count
-from caviar.trial import Outcome, Stage, Trial, Value
+from caviar.trial import Measurement, Outcome, Trial, Value
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,34 @@ class Lookup(Objective):
         return None
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
-        raise NotImplementedError("the trainings are in the table")
+        return TableEngine(tables.load(self.table))
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         return {"cpu": 1.0, "cuda": 1.0}
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "table", "table": self.table}
+
+
+class TableEngine(Engine):
+    """An engine that looks up losses; the seed of a trial chooses among the trainings of its configuration."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @property
+    def name(self) -> str:
+        return "table"
+
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        for part in parts:
+            trial = part.trial
+            loss = self._table.training(self._table.row(trial.params), np.random.default_rng(trial.seed))
+            yield Progress(trial.number, Measurement(trial.epochs, {"loss": loss}))
+            yield PartDone(trial=trial.number, outcome=Outcome.COMPLETED)
+
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        raise NotImplementedError("no network is trained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +111,7 @@ def coarse_to_fine(
             as many as the search has, all are drawn from the whole space.
         changes: other fields of the study.
     """
-    study = _study(table, evaluations, seed, in_flight, changes)
+    study = declare(table, evaluations, seed, in_flight, **changes)
     counted, began = 0, time.process_time()
     for plan, trials, frame in _stages(table, study):  # noqa: B007  the last one counts
         counted += len(frame)
@@ -105,43 +125,10 @@ def coarse_to_fine(
     )
 
 
-def sequence(
+def declare(
     table: Table, evaluations: int, seed: int, in_flight: int | None = None, **changes: Any
-) -> sequences.Plan:
-    """Return the trainings of the same search in order, and what each of them waits for.
-
-    Args:
-        table: the trainings.
-        evaluations: the budget.
-        seed: determines the draws and the noise.
-        in_flight: number of trials that learn nothing from one another; by default as many as caviar chooses. With
-            as many as the search has, all are drawn from the whole space.
-        changes: other fields of the study.
-    """
-    trainings, leaders, searching = list[sequences.Training](), list[tuple[int, int]](), 0
-    recorded = pd.DataFrame()
-    for plan, trials, frame in _stages(table, _study(table, evaluations, seed, in_flight, changes)):
-        rows = [table.row(trial.params) for trial in trials]
-        needs = plan.known if plan.stage is Stage.SEARCH else len(trainings)
-        trainings += [
-            sequences.Training(row, value, needs)
-            for row, value in zip(rows, frame.get("value", []), strict=False)
-        ]
-        recorded = pd.concat([recorded, frame], ignore_index=True)
-        if plan.stage is Stage.SEARCH:
-            searching = len(trainings)
-        elif rows:
-            search, confirming = (
-                recorded[recorded["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION)
-            )
-            best = rank_contenders(search, confirming, maximize=False)[0]
-            leaders.append((len(trainings), trainings[best].row))
-    return sequences.Plan(trainings, searching, leaders)
-
-
-def _study(
-    table: Table, evaluations: int, seed: int, in_flight: int | None, changes: dict[str, Any]
 ) -> cv.Study:
+    """Declare the study of `cv.coarse_to_fine(trials=evaluations)` on a table; arguments as of `coarse_to_fine`."""
     return cv.Study(
         name=table.name,
         objective=Lookup(table.name),

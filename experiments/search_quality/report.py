@@ -83,7 +83,7 @@ def with_kept_rows(fresh: pd.DataFrame, path: Path, keys: list[str]) -> pd.DataF
     frame = fresh
     if path.is_file():
         kept, searched = pd.read_csv(path), keys[:-1]
-        ours = kept["method"].eq("caviar") | kept["method"].str.endswith(CONFIRMED)
+        ours = kept["method"].str.startswith("caviar") | kept["method"].str.endswith(CONFIRMED)
         anew = pd.MultiIndex.from_frame(kept[searched]).isin(pd.MultiIndex.from_frame(fresh[searched]))
         both = pd.concat([kept[~(ours & anew)], fresh], ignore_index=True)
         frame = both.sort_values("searches", kind="stable").drop_duplicates(keys, keep="last")

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from caviar.search.confirmation import rank_contenders
+
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "search_quality"
 TABLES = ("car", "vehicle", "kc1")
 SEEDS = range(9)
@@ -24,7 +26,7 @@ def experiment() -> Iterator[SimpleNamespace]:
     try:
         import baselines
         import default
-        import sequences
+        import on_workers
         import tables
 
         loaded = [tables.load(name) for name in TABLES]
@@ -33,8 +35,8 @@ def experiment() -> Iterator[SimpleNamespace]:
             tables=loaded,
             searches=searches,
             random_search=baselines.random_search,
-            sequence=default.sequence,
-            sequences=sequences,
+            declare=default.declare,
+            on_workers=on_workers,
         )
     finally:
         sys.path.remove(str(EXPERIMENT))
@@ -56,19 +58,28 @@ def test_winners_interval_holds_the_true_mean(experiment: SimpleNamespace) -> No
     assert np.mean([h for h in held if h is not None]) >= 0.85, "the intervals state 95 %"
 
 
-def test_sequence_ends_with_the_winner(experiment: SimpleNamespace) -> None:
-    table, found = experiment.searches[0]
-    plan = experiment.sequence(table, 100, SEEDS[0])
-    assert len(plan.trainings) == found.evaluations
-    assert plan.leaders[-1] == (found.evaluations, found.row)
-    assert all(training.needs <= place for place, training in enumerate(plan.trainings))
+def test_search_on_workers_hands_over_the_confirmed_winner(experiment: SimpleNamespace) -> None:
+    table, on_workers = experiment.tables[1], experiment.on_workers
+    study, seconds = experiment.declare(table, 40, seed=0), np.full(len(table.scores), 10.0)
+    trainings = on_workers.run(study, table, 4, seconds)
+    assert len(trainings) == 40
+    assert 100 < trainings["ended_s"].max() < 200, "four workers train 40 times for 10 s"
+    handed = on_workers.hand_overs(trainings)
+    search, confirming = (trainings[trainings["stage"] == s] for s in ("search", "confirmation"))
+    winner = rank_contenders(search, confirming, maximize=False)[0]
+    assert handed.moments == sorted(handed.moments)
+    assert handed.rows[0] == trainings["row"][0]
+    assert handed.rows[-1] == search.set_index("trial")["row"][winner]
 
 
-def test_trainings_wait_for_those_they_need(experiment: SimpleNamespace) -> None:
-    """Two workers: rows 0 and 1 search for 5 and 1 s, row 1 trains again after both, and leads."""
-    training = experiment.sequences.Training
-    plan = experiment.sequences.Plan([training(0, 0.1), training(1, 0.2), training(1, 0.3, 2)], 2, [(3, 1)])
-    handed = experiment.sequences.hand_overs(plan, 2, np.array([5.0, 1.0]))
-    assert handed.moments == [1.0, 5.0, 6.0]
-    assert handed.rows == [1, 0, 1]
-    assert handed.end == 6.0
+def test_confirmed_tpe_trains_as_tpe_did(experiment: SimpleNamespace) -> None:
+    table, on_workers = experiment.tables[0], experiment.on_workers
+    study, seconds = experiment.declare(table, 40, seed=0), np.linspace(5, 15, len(table.scores))
+    asked = on_workers.ask_tpe(table, 40, 0, 4, seconds)
+    confirmed = on_workers.run(on_workers.then_confirmed(study, asked), table, 4, seconds)
+    replayed = confirmed[confirmed["stage"] == "search"].set_index("trial").sort_index()
+    once = asked.trainings.set_index("trial").sort_index().head(len(replayed))
+    assert replayed["row"].tolist() == once["row"].tolist()
+    assert replayed["value"].tolist() == once["value"].tolist()
+    assert np.allclose(replayed["ended_s"], once["ended_s"], atol=1.0)
+    assert len(confirmed) == 40

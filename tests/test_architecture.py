@@ -162,6 +162,12 @@ def test_importing_caviar_loads_no_heavy_library(statement: str) -> None:
     assert not heavy & set(loaded)
 
 
+def test_workers_are_asked_for_before_pandas_is_loaded() -> None:
+    code = "import sys, caviar.runner, caviar.backends.ray.backend; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"pandas", "pyarrow", "optuna", "scipy"} & set(loaded.split())
+
+
 def test_help_loads_no_more_than_the_standard_library() -> None:
     code = (
         "import sys\nfrom caviar.cli.main import main\n"

@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any
 
 from caviar.control_chars import replace_control_chars
-from caviar.reporting.html_forms import as_text
 from caviar.reporting.screens import Screen
 
 UPDATE_S = 0.5
@@ -70,6 +69,8 @@ class Cell(Screen):
         return "\n".join(map(replace_control_chars, lines))
 
     def _html(self) -> str:
+        from caviar.reporting.html_forms import as_text  # it loads pandas, for which workers need not wait
+
         bar = f'<progress value="{self._done}" max="{max(self._total, 1)}"></progress>' if self._total else ""
         state = f"{as_text(self._stage)} {bar} {as_text(self._status)}"
         result = f"<b>{as_text(self._result)}</b>" if self._result else ""

@@ -32,13 +32,13 @@ def print_parts(parts: Iterable[RenderableType], console: Console) -> None:
 
 
 def line(text: str, style: str = "") -> Text:
-    """Return a line of text."""
-    return Text(replace_control_chars(text), style)
+    """Return a line of text; newlines in it are escaped, too."""
+    return Text(_on_one_line(text), style)
 
 
 def heading(title: str, rest: str) -> Text:
     """Return a line that begins with a title."""
-    return Text.assemble((replace_control_chars(title), "bold"), replace_control_chars(rest))
+    return Text.assemble((_on_one_line(title), "bold"), _on_one_line(rest))
 
 
 def paragraph(title: str, rest: str) -> RenderableType:
@@ -84,3 +84,7 @@ def fitting_columns(columns: Mapping[str, Sequence[str]], least: Iterable[str], 
         if sum(widths.values()) > width:
             widths.pop(title, None)
     return list(widths)
+
+
+def _on_one_line(text: str) -> str:
+    return replace_control_chars(text).replace("\n", "\\n")

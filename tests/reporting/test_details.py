@@ -197,6 +197,7 @@ def test_text_of_users_is_printed_as_text(tmp_path: Path, width: int) -> None:
     joined = "".join(printed(failed(run), width).split())
     assert "no[bold]file[/x]\\x1b[2J<script>" in joined
     assert "<b>kind</b>=" in joined
+    assert r'"quoted"\n[/m3]' in "".join(printed(one_round(run, 1), width).split())
     assert as_json(failed(run))[0]["params"]["<b>kind</b>"] == '"quoted"\n[/m3]'
 
 

@@ -1,5 +1,7 @@
 """The value of each trial, and the best so far."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -37,24 +39,26 @@ def figure(run: Run, against: Order = "trial") -> go.Figure:
         MAX_POINTS,
         keep=table["is_improvement"] | among_best(table, _KEPT_BEST, run.study_file.maximize),
     )
-    result = go.Figure()
+    result, trace_type = go.Figure(), theme.trace_of(len(drawn))
     for outcome in Outcome:
-        _draw_outcome(result, drawn[drawn["outcome"] == outcome], outcome, scale)
-    _draw_best(result, table, scale)
-    _draw_winner(result, run, table, scale)
+        _draw_outcome(result, trace_type, drawn[drawn["outcome"] == outcome], outcome, scale)
+    _draw_best(result, trace_type, table, scale)
+    _draw_winner(result, trace_type, run, table, scale)
     result.update_xaxes(title="trial" if against == "trial" else f"{unit} since the first trial began")
     result.update_yaxes(value_axis(scale))
     return theme.finish(result, TITLE, _notes(table, drawn, scale))
 
 
-def _draw_outcome(result: go.Figure, trials: pd.DataFrame, outcome: Outcome, scale: ValueScale) -> None:
+def _draw_outcome(
+    result: go.Figure, trace_type: type[Any], trials: pd.DataFrame, outcome: Outcome, scale: ValueScale
+) -> None:
     """Draw the trials of one outcome; those without a value lie at the edge."""
     if trials.empty:
         return
     has_value = trials["value"].notna().to_numpy()
     y = np.where(has_value, scale.clipped(trials["value"].fillna(0.0)), scale.worst)
     value = f": %{{customdata[0]:{value_format(scale)}}}"
-    result.add_scattergl(
+    trace = trace_type(
         x=trials["x"].to_numpy("f4"),
         y=y.astype("f4"),
         customdata=np.column_stack([scale.shown(trials["value"]), trials["trial"]]).astype("f4"),
@@ -63,15 +67,16 @@ def _draw_outcome(result: go.Figure, trials: pd.DataFrame, outcome: Outcome, sca
         marker=theme.marker(outcome, len(trials)),
         hovertemplate=f"trial %{{customdata[1]}}, {outcome.value}{value if has_value.any() else ''}<extra></extra>",
     )
+    result.add_trace(trace)
 
 
-def _draw_best(result: go.Figure, table: pd.DataFrame, scale: ValueScale) -> None:
+def _draw_best(result: go.Figure, trace_type: type[Any], table: pd.DataFrame, scale: ValueScale) -> None:
     steps = table[table["is_improvement"]]
     if steps.empty:
         return
     end = table["x"].max()
     best = scale.shown(steps["best"])
-    result.add_scattergl(
+    trace = trace_type(
         x=[*steps["x"], end],
         y=[*best, best[-1]],
         mode="lines",
@@ -79,9 +84,12 @@ def _draw_best(result: go.Figure, table: pd.DataFrame, scale: ValueScale) -> Non
         name="best so far",
         hovertemplate=f"best so far: %{{y:{value_format(scale)}}}<extra></extra>",
     )
+    result.add_trace(trace)
 
 
-def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueScale) -> None:
+def _draw_winner(
+    result: go.Figure, trace_type: type[Any], run: Run, table: pd.DataFrame, scale: ValueScale
+) -> None:
     """Mark the winner: its confirmed value, with the interval, at the place of its search trial."""
     winner = run.best
     place = table[table["trial"] == winner.trial] if winner else table.iloc[:0]
@@ -89,7 +97,7 @@ def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueS
         return
     value = float(scale.shown(winner.value))
     ends = scale.shown(winner.interval if winner.interval else (winner.value, winner.value))
-    result.add_scattergl(
+    trace = trace_type(
         x=[place["x"].iloc[0]],
         y=[value],
         error_y={
@@ -109,6 +117,7 @@ def _draw_winner(result: go.Figure, run: Run, table: pd.DataFrame, scale: ValueS
         },
         hovertemplate=f"winner: trial {winner.trial}, confirmed {value_text(scale, value)}<extra></extra>",
     )
+    result.add_trace(trace)
 
 
 def _notes(table: pd.DataFrame, drawn: pd.DataFrame, scale: ValueScale) -> list[str]:

@@ -1,5 +1,7 @@
 """The values of trials against each parameter."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -41,12 +43,12 @@ def figure(run: Run) -> go.Figure:
         trials, MAX_DOTS // len(names), among_best(trials, _KEPT_BEST, run.study_file.maximize)
     )
     outcomes = [outcome for outcome in Outcome if (drawn["outcome"] == outcome).any()]
-    result = go.Figure()
+    result, trace_type = go.Figure(), theme.trace_of(len(drawn) * len(names))
     for panel, name in zip(arrange(result, titles(names)), names, strict=True):
         axis = ParameterAxis(run.space[name].domain)
         for outcome in outcomes:
             dots = _dots(drawn[drawn["outcome"] == outcome], outcome, name, axis, scale)
-            result.add_trace(dots.update(panel.axes))
+            result.add_trace(trace_type(dots | panel.axes))
         value = value_axis(scale)
         title = value.pop("title")["text"]
         result.update_layout(
@@ -75,7 +77,7 @@ def figure(run: Run) -> go.Figure:
 
 def _dots(
     trials: pd.DataFrame, outcome: Outcome, name: str, axis: ParameterAxis, scale: ValueScale
-) -> go.Scattergl:
+) -> dict[str, Any]:
     """Return the trials of one outcome in one panel; those without a value lie at the edge."""
     trials = trials[trials[param_column(name)].notna()]
     value = trials["value"]
@@ -84,18 +86,18 @@ def _dots(
     marker = theme.marker(outcome, 10 * len(trials))
     if outcome is Outcome.COMPLETED:
         marker |= {"color": trials["trial"].to_numpy("f4"), "coloraxis": "coloraxis"}
-    return go.Scattergl(
-        x=axis.jittered(trials[param_column(name)]).astype("f4"),
-        y=y.astype("f4"),
-        customdata=trials["trial"].to_numpy("i4"),
-        mode="markers",
-        name=outcome.value,
-        legendgroup=outcome.value,
-        showlegend=False,
-        marker=marker,
-        text=_texts(trials[param_column(name)], axis),
-        hovertemplate=f"trial %{{customdata}}, {outcome.value}{shown}<br>{label(name)}: %{{text}}<extra></extra>",
-    )
+    return {
+        "x": axis.jittered(trials[param_column(name)]).astype("f4"),
+        "y": y.astype("f4"),
+        "customdata": trials["trial"].to_numpy("i4"),
+        "mode": "markers",
+        "name": outcome.value,
+        "legendgroup": outcome.value,
+        "showlegend": False,
+        "marker": marker,
+        "text": _texts(trials[param_column(name)], axis),
+        "hovertemplate": f"trial %{{customdata}}, {outcome.value}{shown}<br>{label(name)}: %{{text}}<extra></extra>",
+    }
 
 
 def _texts(cells: "pd.Series[float] | pd.Series[str]", axis: ParameterAxis) -> list[str]:

@@ -1,7 +1,7 @@
 """The look of all figures: a light and a dark template, and one colour and symbol for each outcome.
 
 Colours that carry meaning can be told apart by people who are colour-blind and have a contrast of at least 3 on both
-backgrounds (after Okabe & Ito 2008), so a figure changes from light to dark with its template alone:
+backgrounds, so a figure changes from light to dark with its template alone:
 
     figure.update_layout(template="caviar_dark")     in Python, where this module registers the two
     Plotly.relayout(element, {template: ...})        in a page
@@ -23,8 +23,8 @@ from caviar.trial import Outcome
 COLORS = {
     Outcome.COMPLETED: "#2b8cc4",
     Outcome.STOPPED: "#808080",
-    Outcome.DIVERGED: "#b8860b",
-    Outcome.FAILED: "#b5578d",
+    Outcome.DIVERGED: "#995533",
+    Outcome.FAILED: "#aa44ff",
 }
 """The colour of each outcome."""
 SYMBOLS = {
@@ -50,6 +50,8 @@ _MARGIN = {"l": 56, "r": 16, "t": 64, "b": 48}
 _LINE = 16
 """Height of a line of a note in pixels."""
 
+_MANY_POINTS = 1_000
+"""Number of points of a figure from which it is drawn in WebGL."""
 _MANY_DOTS = 500
 """Number of dots from which they are drawn smaller."""
 
@@ -144,6 +146,12 @@ def marker(outcome: Outcome, count: int) -> dict[str, Any]:
         "size": 5 if count > _MANY_DOTS else 7,
         "opacity": 0.7,
     }
+
+
+def trace_of(points: int) -> type[Any]:
+    """Return the kind of trace for so many points: WebGL draws many, and SVG is sharp in print and in images."""
+    found: type[Any] = go.Scattergl if points > _MANY_POINTS else go.Scatter
+    return found
 
 
 def add_legend_entry(figure: go.Figure, name: str, **look: Any) -> None:

@@ -363,6 +363,14 @@ class Space(Mapping[str, Parameter]):
     def __repr__(self) -> str:
         return f"Space({', '.join(f'{name}: {p.domain}' for name, p in self.items())})"
 
+    @property
+    def can_repeat(self) -> bool:
+        """True if several draws may be equal, because no continuous parameter always applies."""
+        return all(
+            parameter.when or isinstance(parameter.domain, Choice) or parameter.domain.integer
+            for parameter in self.values()
+        )
+
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the values of the parameters whose conditions hold, from values for all parameters."""
         kept: dict[str, Value] = {}

@@ -251,6 +251,18 @@ def test_conditions_come_back_from_json() -> None:
     assert back["units_3"].when == {"layers": (3, 4, 5)}
 
 
+@pytest.mark.parametrize(
+    ("space", "can_repeat"),
+    [
+        (Space(layers=integer(1, 5), method=choice("plain", "heavy")), True),
+        (Space(method=choice("plain", "heavy"), beta=when(linear(0, 1), method="heavy")), True),
+        (Space(method=choice("plain", "heavy"), rate=log(1e-4, 1)), False),
+    ],
+)
+def test_draws_repeat_unless_a_number_is_continuous(space: Space, can_repeat: bool) -> None:
+    assert space.can_repeat is can_repeat
+
+
 def test_parameters_come_after_those_they_depend_on() -> None:
     space = Space(
         c=when(linear(0, 1), b=True),

@@ -174,7 +174,10 @@ class Loop:
             return
         done = frozenset(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, recorded)
-        plan = open_stage(self._study, number, recorded, self._region, done, search_ended, self._asked)
+        under_way = controller.trials_under_way(self._state)
+        plan = open_stage(
+            self._study, number, recorded, self._region, done, search_ended, self._asked, under_way
+        )
         if plan.region is not None:
             self._region, self._asked = plan.region, plan.asked
             self._rounds.append(round_entry(plan))

@@ -1,17 +1,19 @@
 """The params of the trials of a round or step, drawn at random or with Optuna's samplers in memory.
 
-A draw depends on the region, on the seed, the step and its index, and for samplers that learn on the results of the
-trials that its step learns from. It never depends on workers, on the order in which results arrive, or on
-interruptions.
+A draw depends on the region, on the seed, the step and its index, on the params drawn before it, and for samplers that
+learn on the results of the trials that its step learns from. It never depends on workers, on the order in which results
+arrive, or on interruptions.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from random import Random
+from types import MappingProxyType
 
 import numpy as np
 import optuna
@@ -37,7 +39,7 @@ from caviar.validation import plain_value
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # its samplers would log a line or more a draw
 
 _STRATA = 16
-"""Number of equal parts that a range is divided into in the first round, and a window in later rounds."""
+"""Number of equal parts that a range is divided into in the first round."""
 _REHEARSED = 100
 """Largest number of draws by which a user's sampler is checked before a study starts."""
 
@@ -105,7 +107,8 @@ def draw_params(
     sampler: "str | SamplerFactory | OptunaSearch" = "random",
     history: Sequence[Observation] = (),
     maximize: bool = True,
-    skip: Container[int] = (),
+    drawn: Iterable[Mapping[str, Value]] = (),
+    done: Mapping[int, Mapping[str, Value]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Value]]:
     """Draw the params of a round's trials, in the order of their indices.
 
@@ -120,10 +123,13 @@ def draw_params(
             The sampler of a function is asked only for the parameters whose conditions hold.
         history: results of earlier rounds, for samplers that learn. Those outside the region's space are left out.
         maximize: True if larger values are better, for samplers that learn.
-        skip: indices of trials that are not needed. They cost nothing, unless the sampler learns.
+        drawn: params of earlier trials that the region does not know. A random draw near the elite repeats none of
+            them, nor any other, if one of its candidates is new.
+        done: params of the round's trials that are recorded already, by index. They are not drawn again, unless the
+            sampler learns.
 
     Yields:
-        The params of each trial, without those whose conditions do not hold.
+        The params of each other trial, without those whose conditions do not hold.
 
     Example:
         >>> from caviar.space import Space, log
@@ -133,7 +139,7 @@ def draw_params(
         ... )
         True
     """
-    draw = _random_draws(region.declared, seed, round_number)
+    draws = _random_draws(region.declared, seed, round_number)
     learner = None
     sampler_seed = derive_seed(seed, "sampler", round_number)
     if isinstance(sampler, OptunaSearch):
@@ -145,22 +151,26 @@ def draw_params(
     anywhere = {name: whole_range(parameter.domain) for name, parameter in region.declared.items()}
     stratified = _latin_hypercube(region.declared, seed, round_number)
     ranking = CandidateRanking(region.declared, region.finished)
+    before = {_identity(params) for params in chain(region.finished, drawn)}
     for index in range(count):
-        if learner is None and index in skip:
+        if learner is None and index in done:
+            before.add(_identity(done[index]))
             continue
+        draw = draws(index)
         random = Random(derive_seed(seed, "place", round_number, index)) if region.elite else None
         if random is not None and random.random() < rule.explore:
-            values = draw(index, anywhere)
+            params = draw(anywhere)
         elif learner is not None:
-            values = learner()
+            params = region.declared.active(learner())
         elif random is not None:
-            boxes = [_random_stratum(region.draw_box(rule, random), random) for _ in range(rule.candidates)]
-            candidates = [_center(region.declared, box) for box in boxes]
-            values = draw(index, boxes[ranking.best_candidate(candidates)])
+            candidates = [draw(region.draw_box(rule, random)) for _ in range(rule.candidates)]
+            new = [candidate for candidate in candidates if _identity(candidate) not in before] or candidates
+            params = new[ranking.best_candidate(new)]
         else:
-            values = draw(index, stratified(index))
-        if index not in skip:
-            yield region.declared.active(values)
+            params = draw(stratified(index))
+        before.add(_identity(params))
+        if index not in done:
+            yield params
 
 
 def distribution(domain: Domain) -> BaseDistribution:
@@ -212,8 +222,15 @@ def _to_optuna(domain: Domain, value: Value) -> Value:
     return value
 
 
-def _random_draws(declared: Space, seed: int, round_number: int) -> Callable[[int, Box], dict[str, Value]]:
-    """Return a function that draws uniformly from a box.
+def _identity(params: Mapping[str, Value]) -> frozenset[tuple[str, Value]]:
+    """Return what trials with the same params share."""
+    return frozenset(params.items())
+
+
+def _random_draws(
+    declared: Space, seed: int, round_number: int
+) -> Callable[[int], Callable[[Box], dict[str, Value]]]:
+    """Return a function that returns, for the index of a trial, a function that draws uniformly from a box.
 
     Each index has a seed of its own, so that a draw does not depend on the others. The generator is the one whose
     numbers no version of NumPy changes. The numbers are those of Optuna's `RandomSampler`, at a tenth of its cost.
@@ -221,11 +238,14 @@ def _random_draws(declared: Space, seed: int, round_number: int) -> Callable[[in
     names = sorted(declared)
     random = np.random.RandomState()
 
-    def draw(index: int, box: Box) -> dict[str, Value]:
-        random.seed(derive_seed(seed, "draw", round_number, index) % 2**32)
-        return {name: _draw_part(declared[name].domain, box[name], random) for name in names}
+    def draw(box: Box) -> dict[str, Value]:
+        return declared.active({name: _draw_part(declared[name].domain, box[name], random) for name in names})
 
-    return draw
+    def draws(index: int) -> Callable[[Box], dict[str, Value]]:
+        random.seed(derive_seed(seed, "draw", round_number, index) % 2**32)
+        return draw
+
+    return draws
 
 
 def _draw_part(domain: Domain, part: Window | Choice, random: np.random.RandomState) -> Value:
@@ -238,34 +258,9 @@ def _draw_part(domain: Domain, part: Window | Choice, random: np.random.RandomSt
     return domain.value(min(low + (high - low) * random.random_sample(), math.nextafter(high, low)))
 
 
-def _random_stratum(box: Box, random: Random) -> Box:
-    """Return a small part of a box: one stratum of each window, and one option of each choice."""
-    small: dict[str, Window | Choice] = {}
-    for name in sorted(box):
-        part = box[name]
-        if isinstance(part, Choice):
-            small[name] = only(random.choice(part.options))
-        else:
-            small[name] = _stratum(part, random.randrange(_STRATA))
-    return small
-
-
 def _stratum(window: Window, index: int) -> Window:
     length = (window[1] - window[0]) / _STRATA
     return window[0] + index * length, window[0] + (index + 1) * length
-
-
-def _center(declared: Space, box: Box) -> dict[str, Value]:
-    """Return the params in the middle of a box whose choices have one option each."""
-    values: dict[str, Value] = {}
-    for name, part in box.items():
-        domain = declared[name].domain
-        if isinstance(part, Choice):
-            values[name] = part.options[0]
-        else:
-            assert isinstance(domain, Interval)
-            values[name] = domain.value((part[0] + part[1]) / 2)
-    return declared.active(values)
 
 
 def _latin_hypercube(declared: Space, seed: int, round_number: int) -> Callable[[int], Box]:

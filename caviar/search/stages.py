@@ -9,12 +9,13 @@ study continues exactly where it was.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from caviar.columns import params_from_row
+from caviar.columns import params_from_row, params_from_rows
 from caviar.errors import StudyError
 from caviar.search.confirmation import (
     Winner,
@@ -33,6 +34,9 @@ from caviar.search.sampling import Observation, OptunaSearch, draw_params
 from caviar.search.schedule import Step, extra_round_trials, search_steps
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
+
+Params = Mapping[str, Value]
+"""The params of a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ def open_stage(
     done: Collection[int] = frozenset(),
     search_ended: bool = False,
     asked: OptunaSearch | None = None,
+    under_way: Iterable[Trial] = (),
 ) -> StagePlan:
     """Return the plan of a stage.
 
@@ -98,16 +103,20 @@ def open_stage(
         done: numbers of the stage's own trials that are recorded already.
         search_ended: True if the user has ended the search, so that no round takes the place of a confirmation step.
         asked: the search with a user's sampler that the step before has left; None to begin one.
+        under_way: trials that have been drawn and are not recorded. No search trial before the stage is neither of
+            the two.
 
     Raises:
         StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
     """
     steps = search_steps(study.rounds)
-    trials = _known(trials, number, steps)
+    recorded, trials = trials, _known(trials, number, steps)
     if number > len(steps) or steps[number - 1].known >= steps[0].count:
         _require_success(study, trials, is_search=number <= len(steps))
     if (this := _search_step(study, number, steps, trials, search_ended)) is not None:
-        return _plan_step(study, this, trials, region, done, asked)
+        drawn = _drawn_before(study, this.step, recorded, under_way)
+        own = _params_by_number(study, recorded[recorded["trial"].isin(done)]) if done else {}
+        return _plan_step(study, this, trials, region, drawn, own, asked)
     if number < stage_count(study):
         plan = _plan_confirmation_step(study, number, trials)
     else:
@@ -236,6 +245,22 @@ def _is_deterministic(trials: pd.DataFrame) -> bool:
     return is_deterministic(trials[stages == Stage.SEARCH], trials[stages == Stage.CONFIRMATION])
 
 
+def _drawn_before(
+    study: Study, step: Step, recorded: pd.DataFrame, under_way: Iterable[Trial]
+) -> list[Params]:
+    """Return the params of the trials before a step that it does not learn from; none if draws never repeat."""
+    if step.known == step.first or not study.space.can_repeat:
+        return []
+    latest = recorded[recorded["trial"].between(step.known, step.first, inclusive="left")]
+    waited_for = [trial.params for trial in under_way if trial.number < step.first]
+    return [*_params_by_number(study, latest).values(), *waited_for]
+
+
+def _params_by_number(study: Study, trials: pd.DataFrame) -> dict[int, Params]:
+    params = params_from_rows(study.space, trials, np.arange(len(trials)))
+    return dict(zip(trials["trial"].tolist(), params, strict=True))
+
+
 def _comparable(this: _SearchStep, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the known search trials that trained for as long as those of the step before."""
     if trials.empty:
@@ -248,7 +273,8 @@ def _plan_step(
     this: _SearchStep,
     trials: pd.DataFrame,
     region: Region | None,
-    done: Collection[int],
+    drawn: Iterable[Params],
+    done: Mapping[int, Params],
     asked: OptunaSearch | None,
 ) -> StagePlan:
     step, decisions = this.step, tuple[Decision, ...]()
@@ -270,7 +296,7 @@ def _plan_step(
         round=step.number,
         count=step.count,
         epochs=step.rule.epochs,
-        trials=_draw_trials(study, this, trials, region, done, asked),
+        trials=_draw_trials(study, this, trials, region, drawn, done, asked),
         known=step.known,
         region=region,
         decisions=decisions,
@@ -318,12 +344,13 @@ def _draw_trials(
     this: _SearchStep,
     trials: pd.DataFrame,
     region: Region,
-    done: Collection[int],
+    drawn: Iterable[Params],
+    done: Mapping[int, Params],
     asked: OptunaSearch | None,
 ) -> Iterator[Trial]:
     step = this.step
-    skip = {trial - step.first for trial in done}
-    params = draw_params(
+    own = {number - step.first: params for number, params in done.items()}
+    new = draw_params(
         region,
         study.narrowing,
         count=step.count,
@@ -332,14 +359,15 @@ def _draw_trials(
         sampler=asked or study.sampler,
         history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
-        skip=skip,
+        drawn=drawn,
+        done=own,
     )
-    left = (index for index in range(step.count) if index not in skip)
-    for index, drawn in zip(left, params, strict=True):
+    left = (index for index in range(step.count) if index not in own)
+    for index, params in zip(left, new, strict=True):
         yield Trial(
             number=step.first + index,
             round=step.number,
-            params=drawn,
+            params=params,
             epochs=step.rule.epochs,
             seed=trial_seed(study, step.number, index),
             learned_from=step.known,

@@ -35,6 +35,10 @@ SEARCHES = {
     "rounds": ROUNDS,
     "search": bowl_study(rounds=(Search(60, 9, in_flight=9),), epochs=9),
     "halving": bowl_study(rounds=(Search(60, 9, in_flight=14, halving=HALVING),), epochs=9),
+    "few points": replace(
+        bowl_study(rounds=(Search(60, 9, in_flight=24),), epochs=9),
+        space=Space(rate=choice(*(10 ** (-n / 4) for n in range(16))), method=choice("plain", "heavy", None)),
+    ),
     "tpe": replace(bowl_study(rounds=(Search(40, 9, in_flight=9),), epochs=9), sampler="tpe"),
 }
 FUNCTION = function_study(rounds=(20, Round(10, 3, HALVING)))
@@ -96,7 +100,7 @@ def networks(data: str, engine: str) -> Study:
 
 @pytest.fixture(scope="module", params=SEARCHES)
 def study(request: pytest.FixtureRequest) -> Study:
-    """A study that searches in rounds or without, with or without halving."""
+    """A study that searches in rounds or without, with or without halving, or whose draws repeat."""
     return SEARCHES[request.param]
 
 

@@ -146,7 +146,8 @@ def test_draw_does_not_depend_on_count_or_skipped_draws(explore: float) -> None:
     long = drawn(region=region, count=40, explore=explore)
     for count in (0, 1, 7, 39):
         assert drawn(region=region, count=count, explore=explore) == long[:count]
-    assert drawn(region=region, count=40, explore=explore, skip=range(5, 38)) == [*long[:5], *long[38:]]
+    done = {index: long[index] for index in range(5, 38)}
+    assert drawn(region=region, count=40, explore=explore, done=done) == [*long[:5], *long[38:]]
 
 
 def test_draws_are_the_same_in_every_version() -> None:
@@ -157,8 +158,8 @@ def test_draws_are_the_same_in_every_version() -> None:
     ]
     region = near(space, {"rate": 0.5, "method": "a", "size": 50}, width=0.5)
     assert drawn(region=region, count=2) == [
-        {"rate": 0.5192814094624839, "method": "a", "size": 44},
-        {"rate": 0.5860951666993777, "method": "a", "size": 44},
+        {"rate": 0.5585025513997424, "method": "a", "size": 32},
+        {"rate": 0.6275226671900423, "method": "a", "size": 73},
     ]
 
 
@@ -493,11 +494,33 @@ def test_options_take_turns(count: int) -> None:
     assert set(tally.values()) == {16}
 
 
+CHOICES = Space(**{name: choice(*range(5)) for name in "abcdef"})
+TWO_PARENTS = near(CHOICES, dict.fromkeys(CHOICES, 1), dict.fromkeys(CHOICES, 2))
+
+
+def test_near_the_elite_no_params_are_drawn_twice() -> None:
+    assert len({tuple(p.items()) for p in drawn(region=TWO_PARENTS, count=60)}) == 60
+
+
+def test_earlier_params_are_not_drawn_again() -> None:
+    region = TWO_PARENTS
+    first, *_ = drawn(region=region, count=1)
+    for known in ({"drawn": [first]}, {"done": {0: first}}):
+        assert first not in drawn(region=region, count=40, **known)
+    assert first not in drawn(region=replace(region, finished=(first,)), count=40)
+
+
+def test_params_are_drawn_again_if_no_others_are_left() -> None:
+    region = near(Space(a=choice(1, 2)), {"a": 1}, {"a": 2})
+    assert {p["a"] for p in drawn(region=region, count=20)} == {1, 2}
+
+
 @every_sampler
 def test_skipped_draws_do_not_change_the_others(sampler: str | SamplerFactory) -> None:
     whole = drawn(count=40, sampler=sampler)
     needed = [number for number in range(40) if number % 3]
-    assert drawn(count=40, sampler=sampler, skip=range(0, 40, 3)) == [whole[number] for number in needed]
+    done = {index: whole[index] for index in range(0, 40, 3)}
+    assert drawn(count=40, sampler=sampler, done=done) == [whole[number] for number in needed]
 
 
 def test_skipped_draws_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +532,7 @@ def test_skipped_draws_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return draw_part(*arguments)
 
     monkeypatch.setattr(sampling, "_draw_part", counting)
-    assert len(drawn(count=1_000, skip=range(990))) == 10
+    assert len(drawn(count=1_000, done={index: {} for index in range(990)})) == 10
     assert len(drawn_parts) == 10 * len(SPACE)
 
 

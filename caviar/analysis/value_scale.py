@@ -10,6 +10,8 @@ from caviar.records.frames import Run
 from caviar.trial import Outcome, Stage
 
 Numbers = npt.NDArray[np.float64]
+MAX_SHOWN = 1e37
+"""Largest number that is shown: figures hold numbers of 32 bits."""
 MIN_DECADES = 0.3
 """Range of the values in decades from which a log scale shows more than a linear one."""
 
@@ -61,7 +63,7 @@ class ValueScale:
         """
         is_error = metric.endswith("accuracy")
         numbers = np.asarray(values, dtype=float)
-        numbers = numbers[np.isfinite(numbers)]
+        numbers = numbers[np.isfinite(numbers)].clip(-MAX_SHOWN, MAX_SHOWN)
         numbers = 1 - numbers if is_error else numbers
         scale = cls(
             name=metric.replace("accuracy", "error") if is_error else metric,
@@ -95,7 +97,7 @@ class ValueScale:
         """Return the numbers that are drawn for values."""
         numbers: Numbers = np.asarray(values, dtype=float)
         shown: Numbers = np.maximum(1 - numbers if self.is_error else numbers, self.floor)
-        return shown
+        return shown.clip(-MAX_SHOWN, MAX_SHOWN)
 
     def clipped(self, values: npt.ArrayLike) -> Numbers:
         """Return the numbers that are drawn for values, the poor ones at the edge of the axis."""

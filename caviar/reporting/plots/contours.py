@@ -50,7 +50,7 @@ def figure(run: Run, parameters: Sequence[str] | None = None) -> go.Figure:
     names = list(parameters) if parameters else _most_important(run)
     pairs = list(combinations(names, 2))[:MAX_PAIRS]
     if not pairs:
-        return theme.message(TITLE, "The space has one parameter, and so no pair.")
+        return theme.message(TITLE, "One parameter alone makes no pair.")
     scale = ValueScale.of_run(run)
     result = go.Figure()
     sign = 1 if scale.maximize else -1

@@ -111,7 +111,7 @@ def _shares(rows: pd.DataFrame, axis: ParameterAxis) -> list[go.Scatter]:
     known = rows[rows["counts"].notna()]
     if known.empty:
         return []
-    shares = np.array(known["counts"].tolist(), float) / known["elite"].to_numpy()[:, None]
+    shares = np.array(known["counts"].tolist(), float) / known["elite"].clip(lower=1).to_numpy()[:, None]
     x, y = [], []
     for place, _ in enumerate(shares.T):
         floor = np.full(len(known), place - 0.42)

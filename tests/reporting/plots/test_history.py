@@ -43,3 +43,10 @@ def test_many_trials_are_thinned_and_the_best_stay(run: Run) -> None:
     assert f"{MAX_POINTS:,} of {len(many):,}" in figure.layout.meta["note"]
     completed = next(trace for trace in figure.data if trace.name == "completed")
     assert int(many["value"].argmin()) in completed.customdata[:, 1]
+
+
+def test_enormous_values_are_drawn_at_the_edge(run: Run) -> None:
+    trials = run.trials.copy()
+    trials.loc[trials["outcome"] == "completed", "value"] *= 1e300
+    for name in ("history", "slices", "parallel", "contours"):
+        assert len(getattr(with_trials(run, trials).plot, name)().data) > 0

@@ -101,7 +101,7 @@ def _round_numbers(domain: Interval, most: int) -> list[float]:
     """Return round numbers on a scale, about as many as wanted, some of them outside the domain."""
     low, high = domain.ends
     if domain.scale == "linear" or (domain.scale == "log" and high - low < 1):
-        step = _round_step((domain.high - domain.low) / most)
+        step = _round_step(domain.high / most - domain.low / most)
         step = max(1.0, step) if domain.integer else step
         first = math.ceil(domain.low / step - 1e-9)
         return [

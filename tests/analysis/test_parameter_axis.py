@@ -27,7 +27,14 @@ def test_ticks_at_the_ends_replace_near_ones() -> None:
 
 @pytest.mark.parametrize(
     "domain",
-    [linear(0.1, 0.1000001), linear(-3, 1e12), log(1e-300, 1e300), reverse_log(0, 1 - 1e-12), integer(1, 2)],
+    [
+        linear(0.1, 0.1000001),
+        linear(-3, 1e12),
+        linear(-1e307, 1e307),
+        log(1e-300, 1e300),
+        reverse_log(0, 1 - 1e-12),
+        integer(1, 2),
+    ],
 )
 def test_extreme_domains_have_a_few_ticks_inside(domain: Interval) -> None:
     ticks = ParameterAxis(domain).ticks()

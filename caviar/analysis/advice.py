@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-import pandas as pd
-
+from caviar.analysis.quality import best_trials
 from caviar.columns import param_column
 from caviar.records.frames import Run
 from caviar.space import Interval
-from caviar.trial import Outcome, Stage
+from caviar.trial import Outcome
 
 ELITE = 10
 """Number of best trials that are looked at."""
@@ -85,17 +84,3 @@ def _from_worker_time(run: Run) -> Iterator[str]:
             f"The workers trained for {busy / seconds.sum():.0%} of their time: fewer workers, or more trials in "
             "flight (in_flight), would waste less."
         )
-
-
-def best_trials(run: Run, count: int) -> pd.DataFrame:
-    """Return the completed search trials with the best values, best first.
-
-    Args:
-        run: the run.
-        count: largest number of trials.
-    """
-    trials = run.trials
-    completed = trials[(trials["stage"] == Stage.SEARCH) & (trials["outcome"] == Outcome.COMPLETED)]
-    return completed.sort_values(
-        "value", ascending=not run.study_file.maximize, kind="stable", ignore_index=True
-    ).head(count)

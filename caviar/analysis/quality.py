@@ -82,3 +82,17 @@ def _parts(rounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     numbers, places = np.unique(rounds, return_inverse=True)
     last = max(1, len(numbers) - 1)
     return 1 + np.ceil(places * min(MAX_PARTS - 1, len(numbers) - 1) / last).astype(np.int64)
+
+
+def best_trials(run: Run, count: int) -> pd.DataFrame:
+    """Return the completed search trials with the best values, best first.
+
+    Args:
+        run: the run.
+        count: largest number of trials.
+    """
+    trials = run.trials
+    completed = trials[(trials["stage"] == Stage.SEARCH) & (trials["outcome"] == Outcome.COMPLETED)]
+    return completed.sort_values(
+        "value", ascending=not run.study_file.maximize, kind="stable", ignore_index=True
+    ).head(count)

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 from rich.console import RenderableType
 
-from caviar.analysis.advice import best_trials
 from caviar.analysis.failures import failures
+from caviar.analysis.quality import best_trials
 from caviar.columns import is_param
 from caviar.frame_columns import FrameColumns
 from caviar.records.frames import Run

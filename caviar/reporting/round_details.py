@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from caviar.analysis.advice import best_trials
+from caviar.analysis.quality import best_trials
 from caviar.analysis.round_summary import summarize_groups
 from caviar.errors import RunError
 from caviar.records.frames import Run

@@ -157,8 +157,10 @@ def certain_trials(
     """
     steps, planned = search_steps(study.rounds), study.confirmation.steps
     maximize = study.objective.maximize
-    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
     missing = [trial for trial in under_way if trial.stage is Stage.SEARCH]
+    if len(missing) >= planned[0].contenders and not (trials["round"] > len(steps)).any():
+        return []  # the missing ones may be the best, and nothing is confirmed yet
+    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
     drawn = {trial.number for trial in under_way}.union(confirmed["trial"])
     certain: list[Trial] = []
     for index, step in enumerate(planned):

@@ -16,11 +16,7 @@ def test_a_run_is_followed_to_its_end(tmp_path: Path) -> None:
     begun = next(updates)
     assert 0 < begun < 20
     assert next(updates) == 0
+    assert list(follow(run, export, None)) == [0]
     finished = resume_inline(study, run.path)
     assert begun + sum(updates) == (finished.trials["stage"] == "search").sum()
     assert export.study().user_attrs["winner"]
-
-
-def test_a_run_is_exported_once_without_following(tmp_path: Path) -> None:
-    run = run_until_failure(bowl_study(rounds=(12, 8)), tmp_path)
-    assert len(list(follow(run, OptunaExport(run), None))) == 1

@@ -109,6 +109,7 @@ def test_a_trial_that_was_left_unfinished_is_added_again(run: Run, folder: Path)
     assert set(read(folder.as_uri(), "exported")) == set(before)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_exported_in_parts(tmp_path: Path) -> None:
     study = bowl_study(rounds=(12, 8))
     unfinished = run_until_failure(study, tmp_path)

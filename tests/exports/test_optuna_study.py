@@ -25,12 +25,13 @@ def content(trial: FrozenTrial) -> dict[str, object]:
     return {name: value for name, value in vars(trial).items() if name != "_trial_id"}
 
 
-def test_a_stored_study_equals_one_in_memory(run: Run, storage: str) -> None:
+def test_a_study_exported_twice_equals_one_in_memory(run: Run, storage: str) -> None:
     stored, memory = run.to_optuna(storage), run.to_optuna()
     assert stored.study_name == "exported"
     assert stored.direction == optuna.study.StudyDirection.MAXIMIZE
     assert stored.user_attrs == memory.user_attrs
     assert [content(t) for t in stored.trials] == [content(t) for t in memory.trials]
+    assert run.to_optuna(storage).trials == stored.trials
 
 
 def test_optuna_itself_opens_the_study(run: Run, tmp_path: Path) -> None:
@@ -38,11 +39,6 @@ def test_optuna_itself_opens_the_study(run: Run, tmp_path: Path) -> None:
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "a.journal"))
     study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
     assert study.best_value == run.to_optuna().best_value
-
-
-def test_an_export_repeated_adds_no_trial_twice(run: Run, storage: str) -> None:
-    first = run.to_optuna(storage).trials
-    assert run.to_optuna(storage).trials == first
 
 
 def test_trials_that_others_added_are_kept(run: Run, tmp_path: Path) -> None:
@@ -54,7 +50,7 @@ def test_trials_that_others_added_are_kept(run: Run, tmp_path: Path) -> None:
     assert len(study.trials) == number + 1
 
 
-@pytest.mark.parametrize("suffix", ["a.journal", "a.db"])
+@pytest.mark.parametrize("suffix", ["a.journal", pytest.param("a.db", marks=pytest.mark.slow)])
 def test_an_unfinished_run_is_exported_in_parts(tmp_path: Path, suffix: str) -> None:
     study = bowl_study(rounds=(12, 8))
     unfinished = run_until_failure(study, tmp_path)

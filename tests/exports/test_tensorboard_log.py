@@ -145,6 +145,7 @@ def test_other_folders_are_refused(run: Run, tmp_path: Path) -> None:
             TensorBoardExport(run, folder)
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_tensorflow_is_loaded() -> None:
     code = "import sys, caviar.exports.tensorboard_log; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

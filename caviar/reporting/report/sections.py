@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FIGURE_HEIGHT = 420
 """Height of a figure that names none, in pixels."""
+PAIRED = 4
+"""Number of the most important parameters whose pairs are drawn."""
 MAX_CAUSES = 20
 """Largest number of failure causes that are listed."""
 
@@ -223,14 +225,15 @@ def _narrowing(run: Run) -> Section | None:
 
 
 def _importance(run: Run) -> Section:
+    found = run.importance()
     return Section(
         "importance",
         "What mattered",
         "How much each parameter decides about the value, and how.",
         [
-            Figure("importance", run.plot.importance()),
+            Figure("importance", run.plot.importance(found)),
             Figure("slices", run.plot.slices()),
-            Figure("contours", run.plot.contours()),
+            Figure("contours", run.plot.contours(list(found["parameter"].head(PAIRED)))),
         ],
     )
 

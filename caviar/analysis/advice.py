@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from caviar.analysis.positions import positions
 from caviar.analysis.quality import best_trials
 from caviar.columns import param_column
 from caviar.records.frames import Run
@@ -46,11 +47,10 @@ def _from_the_edges(run: Run) -> Iterator[str]:
         domain = parameter.domain
         if not isinstance(domain, Interval):
             continue
-        low, high = domain.ends
         values = best[param_column(name)].dropna()
         if domain.integer or len(values) < ELITE:
             continue
-        places = (values.map(domain.coordinate) - low) / (high - low)
+        places = positions(domain, values)
         for is_there, side, end in (
             (places < EDGE, "smaller", domain.low),
             (places > 1 - EDGE, "larger", domain.high),

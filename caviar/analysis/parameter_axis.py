@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from caviar.analysis.positions import coordinates
 from caviar.columns import to_cell
 from caviar.space import Choice, Domain, Interval
 
@@ -47,17 +48,7 @@ class ParameterAxis:
         if isinstance(self.domain, Choice):
             places = {to_cell(self.domain, option): place for place, option in enumerate(self.domain.options)}
             return cells.map(places).to_numpy(dtype=float, na_value=np.nan)
-        return self.coordinates(cells.to_numpy(dtype=float, na_value=np.nan))
-
-    def coordinates(self, x: npt.ArrayLike) -> Numbers:
-        """Return the coordinates of numbers on the scale (`caviar.space`)."""
-        assert isinstance(self.domain, Interval)
-        numbers: Numbers = np.asarray(x, dtype=float)
-        if self.domain.scale == "log":
-            numbers = np.log10(numbers)
-        elif self.domain.scale == "reverse_log":
-            numbers = -np.log1p(-numbers) / math.log(10.0)
-        return numbers
+        return coordinates(self.domain, cells.to_numpy(dtype=float, na_value=np.nan))
 
     def jittered(self, cells: "pd.Series[float] | pd.Series[str]") -> Numbers:
         """Return positions, spread a little where many trials share the same few, so that dots do not hide dots."""

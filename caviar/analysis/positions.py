@@ -8,6 +8,21 @@ from caviar.columns import to_cell
 from caviar.space import Choice, Interval
 
 
+def coordinates(domain: Interval, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the coordinates of numbers on the scale of a range, as `Interval.coordinate` does for one.
+
+    Args:
+        domain: the range.
+        x: numbers; those that are NaN stay so.
+    """
+    numbers: npt.NDArray[np.float64] = np.asarray(x, np.float64)
+    if domain.scale == "log":
+        numbers = np.log10(numbers)
+    elif domain.scale == "reverse_log":
+        numbers = -np.log1p(-numbers) / np.log(10)
+    return numbers
+
+
 def positions(domain: Interval, cells: pd.Series) -> npt.NDArray[np.float64]:
     """Return the places of numbers in their range on its scale, between 0 and 1.
 
@@ -20,13 +35,8 @@ def positions(domain: Interval, cells: pd.Series) -> npt.NDArray[np.float64]:
         >>> positions(log(1e-4, 1.0), pd.Series([1e-4, 0.01, 1.0])).tolist()
         [0.0, 0.5, 1.0]
     """
-    numbers = cells.to_numpy(np.float64)
-    if domain.scale == "log":
-        numbers = np.log10(numbers)
-    elif domain.scale == "reverse_log":
-        numbers = -np.log1p(-numbers) / np.log(10)
     low, high = domain.ends
-    return np.clip((numbers - low) / (high - low), 0, 1)
+    return np.clip((coordinates(domain, cells) - low) / (high - low), 0, 1)
 
 
 def option_numbers(domain: Choice, cells: pd.Series) -> npt.NDArray[np.int64]:

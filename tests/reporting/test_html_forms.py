@@ -28,9 +28,10 @@ BEST = Best(
 
 
 def test_a_winner_shows_its_scores_and_a_warning() -> None:
+    on_one_line = HOSTILE.replace("\n", "\\n")
     assert dict(digest_best(BEST, "dev_accuracy")) == {
         "trial": "7: dev_accuracy 0.9000, 95% interval 0.8500 .. 1.0000",
-        "params": f"method={HOSTILE}, rate=0.123457",
+        "params": f"method={on_one_line}, rate=0.123457",
         "test": "accuracy 0.8000, 95% interval 0.7000 .. 0.9000",
         "warning": "the test rows do not show that it is better than a constant answer",
     }

@@ -80,7 +80,7 @@ def _ranges(rows: pd.DataFrame, axis: ParameterAxis) -> list[go.Scatter]:
 
 
 def _band(rows: pd.DataFrame, axis: ParameterAxis, low: str, high: str, name: str, color: str) -> go.Scatter:
-    lower, upper = (axis.coordinates(rows[column]) for column in (low, high))
+    lower, upper = (axis.positions(rows[column]) for column in (low, high))
     x, y = _outline(rows, lower, upper)
     return _area(x, y, name, color)
 

@@ -13,6 +13,7 @@ from caviar.records.frames import Run, load
 from caviar.reporting.report.page import render, write_report
 from tests.browser import chromium, opened
 from tests.hostile_runs import MARKUP, hostile_run
+from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.records.ledgers import new_ledger
 from tests.runs import run_inline, run_until_failure
@@ -98,6 +99,14 @@ def test_the_page_can_be_written_elsewhere(bowl: Run, tmp_path: Path) -> None:
     assert (tmp_path / "my.html").is_file()
 
 
+def test_a_run_in_a_store_has_its_page_there(store: ObjectStore) -> None:
+    runs = f"s3://{store.new_bucket()}/runs"
+    run_inline(bowl_study(), runs)
+    file = write_report(f"{runs}/bowl")
+    assert str(file) == f"{runs}/bowl/report.html"
+    assert file.read().startswith(b"<!doctype html>")
+
+
 def test_a_report_of_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "none")]) == 1
     assert "no such run directory" in capsys.readouterr().err
@@ -181,3 +190,16 @@ def test_brushes_select_the_rows_of_the_table(bowl: Run, tmp_path: Path) -> None
             for row in page.locator("#best-trials tbody tr").all()
         ]
         assert numbers == best.tolist()
+
+
+@pytest.mark.slow
+def test_a_dark_page_is_printed_light(bowl: Run, tmp_path: Path) -> None:
+    write_report(bowl, str(tmp_path / "page.html"))
+    ink = "getComputedStyle(document.body).color"
+    with chromium() as browser, opened(browser, tmp_path / "page.html", color_scheme="dark") as page:
+        page.wait_for_selector(".js-plotly-plot")
+        dark = page.evaluate(ink)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        light = page.evaluate(ink)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate(ink) == dark != light

@@ -147,6 +147,24 @@ function reloadSometimes() {
   }, everyS * 1000);
 }
 
+// Paper is white, so a page that is printed is light.
+
+function printLight(figures) {
+  const root = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+    figures.recolour();
+    figures.drawAll();
+  });
+  addEventListener("afterprint", () => {
+    if (theme === undefined) delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    figures.recolour();
+  });
+}
+
 async function main() {
   if (typeof DecompressionStream === "undefined") {
     document.querySelectorAll(".plot").forEach((place) => (place.textContent = "The figures need a browser of 2023 or later."));
@@ -162,7 +180,7 @@ async function main() {
   };
   system.addEventListener("change", () => figures.recolour());
   addEventListener("resize", () => figures.arrangeAll());
-  addEventListener("beforeprint", () => figures.drawAll());
+  printLight(figures);
   window.caviar = figures; // for tests
   reloadSometimes();
 }

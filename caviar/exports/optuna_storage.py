@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import optuna
 from optuna.distributions import distribution_to_json
@@ -37,6 +38,10 @@ def open_storage(storage: str | Path | None) -> BaseStorage:
     if storage is None:
         return InMemoryStorage()
     if is_uri(storage):
+        if (
+            urlsplit(str(storage)).netloc.count("@") > 1
+        ):  # the driver's message would show a part of the password
+            raise RunError(f"{without_password(storage)}: write @ in a password as %40")
         return RDBStorage(str(storage))
     file = Path(storage).expanduser()
     if file.is_dir():

@@ -21,6 +21,10 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+SUFFIXES = ("", ".py", ".typed", ".css", ".jinja", ".js")
+"""Suffixes of the files of caviar: the others are what is built from them, or caches."""
+
+
 def add(folder: Path, *names: str, content: str = "x") -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +45,7 @@ def test_upload_provides_caviar_and_its_metadata(project: Path, tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "upload.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
     package = copy_caviar(tmp_path)
-    assert not [path for path in package.rglob("*") if path.suffix not in (".py", ".typed", "")]
+    assert not [path for path in package.rglob("*") if path.suffix not in SUFFIXES]
     code = "caviar.__file__, m.version('caviar'), m.requires('caviar')"
     printed = subprocess.run(
         [sys.executable, "-S", "-c", f"import caviar.cli.main, importlib.metadata as m; print({code})"],

@@ -174,9 +174,17 @@ def _is_importable(name: str, module: ModuleType) -> bool:
 
 def _is_shared(name: str, value: object) -> bool:
     """Return whether a variable's object can be changed in place."""
-    is_array = isinstance(value, np.ndarray) or hasattr(value, "untyped_storage")
-    has_contents = isinstance(value, list | dict | set | deque) or hasattr(value, "__dict__")
+    is_array = isinstance(value, np.ndarray) or _has(value, "untyped_storage")
+    has_contents = isinstance(value, list | dict | set | deque) or _has(value, "__dict__")
     return not name.startswith("__") and _is_data(value) and has_contents and not is_array
+
+
+def _has(value: object, attribute: str) -> bool:
+    """Return whether an object has an attribute; one that raises when asked, such as a web request, has not."""
+    try:
+        return hasattr(value, attribute)
+    except Exception:
+        return False
 
 
 def _classes(module: ModuleType) -> Iterator[type]:

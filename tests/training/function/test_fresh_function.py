@@ -118,6 +118,19 @@ def test_own_modules_are_put_back_in_place(folder: Path, is_imported_before: boo
     assert modules.damage is None
 
 
+def test_proxies_that_raise_when_asked_are_left_alone(folder: Path) -> None:
+    (folder / "own_settings.py").write_text(
+        "class Request:\n"
+        "    def __getattr__(self, name):\n"
+        "        raise RuntimeError('working outside of a request')\n"
+        "request = Request()\n"
+    )
+    importlib.import_module("own_settings")
+    modules = OwnModules((str(folder),))
+    modules.restore()
+    assert modules.damage is None
+
+
 def test_what_cannot_be_put_back_is_damage(folder: Path) -> None:
     (folder / "own_settings.py").write_text(
         "import array\nROWS = array.array('d', [1.0])\nLARGE = bytearray(9 * 2**20)\n"

@@ -35,11 +35,14 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 def _report(options: argparse.Namespace) -> None:
     from caviar.records.frames import load
     from caviar.reporting.report.page import write_report
+    from caviar.storage.uri import locate
 
+    holder = locate(options.run).follow_holder()
     while True:
+        is_at_work = options.watch and holder() is not None
         run = load(options.run)
-        file = write_report(run, options.out, reload_s=WATCH_S if options.watch else None)
-        if not options.watch or run.location.holder() is None:
+        file = write_report(run, options.out, reload_s=WATCH_S if is_at_work else None)
+        if not is_at_work:
             print(f"the report is {file}")
             return
         print(f"{len(run.trials):,} trials: the report is {file}", flush=True)

@@ -124,6 +124,19 @@ def test_missing_packages_are_named_before_a_study_starts(tmp_path: Path) -> Non
     assert "pip install 'caviar[report]'" in ended.stderr
 
 
+def test_a_study_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "tiny.py"
+    script.write_text(
+        "import caviar as cv\n"
+        "study = cv.Study(name='tiny', objective=cv.Function(lambda params: params['x']),\n"
+        "    space=cv.Space(x=cv.linear(0, 1)), rounds=cv.coarse_to_fine(trials=12, epochs=1))\n"
+    )
+    options = ["--runs", str(tmp_path), "--address", "here", "--report"]
+    assert main(["run", str(script), *options]) == 0
+    assert (tmp_path / "tiny" / "report.html").is_file()
+    assert f"the report is {tmp_path / 'tiny' / 'report.html'}" in capsys.readouterr().out
+
+
 # In a browser
 
 
@@ -203,3 +216,21 @@ def test_a_dark_page_is_printed_light(bowl: Run, tmp_path: Path) -> None:
         light = page.evaluate(ink)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.evaluate(ink) == dark != light
+
+
+@pytest.mark.parametrize("place", ["disk", "store"])
+def test_a_watched_report_follows_the_study_to_its_end(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path if place == "disk" else f"s3://{request.getfixturevalue('store').new_bucket()}/runs"
+    ledger = new_ledger(runs)
+    pages: list[str] = []
+
+    def end_the_study(seconds: float) -> None:
+        pages.append((ledger.location / "report.html").read().decode())
+        ledger.close()
+
+    monkeypatch.setattr("caviar.cli.report.time.sleep", end_the_study)
+    assert main(["report", str(ledger.location), "--watch"]) == 0
+    last = (ledger.location / "report.html").read().decode()
+    assert [page.partition('data-reload-s="')[2][:2] for page in (*pages, last)] == ["30", '">']

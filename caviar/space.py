@@ -134,7 +134,7 @@ class Interval:
 
     def text(self, x: float) -> str:
         """Format a number with the digits that matter on this scale."""
-        if self.integer:
+        if self.integer or 1_000 <= abs(x) < 1_000_000:
             return f"{x:,.0f}"
         if self.scale == "reverse_log" and 0.9 <= x < 1:
             return f"{x:.{2 - math.floor(math.log10(1 - x))}f}".rstrip("0")

@@ -244,14 +244,16 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is left to write, and release the lock."""
-        with suppress(RunError):  # another driver has taken it, or the disk is full
-            if self._remove_if_empty and self.is_empty:
-                self._lock.confirm()
-                self.location.remove_tree()
-            elif self._unwritten_rounds or self._counted < self._next:
-                self._lock.confirm()
-                self._write_notes(now=True)
-        self._lock.release()
+        try:
+            with suppress(RunError):  # another driver has taken it, or the disk is full
+                if self._remove_if_empty and self.is_empty:
+                    self._lock.confirm()
+                    self.location.remove_tree()
+                elif self._unwritten_rounds or self._counted < self._next:
+                    self._lock.confirm()
+                    self._write_notes(now=True)
+        finally:
+            self._lock.release()
 
     def _write_notes(self, now: bool = False) -> None:
         """Write `ledger.json` and `rounds.json` if they lack something.

@@ -18,6 +18,7 @@ from tests.objectives import bowl_study
 from tests.runs import resume_inline, run_until_failure
 
 
+@pytest.mark.slow
 def test_only_this_machine_may_read_the_page(run: Run) -> None:
     with serve_dashboard(run.to_optuna(), 0) as url:
         with urllib.request.urlopen(url) as answer:

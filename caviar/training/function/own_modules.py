@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from caviar.fingerprint import SCRIPT_MODULES
-from caviar.training.function.pickling import NotPicklableError, Place, dumps, look_up
+from caviar.training.function.pickling import Place, dumps, look_up
 
 MAX_COMPARED_BYTES = 8 * 2**20
 """Largest pickle of an object that is compared after each trial."""
@@ -225,7 +225,7 @@ def _save(name: str, thing: Any, warnings: list[str]) -> _Saved | None:
 def _pickled(thing: Any) -> bytes | None:
     try:
         return dumps(thing)
-    except NotPicklableError:
+    except Exception:  # not only `NotPicklableError`: an object may raise anything when it is looked at
         return None
 
 

@@ -28,10 +28,10 @@ _MANY_CLASSES = 10
 class Split:
     """Rows of one split and their classes."""
 
-    x: npt.NDArray[np.float32]
-    """(N, D), C-contiguous."""
-    y: npt.NDArray[np.int64]
-    """(N,), class numbers from 0."""
+    x: npt.NDArray[Any]
+    """(N, D), float32, C-contiguous. For a network of the user's (N, ...), float32 or int64."""
+    y: npt.NDArray[Any]
+    """(N,), int64: class numbers from 0. For a network of the user's also (N, ...) numbers, float32 or int64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,26 +39,30 @@ class Preprocessing:
     """The map x -> (x - shift) / scale of each feature, fitted on the train split alone."""
 
     shift: npt.NDArray[np.float64]
-    """(D,)."""
+    """(D,), or the shape of a row."""
     scale: npt.NDArray[np.float64]
-    """(D,), never 0."""
+    """The same shape, never 0."""
+    is_whole: bool = False
+    """True if x holds whole numbers, such as token ids, which stay as they are."""
 
-    def apply(self, x: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    def apply(self, x: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
         """Return features as a network takes them.
 
         Args:
-            x: (N, D), any numbers.
+            x: (N, D), or rows of another shape; any numbers.
 
         Returns:
-            Array (N, D), float32, C-contiguous.
+            Array of the same shape, float32, or int64 if they are whole; C-contiguous.
         """
+        if self.is_whole:
+            return np.ascontiguousarray(x, dtype=np.int64)
         scaled = (np.asarray(x, dtype=np.float64) - self.shift) / self.scale
         return np.ascontiguousarray(scaled, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Dataset:
-    """A classification problem: its rows, split and preprocessed."""
+    """A problem of classification, or of numbers to predict: its rows, split and preprocessed."""
 
     name: str
     train: Split
@@ -66,9 +70,9 @@ class Dataset:
     test: Split | None
     """None in the copy that workers get."""
     classes: tuple[str, ...]
-    """The name of each class number."""
+    """The name of each class number; empty if y holds numbers to predict."""
     labels: npt.NDArray[Any]
-    """The classes as they are in the data, (C,): numbers, booleans or strings."""
+    """The classes as they are in the data, (C,): numbers, booleans or strings; empty likewise."""
     preprocessing: Preprocessing
     feature_names: tuple[str, ...] | None = None
     """Names of a table's columns; None if the data are arrays."""
@@ -77,8 +81,8 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Number of features, D."""
-        return int(self.train.x.shape[1])
+        """Number of features, D; of a row with another shape, how many numbers it has."""
+        return math.prod(self.train.x.shape[1:])
 
     def without_test(self) -> "Dataset":
         """Return a copy for workers, without the test split."""
@@ -127,21 +131,44 @@ def split(
             only one class, or a class has too few rows.
     """
     x_ND, y_N, labels = _validate(name, x, y, columns)
-    if len(shares) != 3 or not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):  # also refuses NaN
-        raise DataError(f"{name}: split={tuple(shares)} must be three shares above 0 that sum to 1")
-    try:
-        train, dev, test = _split_rows(y_N, shares, seed)
-    except ValueError as error:
-        subject = (columns and columns.target) or "y"
-        raise DataError(f"{name}: {_explain_too_few(subject, labels, y_N, shares)}") from error
-    preprocessing = _fit_preprocessing(name, x_ND[train], preprocess)
+    rows = stratified_rows(name, y_N, labels, columns, shares=shares, seed=seed)
+    preprocessing = fit_preprocessing(name, x_ND[rows[0]], preprocess)
+    return assemble(name, x_ND, y_N, labels, rows, preprocessing, preprocess, columns)
+
+
+SplitRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Row numbers of train, dev and test."""
+
+
+def assemble(
+    name: str,
+    x: npt.NDArray[np.generic],
+    y: npt.NDArray[np.generic],
+    labels: npt.NDArray[Any],
+    rows: SplitRows,
+    preprocessing: Preprocessing,
+    preprocess: Preprocess,
+    columns: Columns | None,
+) -> Dataset:
+    """Return the data set of checked rows, with its fingerprint.
+
+    Args:
+        name: the name of the data.
+        x: features (N, D) or (N, ...).
+        y: class numbers (N,), or numbers to predict (N, ...).
+        labels: the classes (C,); empty if there are none.
+        rows: the row numbers of each split.
+        preprocessing: the map that is applied to x.
+        preprocess: the name of its kind.
+        columns: names of the table's columns, if there is one.
+    """
     parts = {
-        part: Split(preprocessing.apply(x_ND[rows]), np.ascontiguousarray(y_N[rows]))
-        for part, rows in (("train", train), ("dev", dev), ("test", test))
+        part: Split(preprocessing.apply(x[numbers]), np.ascontiguousarray(y[numbers]))
+        for part, numbers in zip(("train", "dev", "test"), rows, strict=True)
     }
     classes = tuple(str(label) for label in labels)
-    digest = hashlib.sha256(repr((x_ND.shape, classes, preprocess)).encode())
-    for array in (np.ascontiguousarray(x_ND), y_N, train, dev, test):
+    digest = hashlib.sha256(repr((x.shape, classes, preprocess)).encode())
+    for array in (np.ascontiguousarray(x), y, *rows):
         digest.update(array.tobytes())
     return Dataset(
         name=name,
@@ -152,6 +179,44 @@ def split(
         fingerprint=digest.hexdigest(),
         **parts,
     )
+
+
+def require_shares(name: str, shares: Sequence[float]) -> None:
+    """Raise a DataError unless there are three shares above 0 that sum to 1."""
+    if len(shares) != 3 or not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):  # also refuses NaN
+        raise DataError(f"{name}: split={tuple(shares)} must be three shares above 0 that sum to 1")
+
+
+def stratified_rows(
+    name: str,
+    y_N: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
+    columns: Columns | None,
+    *,
+    shares: Sequence[float],
+    seed: int,
+) -> SplitRows:
+    """Divide rows at random into train, dev and test, each with the same shares of the classes.
+
+    Args:
+        name: the name of the data in error messages.
+        y_N: class numbers (N,).
+        labels: the classes as they are in the data (C,).
+        columns: names of the table's columns, if there is one.
+        shares: shares of train, dev and test.
+        seed: seed of the draws.
+
+    Raises:
+        DataError: the shares do not sum to one, or a class has too few rows.
+    """
+    require_shares(name, shares)
+    try:
+        train, rest = split_in_two(y_N, shares[0], seed)
+        dev, test = split_in_two(y_N[rest], shares[1] / (shares[1] + shares[2]), seed)
+    except ValueError as error:
+        subject = (columns and columns.target) or "y"
+        raise DataError(f"{name}: {_explain_too_few(subject, labels, y_N, shares)}") from error
+    return train, rest[dev], rest[test]
 
 
 def _validate(
@@ -170,7 +235,22 @@ def _validate(
         )
     if x[:1].size == 0:
         raise DataError(f"{name}: there are no rows or no features: {x.shape}")
-    x_ND = require_finite(name, x, columns)
+    return require_finite(name, x, columns), *encode_classes(name, y, columns)
+
+
+def encode_classes(
+    name: str, y: npt.NDArray[np.generic], columns: Columns | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Return class numbers (N,) and the classes (C,).
+
+    Args:
+        name: the name of the data in error messages.
+        y: classes (N,), of any type that can be sorted.
+        columns: names of the table's columns, if there is one.
+
+    Raises:
+        DataError: a class is missing, there is only one, or they are of several types.
+    """
     missing = _find_missing(y)
     if len(missing):
         place = row_text(missing[0], columns)
@@ -188,7 +268,7 @@ def _validate(
     if len(names) < 2:
         raise DataError(f"{name}: there is only one class ({names[0]}); a classifier needs at least two")
     labels = names if names.dtype.kind in "biufU" else names.astype(str)
-    return x_ND, y_N.astype(np.int64), labels
+    return y_N.astype(np.int64), labels
 
 
 def _find_missing(y: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
@@ -198,15 +278,6 @@ def _find_missing(y: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
     import pandas as pd
 
     return np.flatnonzero(pd.isna(y))
-
-
-def _split_rows(
-    y_N: npt.NDArray[np.int64], shares: Sequence[float], seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the row numbers of train, dev and test; raise a ValueError if a class has too few rows."""
-    train, rest = split_in_two(y_N, shares[0], seed)
-    dev, test = split_in_two(y_N[rest], shares[1] / (shares[1] + shares[2]), seed)
-    return train, rest[dev], rest[test]
 
 
 def _explain_too_few(
@@ -231,16 +302,25 @@ def _explain_too_few(
     return f"{len(y_N)} rows of {len(labels)} classes are too few for split={tuple(shares)}; add rows"
 
 
-def _fit_preprocessing(name: str, x_ND: npt.NDArray[np.float64], kind: Preprocess) -> Preprocessing:
-    n_features = x_ND.shape[1]
-    shift, scale = np.zeros(n_features), np.ones(n_features)
+def fit_preprocessing(name: str, x: npt.NDArray[np.float64], kind: Preprocess) -> Preprocessing:
+    """Return the preprocessing that the rows of the train split ask for.
+
+    Args:
+        name: the name of the data in error messages.
+        x: features of the train split, (N, D) or (N, ...).
+        kind: "standardize", "scale" or "none".
+
+    Raises:
+        DataError: the kind is unknown.
+    """
+    shift, scale = np.zeros(x.shape[1:]), np.ones(x.shape[1:])
     if kind == "standardize":
-        shift, deviation = x_ND.mean(axis=0), x_ND.std(axis=0)
+        shift, deviation = x.mean(axis=0), x.std(axis=0)
         # Rounding alone can make the deviation of equal numbers positive
-        scale = np.where(x_ND.max(axis=0) > x_ND.min(axis=0), deviation, 1.0)
+        scale = np.where(x.max(axis=0) > x.min(axis=0), deviation, 1.0)
     elif kind == "scale":
-        largest = float(np.abs(x_ND).max())
-        scale = np.full(n_features, largest if largest > 0 else 1.0)
+        largest = float(np.abs(x).max())
+        scale = np.full(x.shape[1:], largest if largest > 0 else 1.0)
     elif kind != "none":
         raise DataError(f'{name}: preprocess={kind!r} is unknown; use "standardize", "scale" or "none"')
     return Preprocessing(shift, scale)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from caviar.training.classifier import Classifier
     from caviar.training.function.objective import Function
     from caviar.training.function.trial_context import TrialContext
+    from caviar.training.module.objective import Module
 
 check_main()
 del check_main
@@ -65,6 +66,7 @@ __all__ = [
     "InUseError",
     "InterruptedStudy",
     "MissingPackageError",
+    "Module",
     "Narrowing",
     "Objective",
     "Outcome",
@@ -98,6 +100,7 @@ _LAZY = {
     "Classifier": "caviar.training.classifier",
     "Comparison": "caviar.analysis.comparison",
     "Function": "caviar.training.function.objective",
+    "Module": "caviar.training.module.objective",
     "Run": "caviar.records.frames",
     "TrialContext": "caviar.training.function.trial_context",
     "TriedTrial": "caviar.one_trial",

@@ -149,15 +149,16 @@ class Engine(ABC):
         return None
 
 
-def divergence(train_loss: float, dev_loss: float) -> str | None:
+def divergence(train_loss: float, dev_loss: float, max_loss: float = EXPLODED_LOSS) -> str | None:
     """Return the reason why a training has diverged, or None. All engines apply this rule after each epoch.
 
     Args:
         train_loss: mean loss of the epoch's mini-batches, in nats.
         dev_loss: mean loss on the dev split, in nats.
+        max_loss: training loss above which it has exploded.
     """
     if not math.isfinite(train_loss) or not math.isfinite(dev_loss):
         return f"loss is not finite (train {train_loss:g}, dev {dev_loss:g})"
-    if train_loss > EXPLODED_LOSS:
+    if train_loss > max_loss:
         return f"loss exploded (train {train_loss:g})"
     return None

@@ -4,6 +4,7 @@ A fingerprint holds the function's module, name and a hash of its source, not th
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -40,6 +41,47 @@ def fingerprint(function: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def fingerprint_with_uses(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the fingerprint of a function, and "uses": a hash of the code of its module that it refers to.
+
+    Functions and classes of the function's own module count, also those that they refer to in turn: a function that
+    builds a network refers to the classes of its layers.
+    """
+    core, _ = _unwrapped(function)
+    found: dict[int, Any] = {}
+    _find_uses(core, getattr(core, "__module__", None), found)
+    digests = sorted(f"{code.__qualname__} {_digest(code)}" for code in found.values() if code is not core)
+    return {**fingerprint(function), "uses": _short("\n".join(digests)) if digests else None}
+
+
+def _find_uses(core: Any, module: str | None, found: dict[int, Any]) -> None:
+    """Note code, and the code of its module that it refers to."""
+    core = inspect.unwrap(getattr(core, "__func__", core))
+    if (
+        not (inspect.isfunction(core) or inspect.isclass(core))
+        or core.__module__ != module
+        or id(core) in found
+    ):
+        return
+    found[id(core)] = core
+    if inspect.isclass(core):
+        used = [*core.__bases__, *vars(core).values()]
+    else:
+        names = (name for name in _names(core.__code__) if name in core.__globals__)
+        used = [core.__globals__[name] for name in names]
+        for cell in core.__closure__ or ():
+            with contextlib.suppress(ValueError):  # it is empty
+                used.append(cell.cell_contents)
+    for inner in used:
+        _find_uses(inner, module, found)
+
+
+def _names(code: CodeType) -> tuple[str, ...]:
+    """Return the global names in code, and in the functions that it defines."""
+    inner = (name for const in code.co_consts if isinstance(const, CodeType) for name in _names(const))
+    return (*code.co_names, *inner)
+
+
 def _unwrapped(function: Any) -> tuple[Any, dict[str, Any]]:
     """Return the function or class under partials and decorators, and the plain arguments of the partials."""
     bound: dict[str, Any] = {}
@@ -51,7 +93,8 @@ def _unwrapped(function: Any) -> tuple[Any, dict[str, Any]]:
     function = inspect.unwrap(function)
     if inspect.ismethod(function):
         return function.__func__, bound
-    return function if inspect.isroutine(function) else type(function), bound
+    is_code = inspect.isroutine(function) or inspect.isclass(function)
+    return function if is_code else type(function), bound
 
 
 def _json_value(value: float | str) -> float | str:

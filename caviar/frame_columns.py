@@ -105,6 +105,18 @@ _CLASSIFIER_METRICS = {
         Column("learning_rate", "float64", "Learning rate of the epoch", optional=True),
     )
 }
+_MODULE_METRICS = {
+    **_CLASSIFIER_METRICS,
+    **{
+        f"{split}_loss": Column(
+            f"{split}_loss",
+            "float64",
+            f"Mean loss, the sum of its terms, on the {split} split",
+            optional=True,
+        )
+        for split in ("train", "dev")
+    },
+}
 _CURVES = (
     Column("trial", "int64", "Number of the trial."),
     Column("epoch", "int64", "Epochs trained so far, from 1.", "epochs"),
@@ -247,7 +259,7 @@ class FrameColumns:
     def _metrics(self, moment: str) -> tuple[Column, ...]:
         if self.metrics is None:
             return (_METRIC_TEMPLATE,)
-        known = _CLASSIFIER_METRICS if self.objective == "classifier" else {}
+        known = {"classifier": _CLASSIFIER_METRICS, "module": _MODULE_METRICS}.get(self.objective, {})
         columns = (
             known.get(name, Column(name, "float64", f"Metric {name} of the objective", optional=True))
             for name in self.metrics

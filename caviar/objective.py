@@ -17,9 +17,9 @@ class Objective(ABC):
     """The training and the measurements of each trial of a study.
 
     An implementation is an immutable value, such as a frozen dataclass. It is pickled and sent to the workers. The
-    driver calls `adapt` when the study is declared, then `load` once, and `costs` for each trial. Each worker calls
-    `make_engine` once and trains its trials with that engine (`caviar.engine.Engine`). The shortest example is
-    `caviar/training/function/objective.py`.
+    driver calls `adapt` when the study is declared, then `load` and `rehearse` once, and `costs` for each trial. Each
+    worker calls `make_engine` once and trains its trials with that engine (`caviar.engine.Engine`). The shortest
+    example is `caviar/training/function/objective.py`.
     """
 
     @property
@@ -34,7 +34,7 @@ class Objective(ABC):
 
     @property
     @abstractmethod
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         """The names of all metrics that a measurement has, `metric` among them, in the order of the curves' columns."""
 
     @property
@@ -63,6 +63,11 @@ class Objective(ABC):
         """Seconds after which a trial is killed and counts as failed; None for no limit."""
         return None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the user about a worker's copy: what it cannot keep from later trials."""
+        return ()
+
     @abstractmethod
     def adapt(self, space: Space) -> Space:
         """Return the space with the conditions that the objective adds, such as beta2 only for Adam.
@@ -84,6 +89,21 @@ class Objective(ABC):
         Raises:
             DataError: the data cannot be found, read or split.
         """
+
+    def rehearse(self, space: Space, dataset: "Dataset | None") -> None:  # noqa: B027
+        """Find errors that all trials would have, in the driver, before there are workers.
+
+        Args:
+            space: the space of the study, as `adapt` returned it.
+            dataset: what `load` returned.
+
+        Raises:
+            StudyError: no trial can be trained.
+        """
+
+    def for_workers(self) -> "Objective":
+        """Return the objective as it is sent to workers, which need no data sources: they get what `load` returned."""
+        return self
 
     @abstractmethod
     def make_engine(self, dataset: "Dataset | None", device: str) -> "Engine":

@@ -80,7 +80,7 @@ def try_one(study: Study, params: Mapping[str, Value] | None = None, epochs: int
         params=trial.params,
         outcome=Outcome.COMPLETED if is_finite else Outcome.DIVERGED,
         value=value,
-        curve=_frame(study.objective.metrics, measurements),
+        curve=_frame(study.objective.metric_names, measurements),
         train_s=end.train_s,
         failure=end.failure if end.failure or is_finite else f"{study.objective.metric} is not finite",
     )

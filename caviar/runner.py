@@ -80,6 +80,7 @@ def run_study(
     if name is not None:
         folder.require_free(name)
     dataset = study.objective.load()
+    study.objective.rehearse(study.space, dataset)
     begun = StudyFile.describe(study, dataset, script)
     _warn_of_repetition(folder / study.name, begun)
 

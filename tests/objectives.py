@@ -86,7 +86,7 @@ class Bowl(Objective):
         return False
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return METRICS
 
     @property

@@ -62,7 +62,7 @@ BORDERS = {
     "llvmlite": COMPILED,
     "plotly": {"reporting/plots/*.py", "reporting/report/*.py"},
     "cloudpickle": {"training/function/pickling.py"},
-    "torch": {"training/reference.py"},
+    "torch": {"training/reference.py", "training/module/*.py"},
 }
 """Patterns of the only files that may import a heavy library."""
 

@@ -7,7 +7,9 @@ PARAMS = """Print the hyperparameters of cv.Classifier.
 
 Each has its default value, its possible values, its meaning, and the condition
 under which it is used. Search it in cv.Space(...), or fix it in
-cv.Classifier(fixed={...}).
+cv.Classifier(fixed={...}). For a module of your own (cv.Module) those of
+training count: optimizer, learning_rate, momentum, beta1, beta2, epsilon,
+decay and its three, l2, batch_size.
 
 examples:
   caviar params

@@ -310,7 +310,7 @@ class Loop:
             test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
             test_rows=len(test.y) if test else None,
             test_value=final.test.get("value"),
-            baseline=Baseline.of(self._dataset) if self._dataset else None,
+            baseline=Baseline.of(self._dataset) if self._dataset and self._dataset.classes else None,
         )
         self._ledger.write_best(best, final.checkpoint, self._dataset, final.predictions)
         self._watcher.handed_over(best)

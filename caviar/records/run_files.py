@@ -99,7 +99,7 @@ class StudyFile:
         path, folder = None if script is None else str(script.resolve()), str(Path.cwd())
         return cls(
             study=study.to_json(),
-            metrics=tuple(study.objective.metrics),
+            metrics=tuple(study.objective.metric_names),
             maximize=study.objective.maximize,
             data=None if dataset is None else _describe_data(dataset),
             script=path,

@@ -58,7 +58,7 @@ def _differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         for number, pair in enumerate(zip(then, now, strict=True)):
             yield from _differences(*pair, f"{place}[{number}]")
-    elif place == "objective.function.source":
+    elif place.startswith("objective.function.") and place.endswith((".source", ".uses")):
         yield f"{place} (it was edited)"
     else:
         yield f"{place} ({_shortened(then)} then, {_shortened(now)} now)"

@@ -2,16 +2,18 @@
 
 best.json     the trial, its params, the whole recipe, its confirmed value and test score, the names of the features
 network.npz   the network's arrays, named as in `caviar.engine.Checkpoint`, for `np.load`
+module.pt     the state dict of a module of the user's, for `torch.load(..., weights_only=True)`
 test.npz      for each row of the test split: its class, the predicted class and the probability of that class
-inputs.npz    shift and scale of the features, and the names of the classes
+inputs.npz    shift and scale of the features, and the names of the classes; of a module also the shape of a row
 saved.pickle  what the final training of a function saved last
 """
 
 import io
+import math
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from caviar.engine import Checkpoint
-    from caviar.training.reference import Network
+    from caviar.training.module.trained import TorchModule
 
 BEST: Final = "best/best.json"
 """Path of the winner's description in a run directory."""
@@ -54,6 +56,7 @@ _BEST_SHAPE = {
     "files": dict,
 }
 _NETWORK = "network.npz"
+_MODULE = "module.pt"
 _INPUTS = "inputs.npz"
 _SAVED = "saved.pickle"
 _TEST = "test.npz"
@@ -110,9 +113,10 @@ class Best:
     """95 % confidence interval of the test accuracy, for this number of test rows."""
     test_rows: int | None = None
     test_value: float | None = None
-    """Score that the test function of the study gave the winner (see `Function`)."""
+    """Score that the test function of the study gave the winner (see `Function`), or a module's ranking metric on the
+    test split, unless that is its accuracy."""
     baseline: Baseline | None = None
-    """The scores of always predicting the most frequent class; None if the study has no data."""
+    """The scores of always predicting the most frequent class; None if the study has no classes."""
     feature_names: tuple[str, ...] | None = None
     """Names of the columns that are features; None if the data were arrays."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -132,13 +136,18 @@ class Best:
             return None
         return self.test_interval[0] > self.baseline.test_accuracy
 
-    def network(self) -> "Network":
-        """Return the trained torch module in evaluation mode. Its inputs are preprocessed features.
+    def network(self, build: "Callable[..., TorchModule] | None" = None) -> "TorchModule":
+        """Return the trained torch module in evaluation mode, on the CPU. Its inputs are preprocessed features.
+
+        Args:
+            build: the function of the study's `Module`, which builds its network; a classifier's needs none.
 
         Raises:
-            RunError: the objective of the study trains no network.
+            RunError: the objective of the study trains no network, or build is missing or builds another.
             DamagedError: the file holds something else. It is read as numbers; nothing in it is executed.
         """
+        if _MODULE in self.files:
+            return self._module(build)
         from caviar.training.recipe import recipe_from
         from caviar.training.reference import trained_network
 
@@ -171,27 +180,60 @@ class Best:
         )
         return pickle.loads(self._read(_SAVED))
 
-    def predict(self, x: "npt.NDArray[np.generic] | pd.DataFrame") -> npt.NDArray[Any]:
-        """Predict the class of each row, as the data name it.
+    def _module(self, build: "Callable[..., TorchModule] | None") -> "TorchModule":
+        if build is None:
+            raise RunError(
+                f"{self.location}: the study trained a module of your own: give the function that builds it, as in "
+                "best.network(build) or best.predict(x, build)"
+            )
+        from caviar.training.module.trained import trained_module
+
+        rows, content = self._inputs()["rows"], self._read(_MODULE)
+        few = np.zeros((2, *rows.shape[1:]), rows.dtype)
+        with errors_as_damage(self._file(_MODULE)):
+            return trained_module(build, self.recipe, content, few)
+
+    def predict(
+        self,
+        x: "npt.NDArray[np.generic] | pd.DataFrame",
+        build: "Callable[..., TorchModule] | None" = None,
+    ) -> npt.NDArray[Any]:
+        """Predict the class of each row, as the data name it, or the numbers that a module predicts.
 
         Args:
             x: features as in the data, not preprocessed. The columns of a DataFrame are selected by name, in any
                 order, and others such as the label are ignored. An array (N, D), or images (N, ...), has its columns
                 in the order of the data; so has a DataFrame if the data were arrays.
+            build: as for `network`.
 
         Returns:
-            Classes (N,).
+            Classes (N,), or numbers (N, ...).
 
         Raises:
             DataError: a column is missing or not numeric, the rows have another shape than those of the data, or
                 values are missing or not finite.
         """
+        inputs = self._inputs()
+        if _MODULE in self.files:
+            return self._predict_by_module(x, build, inputs)
         from caviar.training.reference import predict_classes
 
-        inputs = self._inputs()
         preprocessing = Preprocessing(inputs["shift"], inputs["scale"])
         x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
         return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
+
+    def _predict_by_module(
+        self, x: Any, build: "Callable[..., TorchModule] | None", inputs: Arrays
+    ) -> npt.NDArray[Any]:
+        from caviar.training.module.trained import predict_numbers
+
+        module, rows = self._module(build), inputs["rows"]
+        preprocessing = Preprocessing(inputs["shift"], inputs["scale"], is_whole=rows.dtype.kind == "i")
+        x_ND = self._features(x, math.prod(rows.shape[1:]))
+        if preprocessing.is_whole and (x_ND != np.floor(x_ND)).any():
+            raise DataError("predict: x must hold whole numbers, as the data did")
+        outputs = predict_numbers(module, preprocessing.apply(x_ND.reshape(len(x_ND), *rows.shape[1:])))
+        return np.asarray(inputs["classes"][outputs.argmax(axis=1)]) if len(inputs["classes"]) else outputs
 
     def test_predictions(self) -> "pd.DataFrame | None":
         """Return what the trained network predicted for the rows of the test split, from which its test score comes.
@@ -226,7 +268,7 @@ class Best:
         if table is not None and names is not None:
             table = select_columns("predict", table, names)
         x = np.asarray(x) if table is None else table_to_array("predict", table)
-        if x.ndim < 2 or (len(x) and x[0].size != n_features):
+        if x.ndim < 1 or x.size != len(x) * n_features or (x.ndim < 2 and n_features > 1):
             which = f" ({join_names(names)})" if names else ""
             raise DataError(
                 f"predict: rows must have {n_features} features{which}, (N, {n_features}), not {x.shape}"
@@ -235,9 +277,10 @@ class Best:
 
     def _inputs(self) -> Arrays:
         inputs = self._arrays(_INPUTS)
-        if missing := {"shift", "scale", "classes"} - set(inputs):
+        needed = {"shift", "scale", "classes", *(("rows",) if _MODULE in self.files else ())}
+        if missing := needed - set(inputs):
             raise DamagedError(f"{self._file(_INPUTS)} is damaged: it lacks {' and '.join(sorted(missing))}")
-        if self.feature_names is not None and len(self.feature_names) != len(inputs["shift"]):
+        if self.feature_names is not None and len(self.feature_names) != inputs["shift"].size:
             raise DamagedError(
                 f"{self._file(_INPUTS)} is damaged: its features are not those that best.json names"
             )
@@ -297,10 +340,13 @@ def write_best(
     if checkpoint is not None and dataset is not None:
         best = replace(best, feature_names=dataset.feature_names)
         shift, scale = dataset.preprocessing.shift, dataset.preprocessing.scale
-        files = {
-            _NETWORK: _pack({n: a for n, a in checkpoint.items() if n.startswith(("hidden.", "output."))}),
-            _INPUTS: _pack({"classes": dataset.labels, "shift": shift, "scale": scale}),
-        }
+        inputs = {"classes": dataset.labels, "shift": shift, "scale": scale}
+        if "module" in checkpoint:
+            rows = {"rows": dataset.train.x[:0]}
+            files = {_MODULE: checkpoint["module"].tobytes(), _INPUTS: _pack({**inputs, **rows})}
+        else:
+            network = {n: a for n, a in checkpoint.items() if n.startswith(("hidden.", "output."))}
+            files = {_NETWORK: _pack(network), _INPUTS: _pack(inputs)}
         if p_NC is not None and dataset.test is not None:
             code = np.min_scalar_type(len(dataset.labels))
             rows = {"actual": dataset.test.y.astype(code), "predicted": p_NC.argmax(axis=1).astype(code)}
@@ -339,7 +385,7 @@ def read_best(run: Location) -> Best | None:
             if plain[name] is not None:
                 low, high = plain[name]
                 plain[name] = float(low), float(high)
-        if (plain["test_accuracy"] is None) != (plain["test_rows"] is None):
+        if plain["test_accuracy"] is not None and plain["test_rows"] is None:
             raise ValueError("test_accuracy and test_rows do not fit together")
         if (scores := plain["baseline"]) is not None:
             dev, test = float(scores["dev_accuracy"]), scores["test_accuracy"]

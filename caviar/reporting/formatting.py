@@ -88,3 +88,19 @@ def age_text(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def test_origin(metric: str, rows: int | None) -> str:
+    """Return in words where the winner's test value comes from.
+
+    Args:
+        metric: the metric that ranks trials.
+        rows: number of rows of the test split; None if the study has none, but a test function.
+
+    Example:
+        >>> test_origin("dev_loss", 360)
+        'loss on 360 rows that nothing else used'
+    """
+    if rows is None:
+        return "by the study's test function, called once"
+    return f"{metric.removeprefix('dev_')} on {rows:,} rows that nothing else used"

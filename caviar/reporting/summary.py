@@ -13,7 +13,7 @@ from caviar.analysis.failures import failures
 from caviar.analysis.round_summary import summarize_groups
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import metric_text, params_text, score_text
+from caviar.reporting.formatting import metric_text, params_text, score_text, test_origin
 from caviar.reporting.terminal import (
     fitting_columns,
     heading,
@@ -114,7 +114,7 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
         score = score_text(best.test_accuracy, best.test_interval)
         rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
     if best.test_value is not None:
-        rows.append(("test", f"{metric_text(best.test_value)} (by the study's test function, called once)"))
+        rows.append(("test", f"{metric_text(best.test_value)} ({test_origin(run.metric, best.test_rows)})"))
     if best.baseline is not None:
         rows.append(("baseline", _baseline_text(best.baseline)))
     if best.refit:

@@ -106,7 +106,7 @@ class Classifier(Objective):
         return True
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return METRICS
 
     def adapt(self, space: Space) -> Space:

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     WEIGHTS = 1
     ORDER = 2
     DROPOUT = 3
+    GENERATORS = 4
 
 
 def philox(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Philox:
@@ -36,6 +37,16 @@ def philox(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Philox:
     key = np.array([seed, purpose], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter)
+
+
+def generator_seed(seed: int, epoch: int) -> int:
+    """Return the seed below 2**32 with which the global random generators begin an epoch of a user's network.
+
+    Example:
+        >>> generator_seed(seed=7, epoch=0) == generator_seed(seed=7, epoch=1)
+        False
+    """
+    return int(philox(seed, Purpose.GENERATORS, epoch).random_raw()) % 2**32
 
 
 def initial_weights(seed: int, sizes: list[int], activation: str) -> list[npt.NDArray[np.float32]]:

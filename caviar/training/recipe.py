@@ -167,6 +167,13 @@ def hyperparameter_table() -> str:
     return "\n".join(lines)
 
 
+TRAINING = (
+    "optimizer", "learning_rate", "momentum", "beta1", "beta2", "epsilon", "decay", "decay_rate", "decay_factor",
+    "decay_epochs", "l2", "batch_size",
+)  # fmt: skip
+"""Names of the hyperparameters of training, which a network of the user's has as well; the others build a network."""
+
+
 def recipe_from(params: Mapping[str, Value]) -> Recipe:
     """Return the recipe of a trial, with defaults for hyperparameters that are not given.
 
@@ -257,7 +264,7 @@ def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
     """
     for name, value in fixed.items():
         check_value(name, value)
-    conditions = {name: _conditions(name, space, fixed) for name in space}
+    conditions = {name: conditions_of_use(name, space, fixed) for name in space}
     names = {*space, *fixed}
     if not names.isdisjoint(_WIDTHS):
         layers = _extremes(space["layers"]) if "layers" in space else [_setting("layers", fixed)]
@@ -268,8 +275,17 @@ def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
     return Space(**{name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
 
 
-def _conditions(name: str, space: Space, fixed: Mapping[str, Value]) -> dict[str, tuple[Value, ...]]:
-    """Return the values of other parameters with which a parameter exists: the user's conditions, and its use."""
+def conditions_of_use(name: str, space: Space, fixed: Mapping[str, Value]) -> dict[str, tuple[Value, ...]]:
+    """Return the values of other parameters with which a parameter exists: the user's conditions, and its use.
+
+    Args:
+        name: the name of a hyperparameter in the space.
+        space: the hyperparameters to search.
+        fixed: the hyperparameters that are the same in all trials.
+
+    Raises:
+        StudyError: as for `adapt`.
+    """
     parameter = space[name]
     if name in fixed:
         raise StudyError(f"{name} is in the space and fixed to {fixed[name]!r}; remove one of the two")

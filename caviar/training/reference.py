@@ -9,6 +9,7 @@ Shape legend: N rows, B rows of a mini-batch, D inputs of a layer, H its outputs
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import ClusterError
 from caviar.training import random_streams
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.train_loop import train_one_by_one
+from caviar.training.train_loop import NetworkTraining, train_one_by_one
 from caviar.trial import Trial, Value
 
 
@@ -100,19 +101,19 @@ class ReferenceEngine(Engine):
         return "reference"
 
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
-        with _one_core():
+        with limited_threads():
             yield from train_one_by_one(parts, self.begin)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         training = self.begin(Part(trial=trial, checkpoint=checkpoint))
-        with _one_core():
+        with limited_threads():
             loss, accuracy = training.score(self._tensors(split))
         return {"accuracy": accuracy, "loss": loss}
 
     @torch.no_grad()
     def predict(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> npt.NDArray[np.floating]:
         training = self.begin(Part(trial=trial, checkpoint=checkpoint))
-        with _one_core():
+        with limited_threads():
             z_NC = training.network.eval()(self._tensors(split)[0])
             p_NC: npt.NDArray[np.floating] = F.softmax(z_NC, dim=1).cpu().numpy()
         return p_NC
@@ -135,7 +136,7 @@ SplitTensors = tuple[Tensor, Tensor]
 """Features x_ND (N, D) and class numbers y_N (N,) of a split."""
 
 
-class ReferenceTraining:
+class ReferenceTraining(NetworkTraining):
     """A network in training.
 
     Args:
@@ -199,13 +200,16 @@ class ReferenceTraining:
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
-    """Use one thread and flush denormals; restore the process's settings afterwards.
+def limited_threads(count: int = 1) -> Iterator[None]:
+    """Use one thread, or a few, and flush denormals; restore the process's settings afterwards.
 
     A worker is one core, and other numbers of threads round differently. Denormals are slow.
+
+    Args:
+        count: the number of threads.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     torch.set_flush_denormal(True)
     try:
         yield
@@ -215,10 +219,25 @@ def _one_core() -> Iterator[None]:
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; L2 applies to weights only."""
     weights = [linear.weight for linear in _linears(network)]
     others = [p for p in network.parameters() if not any(p is weight for weight in weights)]
-    groups = [{"params": weights, "weight_decay": recipe.l2}, {"params": others, "weight_decay": 0.0}]
+    return make_optimizer(weights, others, recipe)
+
+
+def make_optimizer(
+    weights: Sequence[Tensor], others: Sequence[Tensor], recipe: Recipe
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; L2 applies to weights only.
+
+    Args:
+        weights: matrices, filters and the like.
+        others: all other parameters, such as biases.
+        recipe: the recipe.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": list(weights), "weight_decay": recipe.l2},
+        {"params": list(others), "weight_decay": 0.0},
+    ]
     rate = recipe.learning_rate
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate)
@@ -314,7 +333,7 @@ def trained_network(recipe: Recipe, checkpoint: Checkpoint, n_in: int, n_classes
     return network.eval()
 
 
-def predict_classes(network: Network, x_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def predict_classes(network: nn.Module, x_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Return the number of the likeliest class of each row, (N,)."""
     with torch.no_grad():
         classes_N: npt.NDArray[np.int64] = network(torch.from_numpy(x_ND)).argmax(dim=1).numpy()

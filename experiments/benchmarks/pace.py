@@ -30,10 +30,11 @@ import ray
 
 import caviar as cv
 from caviar import runner
-from caviar.backends.objective_pickle import ImportPath, pickle_objective, unpickle_objective
+from caviar.backends.objective_pickle import pickle_objective, unpickle_objective
 from caviar.backends.worker import Worker
 from caviar.driver.messages import Task
 from caviar.driver.watcher import Watcher
+from caviar.training.function.import_path import ImportPath
 from caviar.trial import Result, Trial
 
 

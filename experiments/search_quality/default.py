@@ -35,7 +35,7 @@ class Lookup(Objective):
         return False
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         return ("loss",)
 
     def adapt(self, space: cv.Space) -> cv.Space:

@@ -15,6 +15,7 @@ import pytest
 from caviar.backends.inline import InlineBackend
 from caviar.backends.ray.backend import RayBackend
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
+from caviar.data.splits import Dataset
 from caviar.driver import controller
 from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import InterruptedStudy, RunError
@@ -28,6 +29,7 @@ from tests import functions
 from tests.functions import function_study
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline, run_on_ray
+from tests.training.module.modules import digits_objective
 
 HALVING = Halving(cohort=9)
 ROUNDS = bowl_study(rounds=(30, Round(20, 9, HALVING)), epochs=9)
@@ -59,8 +61,8 @@ class Shuffled(InlineBackend):
 class Interrupted(InlineBackend):
     """Workers whose user presses Ctrl-C at the n-th poll."""
 
-    def __init__(self, study: Study, polls: int) -> None:
-        super().__init__(study.objective, None)
+    def __init__(self, study: Study, polls: int, dataset: Dataset | None = None) -> None:
+        super().__init__(study.objective, dataset)
         self._polls = polls
 
     def poll(self, timeout_s: float) -> list[BackendEvent]:
@@ -95,6 +97,21 @@ def networks(data: str, engine: str) -> Study:
             dropout=choice(0.0, 0.3),
         ),
         rounds=[Round(12, 2), Round(9, 9, HALVING), Confirmation(2, 2)],
+    )
+
+
+def convolutions() -> Study:
+    """Return a study of convolutional networks with dropout, noise and batch norm, which pauses most of them."""
+    return Study(
+        name="convolutions",
+        objective=digits_objective(),
+        space=Space(
+            learning_rate=log(1e-3, 0.3),
+            optimizer=choice("momentum", "adam"),
+            channels=integer(2, 4),
+            batch_size=choice(64, 359),
+        ),
+        rounds=[Round(9, 9, HALVING), Confirmation(2, 1)],
     )
 
 
@@ -166,6 +183,22 @@ def test_functions_with_global_randomness_are_reproducible(tmp_path: Path) -> No
         assert_same_frames(one, resume_inline(FUNCTION, tmp_path / f"interrupted-{polls}"))
 
 
+def test_modules_are_reproducible_on_any_number_of_workers(tmp_path: Path) -> None:
+    study = convolutions()
+    one = run_inline(study, tmp_path)
+    assert set(one.trials["outcome"]) == {"completed", "stopped"}
+    assert_same_frames(one, run_inline(study, tmp_path, workers=3))
+    with pytest.raises(InterruptedStudy):
+        run_study(
+            study,
+            runs=tmp_path,
+            name="interrupted",
+            progress=False,
+            backend=lambda dataset: Interrupted(study, 10, dataset),
+        )
+    assert_same_frames(one, resume_inline(study, tmp_path / "interrupted"))
+
+
 @pytest.mark.ray
 def test_functions_give_the_same_frames_on_ray(tmp_path: Path) -> None:
     study = function_study(rounds=(60, Round(30, 3, HALVING)))
@@ -193,8 +226,9 @@ def test_native_networks_are_the_same_on_two_ray_workers(tmp_path: Path) -> None
         networks("sklearn:iris", "native"),
         function_study(functions.random_bowl, metric="loss", metrics=("loss",)),
         function_study(rounds=(20, Round(10, 3, HALVING))),
+        convolutions(),
     ],
-    ids=["classifier", "plain function", "function with trial and halving"],
+    ids=["classifier", "plain function", "function with trial and halving", "module"],
 )
 def test_frames_of_this_process_are_those_of_ray(tmp_path: Path, study: Study) -> None:
     here = study.run(address="here", runs=tmp_path, progress=False)

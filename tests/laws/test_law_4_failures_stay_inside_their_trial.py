@@ -26,6 +26,7 @@ from tests import functions
 from tests.functions import function_study
 from tests.objectives import Bowl, bowl_study
 from tests.runs import run_inline, run_on_ray
+from tests.training.module import modules
 
 
 def assert_others_unchanged(undisturbed: Run, disturbed: Run, harmed: Collection[int]) -> None:
@@ -197,3 +198,20 @@ def test_impossible_params_fail_only_their_trials(tmp_path: Path) -> None:
     assert len(failed) > 0
     assert failed["failure"].str.contains("batch_size must be at least 2 with batch norm").all()
     assert (trials["outcome"] == Outcome.COMPLETED).sum() > 10
+
+
+@pytest.mark.ray
+def test_harmful_modules_fail_only_their_trials(tmp_path: Path) -> None:
+    harms = "raise", "exit", "nothing", "wide"
+    study = Study(
+        name="modules",
+        objective=cv.Module(modules.hostile, data="sklearn:wine", preprocess="standardize"),
+        space=Space(learning_rate=log(1e-3, 1.0), harm=choice("none", *harms)),
+        rounds=[Round(16, 2)],
+    )
+    bad = run_on_ray(study, tmp_path)
+    harmed = bad.trials["params_harm"] != "none"
+    assert 3 < harmed[bad.trials["round"] == 1].sum() < 16
+    assert set(bad.trials.loc[harmed, "outcome"]) == {Outcome.FAILED}
+    assert set(bad.trials.loc[~harmed, "outcome"]) == {Outcome.COMPLETED}
+    assert (bad.trials["attempt"] == 1).all()

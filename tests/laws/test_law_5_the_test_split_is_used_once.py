@@ -27,6 +27,7 @@ from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome, Stage, Trial
 from tests.runs import resume_inline, run_inline
+from tests.training.module.modules import numbers, numbers_objective
 
 
 class OtherTestRows(Classifier):
@@ -161,3 +162,22 @@ def test_a_failed_final_training_is_retried_on_resume(
     best = resume_inline(study, tmp_path / "iris").best
     assert best is not None
     assert best.test_accuracy is not None
+
+
+def test_other_test_rows_change_only_the_score_of_a_module(tmp_path: Path) -> None:
+    x, y = numbers()
+    splits = (x[:70], y[:70]), (x[70:95], y[70:95])
+    runs = []
+    for number, test in enumerate(((x[95:], y[95:]), (x[95:], -y[95:]))):
+        objective = replace(numbers_objective(), data=(*splits, test))
+        study = Study(
+            name=f"numbers{number}",
+            objective=objective,
+            space=Space(learning_rate=log(1e-4, 1e-2), units=integer(2, 8)),
+            rounds=[Round(4, 2), Confirmation(2, 1)],
+        )
+        runs.append(run_inline(study, tmp_path))
+    one, other = (reproducible(run.trials) for run in runs)
+    pd.testing.assert_frame_equal(one.drop(columns="test_loss"), other.drop(columns="test_loss"))
+    assert set(one.loc[one["test_loss"].notna(), "stage"]) == {Stage.FINAL}
+    assert one["test_loss"].iloc[-1] != other["test_loss"].iloc[-1]

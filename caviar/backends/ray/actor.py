@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from caviar.backends.objective_pickle import ImportPath, PickledObjective, unpickle_objective
+from caviar.backends.objective_pickle import PickledObjective, unpickle_objective
 from caviar.backends.ray.memory_guard import start_guard
 from caviar.backends.ray.placement import WorkerSpec
 from caviar.backends.worker import Worker
@@ -18,6 +18,7 @@ from caviar.driver.backend import TrialFailed
 from caviar.driver.messages import Task
 from caviar.engine import Progress
 from caviar.errors import ClusterError
+from caviar.training.function.import_path import ImportPath
 from caviar.trial import Outcome, Result
 
 STREAM_S = 0.5
@@ -65,8 +66,7 @@ class WorkerActor:
         device = _assigned_device(spec)
         unpickled = unpickle_objective(objective, path)
         self._worker = Worker(name, socket.gethostname(), unpickled, dataset, device)
-        warnings = tuple(getattr(getattr(unpickled, "fn", None), "warnings", ()))
-        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), warnings, note)
+        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), unpickled.warnings, note)
 
     def run(
         self, tasks: Sequence[Task], test: Split | None

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from caviar.backends.objective_pickle import ImportPath, pickle_objective
+from caviar.backends.objective_pickle import pickle_objective
 from caviar.backends.ray import session
 from caviar.backends.ray.actor import FETCH_S, ActorInfo, WorkerActor
 from caviar.backends.ray.autoscaler import AutoscalerRequests
@@ -35,6 +35,7 @@ from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Progress
 from caviar.errors import ClusterError
 from caviar.objective import Objective
+from caviar.training.function.import_path import ImportPath
 from caviar.trial import Cause
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from caviar.analysis.failures import failures
 from caviar.control_chars import replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import duration_text, metric_text
+from caviar.reporting.formatting import duration_text, metric_text, test_origin
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def _scores(run: Run, best: Best) -> Iterator[Score]:
         )
         note = f"{interval}{best.test_rows:,} rows that nothing else used"
         yield Score("test accuracy", metric_text(best.test_accuracy), note)
-    elif best.test_value is not None:
-        yield Score("test score", metric_text(best.test_value), "by the study's test function, called once")
+    if best.test_value is not None:
+        yield Score("test score", metric_text(best.test_value), test_origin(run.metric, best.test_rows))
     if best.baseline is not None:
         accuracy, split = best.baseline.test_accuracy, "test rows"
         if accuracy is None:
@@ -189,7 +189,8 @@ def _commands(run: Run, state: str) -> list[tuple[str, str]]:
     commands = [("in Python", f"run = caviar.load({str(run.location)!r}); run.trials")]
     best = run.best
     if best is not None and best.feature_names is not None:
-        commands.append(("predict", "run.best.predict(rows)"))
+        is_module = run.study["objective"].get("kind") == "module"
+        commands.append(("predict", f"run.best.predict(rows{', build' if is_module else ''})"))
     if state == "running":
         commands.append(("follow it", f"caviar watch {run.location.quoted}"))
     elif state == "unfinished":

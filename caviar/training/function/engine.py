@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import inspect
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from caviar.data.splits import Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import StudyError, one_line
-from caviar.training.function.process_state import ProcessState
+from caviar.training.function.process_state import ProcessState, child_ends
 from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Outcome, Trial
 
@@ -131,7 +130,7 @@ class FunctionEngine(Engine):
         part = Part(trial=trial, checkpoint=checkpoint)
         context = TrialContext._of_part(part, "test score", ("test score",), lambda measurement: None)
         try:
-            with self._process_state.isolated(context.seed), _child_ends():
+            with self._process_state.isolated(context.seed), child_ends():
                 score = CallSignature.of(self._test).call(self._test, context)
             return {"value": context._check_metric("test score", score)}
         except BaseException as error:  # also SystemExit
@@ -177,7 +176,7 @@ class FunctionEngine(Engine):
 
     def _run(self, context: TrialContext) -> None:
         """Call the function and record what it returns; let its exceptions pass."""
-        with self._process_state.isolated(context.seed), _child_ends():
+        with self._process_state.isolated(context.seed), child_ends():
             # In a copy, context variables such as NumPy's error settings do not reach the next trial.
             result = contextvars.copy_context().run(self._signature.call, self._fn, context)
             context._record_result(result)
@@ -197,21 +196,6 @@ class FunctionEngine(Engine):
         Ctrl-C reaches only the main thread, and workers on Ray ignore it.
         """
         return not self._signature.has_trial and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-
-
-@contextlib.contextmanager
-def _child_ends() -> Iterator[None]:
-    """End a process that the function forked and that returned from it, before it trains more trials unseen."""
-    process, status = os.getpid(), 1
-    try:
-        yield
-        status = 0
-    except SystemExit as leaves:
-        status = leaves.code if isinstance(leaves.code, int) else int(leaves.code is not None)
-        raise
-    finally:
-        if os.getpid() != process:
-            os._exit(status)
 
 
 def describe_failure(error: BaseException, fn: Callable[..., Any], message: str | None = None) -> str:

@@ -9,7 +9,8 @@ and for large variables about as long as reading them once.
 import functools
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from caviar.training.function.own_modules import OwnModules
@@ -20,8 +21,8 @@ LARGE_BYTES = 2**20
 """Size of a copy, in bytes, from which on it is freed at once: functions and their variables refer to each other."""
 
 
-class FreshFunction:
-    """A function that is copied for each call.
+class FreshCopies:
+    """Copies of what the user wrote, one for each trial.
 
     Args:
         load: returns a copy.
@@ -32,12 +33,11 @@ class FreshFunction:
         warnings: sentences about what is copied slowly or cannot be kept from later trials.
     """
 
-    def __init__(self, load: Callable[[], Callable[..., Any]], size: int, folders: tuple[str, ...]) -> None:
+    def __init__(self, load: Callable[[], Any], size: int, folders: tuple[str, ...]) -> None:
         self._load, self._size = load, size
         took_s = self._load_s()
         if took_s > SLOW_S:  # the first copy also imports modules, and the machine may be busy
             took_s = min(self._load_s() for _ in range(2))
-        functools.update_wrapper(self, load())
         self._modules = OwnModules(folders)
         self.warnings = list(self._modules.warnings)
         if took_s > SLOW_S:
@@ -57,10 +57,24 @@ class FreshFunction:
         """Reason why the worker should be replaced: a trial changed what cannot be put back; None if there is none."""
         return self._modules.damage
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    @contextmanager
+    def copy(self) -> Iterator[Any]:
+        """Return a copy for a trial, and undo afterwards what the trial changed in the user's modules."""
         try:
-            return self._load()(*arguments, **named)
+            yield self._load()
         finally:
             self._modules.restore()
             if self._size > LARGE_BYTES:
                 gc.collect()
+
+
+class FreshFunction(FreshCopies):
+    """A function that is copied for each call."""
+
+    def __init__(self, load: Callable[[], Callable[..., Any]], size: int, folders: tuple[str, ...]) -> None:
+        functools.update_wrapper(self, load())
+        super().__init__(load, size, folders)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        with self.copy() as function:
+            return function(*arguments, **named)

@@ -112,8 +112,16 @@ class Function(Objective):
             raise StudyError("Function: time_limit_s must be above 0 seconds, or None for no limit, not 0")
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        return self.metrics
+
+    @property
     def has_checkpoints(self) -> bool:
         return CallSignature.of(self.fn).has_trial
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(getattr(self.fn, "warnings", ()))
 
     def adapt(self, space: Space) -> Space:
         return space

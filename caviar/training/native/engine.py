@@ -31,7 +31,7 @@ from caviar.training.native.arrays import VECTOR_SIZE, Array, aligned_zeros, pad
 from caviar.training.native.kernel_cache import compile_once
 from caviar.training.native.layout import AVERAGES, allocate_network, kernel_recipe_from, lay_out_layers
 from caviar.training.recipe import Recipe, batches, recipe_from
-from caviar.training.train_loop import train_one_by_one
+from caviar.training.train_loop import NetworkTraining, train_one_by_one
 from caviar.trial import Trial, Value
 
 _DEV_ROWS = 128
@@ -115,7 +115,7 @@ class PaddedSplit:
         return len(self.y)
 
 
-class NativeTraining:
+class NativeTraining(NetworkTraining):
     """One network in training (a `train_loop.NetworkTraining`).
 
     Args:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import caviar as cv
-from caviar.backends.objective_pickle import ImportPath, pickle_objective, unpickle_objective
+from caviar.backends.objective_pickle import pickle_objective, unpickle_objective
 from caviar.backends.ray.actor import STREAM_S
 from caviar.backends.ray.backend import RayBackend, Timing
 from caviar.driver.backend import BackendEvent, Measured
 from caviar.driver.messages import ChunkDone, Task
 from caviar.errors import ClusterError, StudyError
 from caviar.experiment_script import load_study
+from caviar.training.function.import_path import ImportPath
 from caviar.training.function.trial_context import TrialContext
 from caviar.trial import Outcome, Trial
 from tests.functions import function_study
@@ -154,7 +155,8 @@ def test_a_pickled_script_opens_without_the_script(tmp_path: Path, name: str) ->
         packed = pickle_objective(load_study(script).objective).pickled
     opening = (
         "import sys\n"
-        "from caviar.backends.objective_pickle import ImportPath, PickledObjective, unpickle_objective\n"
+        "from caviar.backends.objective_pickle import PickledObjective, unpickle_objective\n"
+        "from caviar.training.function.import_path import ImportPath\n"
         f"path = ImportPath(({str(tmp_path)!r},), ())\n"
         "objective = unpickle_objective(PickledObjective(sys.stdin.buffer.read(), ()), path)\n"
         "print(objective.fn({'x': 1.3}, None))"

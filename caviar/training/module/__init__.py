@@ -1,0 +1,1 @@
+"""The user's own torch modules as trials."""

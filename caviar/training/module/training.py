@@ -1,0 +1,342 @@
+"""One module of the user's in training.
+
+Its randomness follows from the trial's seed alone: the global generators begin the build and each epoch with seeds of
+their own, and dropout layers draw from a stream of the trial. A checkpoint therefore holds no random state.
+
+Shape legend: N rows of a split, B rows of a mini-batch, ... the shape of one row.
+"""
+
+import contextvars
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from caviar.data.splits import Split
+from caviar.engine import Checkpoint
+from caviar.training import random_streams
+from caviar.training.function.process_state import ProcessState, child_ends
+from caviar.training.module.dropout import DropoutMasks, key_dropout
+from caviar.training.module.losses import logits_BC, loss_terms, total
+from caviar.training.module.user_code import UserCode, during
+from caviar.training.recipe import batches, learning_rate_at, recipe_from
+from caviar.training.reference import limited_threads, make_optimizer
+from caviar.training.train_loop import Training
+from caviar.trial import Value
+
+EVALUATED_ROWS = 1024
+"""Rows of a split that are evaluated at a time."""
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a split on the device."""
+
+    x: Tensor
+    """(N, ...)."""
+    y: Tensor
+    """(N,) or (N, ...)."""
+
+    @classmethod
+    def of(cls, split: Split, device: str) -> "Rows":
+        """Return a copy in torch's own memory: Ray's shared arrays are read-only and differently aligned."""
+        return cls(torch.tensor(split.x, device=device), torch.tensor(split.y, device=device))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The device, threads and process that a module trains in."""
+
+    device: str
+    threads: int
+    state: ProcessState
+
+    @contextmanager
+    def isolated(self, seed: int) -> Iterator[None]:
+        """Seed the global generators, and undo afterwards what the user's code changed in the process."""
+        with self.state.isolated(seed), limited_threads(self.threads), child_ends():
+            yield
+
+    def call(self, seed: int, step: Callable[[], Any]) -> Any:
+        """Return what a step of the training returns. In a copy, context variables do not reach the next step."""
+        with self.isolated(seed):
+            return contextvars.copy_context().run(step)
+
+
+class ModuleTraining(Training):
+    """A module, its optimizer and its schedule.
+
+    Args:
+        code: the user's functions.
+        params: all hyperparameters of the trial.
+        epochs: epochs that the trial trains in all.
+        seed: seed of the trial.
+        train: rows to learn from.
+        dev: rows to score on.
+        classes: number of classes; 0 if y holds numbers.
+        place: the device and process to train in.
+        checkpoint: the state to continue from; None for the first epoch.
+
+    Raises:
+        Exception: whatever the user's functions raise, or an error that says what they should return.
+    """
+
+    def __init__(
+        self,
+        code: UserCode,
+        params: Mapping[str, Value],
+        epochs: int,
+        seed: int,
+        train: Rows,
+        dev: Rows,
+        classes: int,
+        place: Place,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.epoch = 0
+        self._code, self._params, self._epochs, self._seed = code, params, epochs, seed
+        self._train, self._dev, self._classes, self._place = train, dev, classes, place
+        self._orders = random_streams.EpochOrders(seed, len(train.x))
+        self._masks = DropoutMasks(seed)
+        place.call(seed % 2**32, lambda: self._build(checkpoint))
+
+    def train_epoch(self, epochs: int) -> Mapping[str, float]:
+        seed = random_streams.generator_seed(self._seed, self.epoch)
+        measured: Mapping[str, float] = self._place.call(seed, lambda: self._train_epoch(epochs))
+        self.epoch += 1
+        return measured
+
+    def save(self) -> Checkpoint:
+        """Return a checkpoint: the state dict of the module, as `torch.save` writes it, and all else.
+
+        The arrays are `epoch`; `module`, uint8, the file of the state dict; and `training`, uint8, likewise the states
+        of optimizer and schedule, and the buffers that are not in the state dict.
+        """
+        kept = self.module.state_dict()
+        training = {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "buffers": {name: buffer for name, buffer in self.module.named_buffers() if name not in kept},
+        }
+        on_cpu = _mapped(kept, lambda tensor: tensor.cpu())
+        return {"epoch": np.array(self.epoch), "module": _to_file(on_cpu), "training": _to_file(training)}
+
+    def score(self, rows: Rows) -> dict[str, float]:
+        """Return the metrics on the rows of a split by their names without a prefix: loss, accuracy, and the user's."""
+        measured: dict[str, float] = self._place.call(self._seed % 2**32, lambda: self._score(rows))
+        return measured
+
+    def outputs(self, x: Tensor) -> Any:
+        """Return the module's outputs for rows (N, ...), in evaluation mode."""
+        return self._place.call(self._seed % 2**32, lambda: evaluate(self.module, x))
+
+    def _build(self, checkpoint: Checkpoint | None) -> None:
+        device = self._train.x.device
+        self.module = build_module(self._code.build, self._params, self._train.x[:2])
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError("the module has no parameters that are trained: assign layers in its __init__")
+        has_norm = any(isinstance(layer, _BATCH_NORMS) for layer in self.module.modules())
+        named = {name: self._params[name] for name in self._code.training_names if name in self._params}
+        self._recipe = recipe_from({**named, "batch_norm": has_norm})
+        self.optimizer = self._make_optimizer(trained)
+        self._schedule = self._make_schedule()
+        if checkpoint is not None:
+            self.module.load_state_dict(_from_file(checkpoint["module"], device))
+            training = _from_file(checkpoint["training"], device)
+            self.optimizer.load_state_dict(training["optimizer"])
+            if self._schedule is not None:
+                self._schedule.load_state_dict(training["schedule"])
+            buffers = dict(self.module.named_buffers())
+            for name, saved in training["buffers"].items():
+                buffers[name].copy_(saved)
+            self.epoch = int(checkpoint["epoch"])
+        key_dropout(self.module, self._masks)
+
+    def _make_optimizer(self, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
+        make = self._code.optimizer
+        if make is None:
+            weights, others = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]
+            return make_optimizer(weights, others, self._recipe)
+        with during("in the function optimizer"):
+            made = make(dict(self._params), self.module)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TypeError(
+                f"optimizer(params, module) must return a torch.optim.Optimizer, not {type(made).__name__}"
+            )
+        return made
+
+    def _make_schedule(self) -> Any:
+        make = self._code.schedule
+        if make is None:
+            return None
+        with during("in the function schedule"):
+            made = make(dict(self._params), self.optimizer, self._epochs)
+        if not hasattr(made, "step") or not hasattr(made, "state_dict"):
+            raise TypeError(
+                f"schedule(params, optimizer, epochs) must return a scheduler of torch.optim, not {type(made).__name__}"
+            )
+        return made
+
+    def _train_epoch(self, epochs: int) -> dict[str, float]:
+        rate = self._set_learning_rate(epochs)
+        self._masks.begin(self.epoch)
+        self.module.train()
+        x, y = self._train.x, self._train.y
+        order = torch.from_numpy(self._orders.order(self.epoch)).to(x.device)
+        summed: dict[str, Tensor] = {}
+        seen = 0
+        for start, stop in batches(len(x), self._recipe):
+            rows = order[start:stop]
+            terms = self._descend(x[rows], y[rows])
+            seen += stop - start
+            for name, term in terms.items():
+                summed.setdefault(name, torch.zeros((), dtype=torch.float64, device=x.device))
+                summed[name] += term.detach() * (stop - start)
+        means = {name: float(loss) / seen for name, loss in summed.items()}
+        trained = {"loss": sum(means.values()), **means}
+        measured = {f"train_{name}": value for name, value in trained.items()}
+        scored = self._score(self._dev)
+        measured |= {f"dev_{name}": value for name, value in scored.items()}
+        if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._schedule.step(scored["loss"])
+        elif self._schedule is not None:
+            self._schedule.step()
+        return {**measured, "learning_rate": rate}
+
+    def _descend(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Take one step of the optimizer, and return the terms of the loss before it."""
+        with during(f"in the module, called with x {tuple(x.shape)} {_kind(x)}"):
+            outputs = self.module(x)
+        with during("in the loss"):
+            terms = loss_terms(self._code.loss, outputs, y, self._classes)
+            loss = total(terms)
+        self.optimizer.zero_grad()
+        with during("in loss.backward()"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        with during("in optimizer.step()"):
+            self.optimizer.step()
+        return terms
+
+    def _set_learning_rate(self, epochs: int) -> float:
+        """Set the learning rate of the epoch, unless the user's functions do, and return it."""
+        if self._code.optimizer is None and self._schedule is None:
+            rate = learning_rate_at(self._recipe, self.epoch, epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        return float(self.optimizer.param_groups[0].get("lr", float("nan")))
+
+    @torch.no_grad()
+    def _score(self, rows: Rows) -> dict[str, float]:
+        outputs = evaluate(self.module, rows.x)
+        with during("in the loss, on the dev split"):
+            terms = loss_terms(self._code.loss, outputs, rows.y, self._classes)
+        scored = {"loss": float(total(terms)), **{name: float(term) for name, term in terms.items()}}
+        if self._classes:
+            is_right = logits_BC(outputs, rows.y, self._classes).argmax(dim=1) == rows.y
+            scored["accuracy"] = float(is_right.double().mean())
+        on_cpu = _mapped(outputs, lambda tensor: tensor.cpu())
+        for name, function in self._code.metrics.items():
+            with during(f"in the metric {name}"):
+                scored[name] = _to_number(name, function(on_cpu, rows.y.cpu()))
+        return scored
+
+
+def build_module(build: Callable[..., Any], params: Mapping[str, Value], x: Tensor) -> nn.Module:
+    """Call the user's build, and give lazy layers their shapes.
+
+    Args:
+        build: the user's function.
+        params: all hyperparameters of a trial; the function gets a copy.
+        x: a few rows (B, ...), on the device that the module moves to.
+
+    Raises:
+        TypeError: it returns no module.
+    """
+    with during("in build"):
+        module = build(dict(params))
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"build(params) must return a torch.nn.Module, not {type(module).__name__}")
+    module = module.to(x.device)
+    if any(nn.parameter.is_lazy(p) for p in (*module.parameters(), *module.buffers())):
+        with torch.no_grad(), during(f"in the module, called with x {tuple(x.shape)} {_kind(x)}"):
+            module.eval()(x)
+    return module
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, x: Tensor) -> Any:
+    """Return a module's outputs for rows (N, ...), in evaluation mode, so that no row depends on the others.
+
+    Raises:
+        ValueError: the outputs of more rows than are evaluated at a time have no first dimension of rows.
+    """
+    module.eval()
+    parts = []
+    for start in range(0, len(x), EVALUATED_ROWS):
+        rows = x[start : start + EVALUATED_ROWS]
+        with during(f"in the module, called with x {tuple(rows.shape)} {_kind(rows)}"):
+            parts.append(module(rows))
+    if len(parts) == 1:
+        return parts[0]
+    return _joined(parts, [min(EVALUATED_ROWS, len(x) - s) for s in range(0, len(x), EVALUATED_ROWS)])
+
+
+def _joined(parts: list[Any], rows: list[int]) -> Any:
+    """Return the outputs of several calls as one: tensors, or tuples, lists and dicts of them."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        if [part.shape[:1].numel() if part.dim() else 0 for part in parts] != rows:
+            raise ValueError(
+                f"each tensor that the module returns must have its rows first, ({rows[0]}, ...), not "
+                f"{tuple(first.shape)}"
+            )
+        return torch.cat(parts)
+    if isinstance(first, Mapping):
+        return {name: _joined([part[name] for part in parts], rows) for name in first}
+    if isinstance(first, tuple | list):
+        return tuple(_joined(list(places), rows) for places in zip(*parts, strict=True))
+    return first
+
+
+def _mapped(outputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(outputs, Tensor):
+        return change(outputs)
+    if isinstance(outputs, Mapping):
+        return {name: _mapped(part, change) for name, part in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return tuple(_mapped(part, change) for part in outputs)
+    return outputs
+
+
+def _to_number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        kind = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"the metric {name!r} must return one number, not {kind}") from error
+
+
+def _kind(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _to_file(state: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """Return the content of the file that `torch.save` writes."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
+def _from_file(content: npt.NDArray[np.generic], device: torch.device) -> Any:
+    """Read a checkpoint of this study; the states of the user's own optimizers may hold any object."""
+    return torch.load(io.BytesIO(content.tobytes()), map_location=device, weights_only=False)

@@ -1,0 +1,1 @@
+"""Tests of caviar/training/module."""

@@ -17,6 +17,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
+# Triton reads this when kernels are defined: without a GPU it interprets them.
+os.environ["TRITON_INTERPRET"] = "1"
 # The key that signs scripts is not the user's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

@@ -62,7 +62,8 @@ BORDERS = {
     "llvmlite": COMPILED,
     "plotly": {"reporting/plots/*.py", "reporting/report/*.py"},
     "cloudpickle": {"training/function/pickling.py"},
-    "torch": {"training/reference.py", "training/module/*.py"},
+    "torch": {"training/reference.py", "training/fused/*.py", "training/module/*.py"},
+    "triton": {"training/fused/kernels.py"},
 }
 """Patterns of the only files that may import a heavy library."""
 

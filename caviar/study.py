@@ -227,7 +227,8 @@ class Study:
             gpus: as for `run`; the number may differ from before.
             address: as for `run`; the cluster may be another one.
             progress: as for `run`.
-            same_function: accept that the function of `cv.Function` was edited, and note it in the run.
+            same_function: accept that the function of `cv.Function`, or those of `cv.Module`, were edited, and note it
+                in the run.
 
         Returns:
             The finished run.

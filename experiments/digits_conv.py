@@ -11,25 +11,18 @@ import caviar as cv
 
 
 class Convolutions(nn.Module):
-    """A few convolutions with batch norm, the mean or maximum over the image, and a linear layer."""
+    """Convolutions with batch norm, each with more channels than the one before, then dropout and a linear layer."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
-        channels = params["channels"]
-        for number in range(params["convolutions"]):
-            layers += [
-                nn.LazyConv2d(channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            ]
-            if number == 0:
-                layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(params["dropout"]))
-        self.output = nn.LazyLinear(10)
+        for number in range(1, params["convolutions"] + 1):
+            channels = number * params["channels"]
+            layers += [nn.LazyConv2d(channels, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(params["dropout"]), nn.LazyLinear(10))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.features(x))
+        logits: Tensor = self.layers(x)
         return logits
 
 
@@ -44,13 +37,13 @@ study = cv.Study(
     space=cv.Space(
         learning_rate=cv.log(1e-3, 0.1),
         beta1=cv.reverse_log(0.8, 0.99),
-        batch_size=cv.choice(32, 64, 128),
-        l2=cv.log(1e-6, 1e-2),
+        batch_size=cv.choice(64, 128, 256),
+        l2=cv.log(1e-5, 1e-2),
         convolutions=cv.integer(1, 3),
-        channels=cv.integer(8, 48, scale="log"),
-        dropout=cv.linear(0.0, 0.6),
+        channels=cv.integer(8, 24, scale="log"),
+        dropout=cv.linear(0.2, 0.7),
     ),
-    rounds=cv.coarse_to_fine(trials=100, epochs=20),
+    rounds=cv.coarse_to_fine(trials=60, epochs=10),
     seed=0,
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import caviar as cv
+from caviar.errors import StudyError
 from caviar.experiment_script import load_study
 from caviar.records.frames import Run
 from caviar.space import Choice, Interval
@@ -111,6 +112,19 @@ def lossy(params: dict[str, Any]) -> float:
     if params.get("x", 0) > 0.8:
         raise ValueError("too large")
     return float(params.get("x", 0)) - (params["k"] in ("a", 1)) - 2
+
+
+def test_convolutions_find_a_good_network(tmp_path: Path) -> None:
+    run = run_small("digits_conv.py", tmp_path, trials=10, epochs=4)
+    assert run.best is not None
+    assert run.best.test_accuracy is not None
+    assert run.best.test_accuracy >= 0.95
+
+
+def test_experiment_without_skorch_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skorch", None)
+    with pytest.raises(StudyError, match="pip install skorch"):
+        load_study(EXPERIMENTS / "skorch_digits.py")
 
 
 def test_function_experiment_keeps_all_its_metrics(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ class ModuleEngine(Engine):
         self._place = Place(device, threads, ProcessState())
         self._train, self._dev = Rows.of(dataset.train, device), Rows.of(dataset.dev, device)
         self._classes = len(dataset.classes)
+        # torch imports much when it creates its first optimizer: do that before the first trial
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
     @property
     def name(self) -> str:

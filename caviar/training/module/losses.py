@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from caviar.training.module.user_code import during
-
-Loss = str | Callable[..., Any] | Mapping[str, Callable[..., Any]]
+from caviar.training.module.user_code import Loss, during
 
 
 def loss_terms(loss: Loss, outputs: Any, y: Tensor, classes: int) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Interval, Parameter, Space
 from caviar.training.function.fresh_function import FreshCopies
+from caviar.training.module.user_code import takes_params
 from caviar.training.recipe import TRAINING, check_value, conditions_of_use, used_hyperparameters
 from caviar.trial import Value
 from caviar.validation import number, require_name, require_type, set_fields
@@ -71,7 +72,8 @@ class Module(Objective):
         loss: "cross_entropy", for outputs (batch, classes); "mse"; or a function loss(outputs, y) that returns the mean
             over the rows, a tensor; or a dict of such functions by name, whose sum is minimised.
         metrics: more metrics on the dev split: functions of (outputs, y) by name, which return a number. They get the
-            outputs of all rows, on the CPU. The metric's column is called dev_NAME.
+            outputs of all rows, on the CPU. The metric's column is called dev_NAME. A metric or loss with a third
+            parameter named params gets the hyperparameters, such as the weight of a term.
         metric: the metric that ranks trials: by default dev_accuracy with cross_entropy, else dev_loss.
         maximize: True if larger values of the metric are better; by default for dev_accuracy, not for losses. A metric
             of your own needs it.
@@ -261,7 +263,8 @@ class Module(Objective):
         assert dataset is not None, "a module is trained on data"
         from caviar.training.module.rehearsal import rehearse
 
-        rehearse(self.for_workers(), list(_points(space)), dataset)
+        device = "cuda" if self.resources is not None and self.resources.gpus else "cpu"
+        rehearse(self.for_workers(), list(_points(space)), dataset, device)
 
     def for_workers(self) -> "Module":
         return replace(self, data=data_name(self.data))
@@ -363,7 +366,10 @@ def _require_function(what: str, function: object, parameters: str) -> None:
     except (TypeError, ValueError):  # a built-in function may have none
         return
     try:
-        signature.bind(*parameters.split(", "))
+        params: dict[str, Any] = (
+            {"params": {}} if takes_params(function) and "params" not in parameters else {}
+        )
+        signature.bind(*parameters.split(", "), **params)
     except TypeError as error:
         raise StudyError(
             f"Module: {what} is called with ({parameters}), and has the parameters {signature}; "

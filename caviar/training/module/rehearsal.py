@@ -4,6 +4,8 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Part
 from caviar.errors import StudyError
@@ -19,24 +21,30 @@ ROWS = 2
 """Rows of the train split to learn from."""
 
 
-def rehearse(code: UserCode, points: Sequence[Mapping[str, Value]], dataset: Dataset) -> None:
+def rehearse(
+    code: UserCode, points: Sequence[Mapping[str, Value]], dataset: Dataset, device: str = "cpu"
+) -> None:
     """Train a copy of the module on two rows and score it on the dev split, until one of several points works.
 
-    A space may have points that cannot be built, and their trials fail alone.
+    A space may have points that cannot be built, and their trials fail alone. A module that needs a GPU is not
+    rehearsed where there is none.
 
     Args:
         code: the user's functions, in what is sent to workers.
         points: params of trials.
         dataset: all splits.
+        device: "cpu", or "cuda" for a module that needs a GPU.
 
     Raises:
         StudyError: all points failed, or the objective cannot be pickled.
     """
     copies = _copies(code)
+    if device == "cuda" and not torch.cuda.is_available():
+        return
     few = replace(dataset, train=Split(dataset.train.x[:ROWS], dataset.train.y[:ROWS]), test=None)
     generators = save_generators()
     try:
-        engine = ModuleEngine(copies.copy, few)
+        engine = ModuleEngine(copies.copy, few, device)
         failures: list[tuple[Mapping[str, Value], BaseException]] = []
         for params in points:
             trial = Trial(number=0, round=1, params=params, epochs=1, seed=0)

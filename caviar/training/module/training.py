@@ -24,7 +24,7 @@ from caviar.training import random_streams
 from caviar.training.function.process_state import ProcessState, child_ends
 from caviar.training.module.dropout import DropoutMasks, key_dropout
 from caviar.training.module.losses import logits_BC, loss_terms, total
-from caviar.training.module.user_code import UserCode, during
+from caviar.training.module.user_code import Loss, UserCode, during, with_params
 from caviar.training.recipe import batches, learning_rate_at, recipe_from
 from caviar.training.reference import limited_threads, make_optimizer
 from caviar.training.train_loop import Training
@@ -103,6 +103,8 @@ class ModuleTraining(Training):
         self.epoch = 0
         self._code, self._params, self._epochs, self._seed = code, params, epochs, seed
         self._train, self._dev, self._classes, self._place = train, dev, classes, place
+        self._loss: Loss = with_params(code.loss, params)
+        self._metrics: Mapping[str, Callable[..., Any]] = with_params(code.metrics, params)
         self._orders = random_streams.EpochOrders(seed, len(train.x))
         self._masks = DropoutMasks(seed)
         place.call(seed % 2**32, lambda: self._build(checkpoint))
@@ -125,8 +127,9 @@ class ModuleTraining(Training):
             "schedule": None if self._schedule is None else self._schedule.state_dict(),
             "buffers": {name: buffer for name, buffer in self.module.named_buffers() if name not in kept},
         }
-        on_cpu = _mapped(kept, lambda tensor: tensor.cpu())
-        return {"epoch": np.array(self.epoch), "module": _to_file(on_cpu), "training": _to_file(training)}
+        for name, tensor in kept.items():
+            kept[name] = tensor.cpu() if isinstance(tensor, Tensor) else tensor
+        return {"epoch": np.array(self.epoch), "module": _to_file(kept), "training": _to_file(training)}
 
     def score(self, rows: Rows) -> dict[str, float]:
         """Return the metrics on the rows of a split by their names without a prefix: loss, accuracy, and the user's."""
@@ -216,7 +219,7 @@ class ModuleTraining(Training):
         with during(f"in the module, called with x {tuple(x.shape)} {_kind(x)}"):
             outputs = self.module(x)
         with during("in the loss"):
-            terms = loss_terms(self._code.loss, outputs, y, self._classes)
+            terms = loss_terms(self._loss, outputs, y, self._classes)
             loss = total(terms)
         self.optimizer.zero_grad()
         with during("in loss.backward()"):
@@ -235,17 +238,17 @@ class ModuleTraining(Training):
 
     @torch.no_grad()
     def _score(self, rows: Rows) -> dict[str, float]:
-        outputs = evaluate(self.module, rows.x)
-        with during("in the loss, on the dev split"):
-            terms = loss_terms(self._code.loss, outputs, rows.y, self._classes)
+        outputs, y = evaluate(self.module, rows.x), rows.y.clone()
+        with during("in the loss, in evaluation"):
+            terms = loss_terms(self._loss, outputs, y, self._classes)
         scored = {"loss": float(total(terms)), **{name: float(term) for name, term in terms.items()}}
         if self._classes:
-            is_right = logits_BC(outputs, rows.y, self._classes).argmax(dim=1) == rows.y
+            is_right = logits_BC(outputs, y, self._classes).argmax(dim=1) == y
             scored["accuracy"] = float(is_right.double().mean())
-        on_cpu = _mapped(outputs, lambda tensor: tensor.cpu())
-        for name, function in self._code.metrics.items():
+        outputs, y = _combined([outputs], lambda tensors: tensors[0].cpu()), y.cpu()
+        for name, function in self._metrics.items():
             with during(f"in the metric {name}"):
-                scored[name] = _to_number(name, function(on_cpu, rows.y.cpu()))
+                scored[name] = _to_number(name, function(outputs, y))
         return scored
 
 
@@ -267,7 +270,7 @@ def build_module(build: Callable[..., Any], params: Mapping[str, Value], x: Tens
     module = module.to(x.device)
     if any(nn.parameter.is_lazy(p) for p in (*module.parameters(), *module.buffers())):
         with torch.no_grad(), during(f"in the module, called with x {tuple(x.shape)} {_kind(x)}"):
-            module.eval()(x)
+            module.eval()(x.clone())
     return module
 
 
@@ -281,39 +284,36 @@ def evaluate(module: nn.Module, x: Tensor) -> Any:
     module.eval()
     parts = []
     for start in range(0, len(x), EVALUATED_ROWS):
-        rows = x[start : start + EVALUATED_ROWS]
+        rows = x[start : start + EVALUATED_ROWS].clone()  # the module may change its input
         with during(f"in the module, called with x {tuple(rows.shape)} {_kind(rows)}"):
             parts.append(module(rows))
     if len(parts) == 1:
         return parts[0]
-    return _joined(parts, [min(EVALUATED_ROWS, len(x) - s) for s in range(0, len(x), EVALUATED_ROWS)])
+    return _combined(parts, _join)
 
 
-def _joined(parts: list[Any], rows: list[int]) -> Any:
-    """Return the outputs of several calls as one: tensors, or tuples, lists and dicts of them."""
+def _join(tensors: list[Tensor]) -> Tensor:
+    """Return the same output of several calls as one tensor."""
+    rows = [EVALUATED_ROWS] * (len(tensors) - 1)
+    if [tensor.shape[:1].numel() if tensor.dim() else 0 for tensor in tensors[:-1]] != rows:
+        raise ValueError(
+            f"each tensor that the module returns must have its rows first, ({rows[0]}, ...), not "
+            f"{tuple(tensors[0].shape)}"
+        )
+    return torch.cat(tensors)
+
+
+def _combined(parts: list[Any], combine: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Return outputs of the same structure as one: tensors, or tuples, lists and dicts of them."""
     first = parts[0]
     if isinstance(first, Tensor):
-        if [part.shape[:1].numel() if part.dim() else 0 for part in parts] != rows:
-            raise ValueError(
-                f"each tensor that the module returns must have its rows first, ({rows[0]}, ...), not "
-                f"{tuple(first.shape)}"
-            )
-        return torch.cat(parts)
+        return combine(parts)
     if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts], rows) for name in first}
+        return {name: _combined([part[name] for part in parts], combine) for name in first}
     if isinstance(first, tuple | list):
-        return tuple(_joined(list(places), rows) for places in zip(*parts, strict=True))
+        inner = [_combined(list(places), combine) for places in zip(*parts, strict=True)]
+        return type(first)(*inner) if hasattr(first, "_fields") else type(first)(inner)
     return first
-
-
-def _mapped(outputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(outputs, Tensor):
-        return change(outputs)
-    if isinstance(outputs, Mapping):
-        return {name: _mapped(part, change) for name, part in outputs.items()}
-    if isinstance(outputs, tuple | list):
-        return tuple(_mapped(part, change) for part in outputs)
-    return outputs
 
 
 def _to_number(name: str, value: Any) -> float:

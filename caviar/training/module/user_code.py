@@ -1,7 +1,9 @@
 """The user's functions, and the step of a training in which one failed, noted on its exception."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from caviar.training.function.engine import describe_failure
@@ -14,7 +16,7 @@ class UserCode(Protocol):
     @property
     def build(self) -> Callable[..., Any]: ...
     @property
-    def loss(self) -> str | Callable[..., Any] | Mapping[str, Callable[..., Any]]: ...
+    def loss(self) -> "Loss": ...
     @property
     def metrics(self) -> Mapping[str, Callable[..., Any]]: ...
     @property
@@ -28,6 +30,31 @@ class UserCode(Protocol):
     @property
     def max_loss(self) -> float: ...
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]: ...
+
+
+Loss = str | Callable[..., Any] | Mapping[str, Callable[..., Any]]
+
+
+def takes_params(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter named params."""
+    try:
+        return "params" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a built-in function may have no signature
+        return False
+
+
+def with_params(functions: Any, params: Mapping[str, Value]) -> Any:
+    """Bind the params of a trial to functions that have a parameter of that name.
+
+    Args:
+        functions: a function, a dict of functions, or the name of a loss, which is returned as it is.
+        params: all hyperparameters of the trial.
+    """
+    if isinstance(functions, str):
+        return functions
+    if isinstance(functions, Mapping):
+        return {name: with_params(function, params) for name, function in functions.items()}
+    return partial(functions, params=dict(params)) if takes_params(functions) else functions
 
 
 @contextmanager

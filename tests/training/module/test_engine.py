@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -252,6 +252,73 @@ def test_terms_of_a_loss_sum_to_it() -> None:
             parts = m[f"{split}_class"] + m[f"{split}_reconstruction"]
             assert m[f"{split}_loss"] == pytest.approx(parts, rel=1e-6)
     assert 0 <= curve[-1].metrics["dev_recall"] <= 1
+
+
+def test_inputs_that_a_module_changes_stay_as_they_are() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.LazyLinear(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.linear(x.add_(1))
+            return outputs
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs[:, 0] - y.mul_(0.01)).square().mean()
+
+    engine = make_engine(cv.Module(lambda params: InPlace(), data=modules.numbers(), loss=loss))
+    first, end = run_part(engine, Part(trial=trial(learning_rate=0.01)))
+    assert end.failure is None
+    assert run_part(engine, Part(trial=trial(learning_rate=0.01)))[0] == first
+
+
+class Named(NamedTuple):
+    """Outputs with names."""
+
+    logits: Tensor
+    code: Tensor
+
+
+class WithNames(nn.Module):
+    """A module that returns a named tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(13, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Named:
+        code = self.first(x)
+        return Named(self.second(code), code)
+
+
+@pytest.mark.parametrize("rows", [7, 1024])
+def test_losses_and_metrics_get_outputs_by_name(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    def weighted(outputs: Named, y: Tensor, params: dict[str, Any]) -> Any:
+        return params["weight"] * (
+            nn.functional.cross_entropy(outputs.logits, y) + outputs.code.square().mean()
+        )
+
+    def size(outputs: Named, y: Tensor) -> Tensor:
+        del y
+        return outputs.code.abs().mean()
+
+    monkeypatch.setattr(training, "EVALUATED_ROWS", rows)
+    objective = cv.Module(
+        lambda params: WithNames(),
+        data="sklearn:wine",
+        loss=weighted,
+        targets="classes",
+        metrics={"size": size},
+    )
+    engine = make_engine(objective, wine())
+    losses = []
+    for weight in (0.0, 2.0):
+        curve, end = run_part(engine, Part(trial=trial(weight=weight, learning_rate=0.01)))
+        assert end.failure is None, end.failure
+        losses.append(metric(curve, "dev_loss"))
+    assert losses[0] == [0.0] * 4
+    assert losses[1][-1] < losses[1][0]
 
 
 def test_initial_weights_follow_the_seed_alone() -> None:

@@ -12,9 +12,10 @@ from torch.nn import functional as F  # noqa: N812
 
 import caviar as cv
 from caviar.data.splits import Dataset
-from caviar.errors import DataError, StudyError
+from caviar.errors import DataError, RunError, StudyError
 from caviar.experiment_script import load_study
-from tests.runs import run_inline
+from caviar.runner import resume_study
+from tests.runs import inline, resume_inline, run_inline, run_until_failure
 from tests.training.module import modules
 
 
@@ -185,6 +186,15 @@ def test_errors_of_all_trials_are_found_before_the_first(harm: str, tmp_path: An
     assert not list(tmp_path.iterdir())
 
 
+def test_modules_for_gpus_are_not_rehearsed_without_one() -> None:
+    objective = cv.Module(
+        lambda params: torch.nn.Linear(1, 1), data="sklearn:wine", resources=cv.Resources(gpus=1)
+    )
+    study = make_study(objective)
+    if not torch.cuda.is_available():
+        study.objective.rehearse(study.space, objective.load())
+
+
 def test_whole_numbers_that_should_be_floats_are_explained() -> None:
     pixels = torch.randint(0, 255, (60, 4), dtype=torch.uint8)
     objective = cv.Module(lambda params: nn.Linear(4, 2), data=(pixels, torch.arange(60) % 2))
@@ -268,6 +278,21 @@ def test_edited_code_is_another_study(tmp_path: Any) -> None:
         {"preprocess": "none"},
     ):
         assert wine(**options).describe() != wine().describe()
+
+
+def test_edited_functions_are_accepted_on_request(tmp_path: Any) -> None:
+    study = make_study(wine(metrics={"recall": modules.recall}))
+    run = run_until_failure(replace(study, rounds=[cv.Round(20, 1)]), tmp_path)
+    edited = replace(
+        study,
+        objective=wine(metrics={"recall": lambda outputs, y: modules.recall(outputs, y)}),
+        rounds=[cv.Round(20, 1)],
+    )
+    with pytest.raises(RunError, match="--same-function"):
+        resume_inline(edited, run.path)
+    resumed = resume_study(edited, run.path, progress=False, same_function=True, backend=inline(edited))
+    assert resumed.finished
+    assert len(resumed.study_file.edits) == 1
 
 
 def test_workers_get_no_data_with_the_objective() -> None:

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +74,25 @@ class PartDone:
     """Seconds for training and evaluating."""
 
 
+class SideBySide(Protocol):
+    """A training of many trials at once, which takes more at any time."""
+
+    @property
+    def is_idle(self) -> bool:
+        """True if it has nothing to train."""
+
+    def add(self, part: Part) -> None:
+        """Add a part of a trial of which no other part is in training."""
+
+    def advance(self) -> list[Progress | PartDone]:
+        """Train for a while and return what happened, as `Engine.train` yields it. It must not be idle."""
+
+
 class Engine(ABC):
     """A trainer on one device, for one data set or function."""
+
+    warnings: tuple[str, ...] = ()
+    """Sentences for the user about this engine, such as why it is not the one for the device."""
 
     @property
     @abstractmethod
@@ -85,6 +103,15 @@ class Engine(ABC):
     def damage(self) -> str | None:
         """Reason why this process may not train the next trial as a fresh process does; None if it may."""
         return None
+
+    @property
+    def lanes(self) -> int:
+        """Largest number of trials that it trains at the same time."""
+        return 1
+
+    def begin_side_by_side(self) -> SideBySide:
+        """Return a training of up to `lanes` trials at once; only for an engine with several lanes."""
+        raise NotImplementedError(f"the {self.name} engine trains one trial after the other")
 
     @abstractmethod
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:

@@ -105,6 +105,15 @@ class Objective(ABC):
         """Return the objective as it is sent to workers, which need no data sources: they get what `load` returned."""
         return self
 
+    def lanes(self, device: str) -> int:
+        """Return the largest number of trials that a worker trains at the same time.
+
+        Args:
+            device: "cpu" or "cuda".
+        """
+        del device
+        return 1
+
     @abstractmethod
     def make_engine(self, dataset: "Dataset | None", device: str) -> "Engine":
         """Return the engine that trains trials, in a worker's process.

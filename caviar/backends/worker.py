@@ -5,11 +5,13 @@ actor.
 """
 
 import math
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from caviar.backends.shared_training import SharedTraining
 from caviar.data.splits import Dataset, Split
 from caviar.driver.messages import Task
 from caviar.engine import Engine, Part, PartDone, Progress
@@ -61,7 +63,19 @@ class Worker:
         self._name, self._node, self._device, self._objective = name, node, device, objective
         self._dataset = dataset
         self._engine = objective.make_engine(dataset, device)
+        self._shared = SharedTraining(self._engine.begin_side_by_side) if self._engine.lanes > 1 else None
+        self._turn = threading.Lock()
         self._free_since = time.perf_counter()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the user about this worker."""
+        return self._objective.warnings + self._engine.warnings
+
+    @property
+    def lanes(self) -> int:
+        """Largest number of trials that it trains at the same time."""
+        return self._engine.lanes
 
     @property
     def damage(self) -> str | None:
@@ -78,25 +92,31 @@ class Worker:
         Returns:
             One result for each task, in the same order.
         """
-        return [event for event in self.stream(tasks, test) if isinstance(event, Result)]
+        results = {e.trial.number: e for e in self.stream(tasks, test) if isinstance(e, Result)}
+        return [results[task.trial.number] for task in tasks]
 
     def stream(self, tasks: Sequence[Task], test: Split | None = None) -> Iterator[Progress | Result]:
         """Train a chunk as `run` does, and yield each measurement as it is made.
 
-        Once a task has damaged this process, the others are left to another worker.
+        Once a task has damaged this process, the others are left to another worker. An engine with several lanes trains
+        the tasks at the same time, beside those of other threads that call this method.
         """
-        for task in tasks:
-            damage = self.damage
-            if damage is None:
-                yield from self._run(task, test)
-            else:
-                yield Result(
-                    trial=task.trial,
-                    outcome=Outcome.FAILED,
-                    failure=damage,
-                    cause=Cause.PREEMPTED,
-                    attempt=task.attempt,
-                )
+        if self._shared is not None and not any(self._is_refit(task) for task in tasks):
+            yield from self._train_together(tasks, test, self._shared)
+            return
+        with self._turn:  # of several threads
+            for task in tasks:
+                damage = self.damage
+                if damage is None:
+                    yield from self._run(task, test)
+                else:
+                    yield Result(
+                        trial=task.trial,
+                        outcome=Outcome.FAILED,
+                        failure=damage,
+                        cause=Cause.PREEMPTED,
+                        attempt=task.attempt,
+                    )
 
     def _run(self, task: Task, test: Split | None) -> Iterator[Progress | Result]:
         """Train one task; yield its measurements and its result."""
@@ -104,14 +124,68 @@ class Worker:
         dispatch_s = started - self._free_since
         engine = self._make_refit_engine() if self._is_refit(task) else self._engine
         training = yield from self._train(task, engine)
+        result = self._result(task, training, test, engine, began, started)
+        self._free_since = time.perf_counter()
+        setup_s = self._free_since - started - training.train_s
+        times = Times(queue_s=task.queue_s, dispatch_s=dispatch_s, setup_s=setup_s, train_s=training.train_s)
+        yield replace(result, times=times)
+
+    def _train_together(
+        self, tasks: Sequence[Task], test: Split | None, shared: SharedTraining
+    ) -> Iterator[Progress | Result]:
+        """Train tasks at the same time; yield their measurements and results as they come."""
+        began, started = time.time(), time.perf_counter()
+        by_number = {task.trial.number: task for task in tasks}
+        measurements: dict[int, list[Measurement]] = {number: [] for number in by_number}
+        for event in shared.train([self._whole_part(task) for task in tasks]):
+            task, so_far = by_number[event.trial], measurements[event.trial]
+            if isinstance(event, Progress):
+                _append(so_far, event.measurement)
+                yield event
+                continue
+            ended = time.perf_counter()
+            training = _Training(event, tuple(so_far), event.train_s)
+            result = self._result(task, training, test, self._engine, began, started)
+            times = Times(
+                queue_s=task.queue_s,
+                dispatch_s=shared.idle_s_before(event.trial),
+                setup_s=event.setup_s + time.perf_counter() - ended,
+                train_s=event.train_s,
+            )
+            yield replace(result, times=times)
+
+    def _whole_part(self, task: Task) -> Part:
+        """Return a task as one part, which begins at the first epoch if its checkpoint was lost."""
+        checkpoint, ends = self._start(task)
+        keep = self._keeps_checkpoint(task, ends[-1])
+        return Part(trial=task.trial, until=ends[-1], checkpoint=checkpoint, keep_checkpoint=keep)
+
+    def _result(
+        self,
+        task: Task,
+        training: _Training,
+        test: Split | None,
+        engine: Engine,
+        began: float,
+        started: float,
+    ) -> Result:
+        """Return the result of a trained task, without its times; the final trial is scored and predicts.
+
+        Args:
+            task: the task.
+            training: its training.
+            test: the test split, with the final trial only.
+            engine: the engine that trained it.
+            began: time of its start, in seconds since 1970.
+            started: the same in seconds of `time.perf_counter`.
+        """
         scores, unscored = _score(task, training.end, test, engine)
         predictions = None
         if scores and test is not None and training.end.checkpoint is not None:
             predictions = engine.predict(task.trial, training.end.checkpoint, test)
-        elapsed_s = time.perf_counter() - started
-        ending = self._ending(task, training, elapsed_s)
-        setup_s = elapsed_s - training.train_s
-        result = Result(
+        ending = self._ending(task, training, time.perf_counter() - started)
+        has_network = ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
+        return Result(
             trial=task.trial,
             outcome=ending.outcome,
             value=ending.value,
@@ -124,18 +198,11 @@ class Worker:
             worker=self._name,
             node=self._node,
             attempt=task.attempt,
-            times=Times(
-                queue_s=task.queue_s, dispatch_s=dispatch_s, setup_s=setup_s, train_s=training.train_s
-            ),
             started=began,
             ended=time.time(),
             predictions=predictions,
-            checkpoint=training.end.checkpoint
-            if ending.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
-            else None,
+            checkpoint=training.end.checkpoint if has_network else None,
         )
-        self._free_since = time.perf_counter()
-        yield result
 
     def _is_refit(self, task: Task) -> bool:
         """Return True for the final trial if it learns from the dev split, too."""
@@ -152,7 +219,7 @@ class Worker:
         measurements: list[Measurement] = []
         train_s = 0.0
         for until in ends:
-            keep = until < trial.epochs or (trial.stage is Stage.FINAL and self._objective.has_checkpoints)
+            keep = self._keeps_checkpoint(task, until)
             end = PartDone(trial=trial.number, outcome=Outcome.FAILED, failure="the engine gave no end")
             part = Part(trial=trial, until=until, checkpoint=checkpoint, keep_checkpoint=keep)
             for event in engine.train([part]):
@@ -167,6 +234,11 @@ class Worker:
             if end.outcome is not Outcome.COMPLETED:
                 break
         return _Training(end, tuple(measurements), train_s)
+
+    def _keeps_checkpoint(self, task: Task, until: int) -> bool:
+        """Return whether a part that ends after some epoch returns a checkpoint."""
+        trial = task.trial
+        return until < trial.epochs or (trial.stage is Stage.FINAL and self._objective.has_checkpoints)
 
     def _start(self, task: Task) -> tuple[Any, tuple[int, ...]]:
         """Return the checkpoint to continue from, and the epochs at which the parts to train end.

@@ -17,7 +17,8 @@ same time start by length, the longest first (Graham 1969).
 
 Workers get trials in chunks of about CHUNK_S seconds, by predicted cost corrected by the observed pace, and in smaller
 chunks if few trials are ready, so that all workers get some. A second chunk waits at the worker while it
-works on the first.
+works on the first. A worker with several lanes trains the trials of all its chunks at the same time, so it gets more
+and smaller chunks, until its lanes are full.
 """
 
 from collections import Counter, deque
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from operator import itemgetter
+from typing import Any
 
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
@@ -67,6 +69,8 @@ DRAW_AHEAD = 20_000
 """Largest number of drawn trials that wait. Drawing ahead lets the longest trials go first."""
 MAX_CHUNK = 1_000
 """Largest number of trials in a chunk."""
+MAX_CHUNKS = 16
+"""Largest number of chunks of a worker with several lanes."""
 PACE_DECAY = 0.9
 """Weight of the earlier pace after each finished chunk."""
 
@@ -90,8 +94,10 @@ class State:
     """Tasks that have not been sent."""
     devices: Mapping[str, str] = field(default_factory=dict)
     """Device of each live worker."""
+    lanes: Mapping[str, int] = field(default_factory=dict)
+    """Largest number of trials that each live worker trains at the same time, where it is not 1."""
     running: Mapping[str, tuple[Chunk, ...]] = field(default_factory=dict)
-    """Chunks of each live worker, which works on the first."""
+    """Chunks of each live worker. It works on the first; with several lanes, on all."""
     ready: Mapping[str, None] = field(default_factory=dict)
     """Workers that may need another chunk: they have joined or given one back. An ordered set."""
     races: Mapping[int, Race] = field(default_factory=dict)
@@ -145,8 +151,8 @@ def step(state: State, event: Event, now: float = 0.0) -> Step:
             state = _queue_drawn(state, tasks, now)
         case CertainDrawn(tasks):
             state = _queue_certain(state, tasks, now)
-        case WorkerJoined(worker, device):
-            state = _add_worker(state, worker, device)
+        case WorkerJoined():
+            state = _add_worker(state, event)
         case ChunkDone(worker, number, results):
             state, commands = _accept(state, worker, number, results, now)
         case WorkerLost():
@@ -175,11 +181,12 @@ def _advance(state: State, commands: tuple[Command, ...], now: float) -> Step:
     commands = (*submits, *commands)
     if _may_open(state):
         return replace(state, busy=True), (*commands, OpenStage())
-    wanted = 2 * max(1, len(state.running)) * _chunk_length(state)
+    lanes = sum(_lanes(state, worker) for worker in state.running)
+    wanted = max(lanes, 2 * max(1, len(state.running)) * _chunk_length(state))
     if state.undrawn and not state.busy and len(state.waiting) < wanted:
         commands = (*commands, DrawTrials(min(state.undrawn, max(wanted, MIN_DRAW))))
         state = replace(state, busy=True)
-    elif state.has_news and _may_draw_certain(state) and len(state.waiting) < len(state.running):
+    elif state.has_news and _may_draw_certain(state) and len(state.waiting) < lanes:
         commands = (*commands, DrawCertain())
         state = replace(state, busy=True, has_news=False)
     return state, commands
@@ -257,11 +264,17 @@ def _queue(state: State, tasks: Sequence[Task]) -> State:
     return replace(state, waiting=state.waiting.put(tasks, state.paces))
 
 
-def _add_worker(state: State, worker: str, device: str) -> State:
+def _add_worker(state: State, joined: WorkerJoined) -> State:
+    worker = joined.worker
     if worker in state.running:
         return state
-    state = replace(state, running={**state.running, worker: ()}, ready={**state.ready, worker: None})
-    return _with_devices(state, {**state.devices, worker: device})
+    state = replace(
+        state,
+        running={**state.running, worker: ()},
+        lanes={**state.lanes, worker: joined.lanes} if joined.lanes > 1 else state.lanes,
+        ready={**state.ready, worker: None},
+    )
+    return _with_devices(state, {**state.devices, worker: joined.device})
 
 
 def _with_devices(state: State, devices: Mapping[str, str]) -> State:
@@ -350,24 +363,29 @@ def _reassign(state: State, event: WorkerLost, now: float) -> Step:
                 ended.append((task, failed(again, event, now)))
             else:
                 retried.append(again)
-    running = {worker: c for worker, c in state.running.items() if worker != event.worker}
-    ready = {worker: None for worker in state.ready if worker != event.worker}
-    devices = {worker: device for worker, device in state.devices.items() if worker != event.worker}
-    state = _with_devices(replace(state, running=running, ready=ready), devices)
+    running, lanes, ready, devices = (
+        _without(values, event.worker) for values in (state.running, state.lanes, state.ready, state.devices)
+    )
+    state = _with_devices(replace(state, running=running, lanes=lanes, ready=ready), devices)
     return _finish_parts(_queue(state, retried), ended, now)
 
 
+def _without(values: Mapping[str, Any], worker: str) -> dict[str, Any]:
+    """Return what belongs to the other workers."""
+    return {other: value for other, value in values.items() if other != worker}
+
+
 def _fill(state: State, now: float) -> tuple[State, list[Command]]:
-    """Give each idle worker a chunk; then, if there is plenty, send a second one ahead."""
+    """Give each idle worker a chunk; then, if there is plenty, send more ahead."""
     if not state.waiting:
         return state, []
     commands: list[Command] = []
-    for slots in (1, 2):
+    for slots in range(1, max((_max_chunks(state, worker) for worker in state.ready), default=0) + 1):
         for worker in state.ready:
             chunks = state.running[worker]
-            if len(chunks) >= slots or not state.waiting:
+            if len(chunks) >= min(slots, _max_chunks(state, worker)) or not state.waiting:
                 continue
-            if chunks and not _may_prefetch(state, worker, chunks[0]):
+            if chunks and not _may_send_ahead(state, worker):
                 continue
             chunk = _next_chunk(state, worker, now)
             if not chunk.tasks:
@@ -379,28 +397,52 @@ def _fill(state: State, now: float) -> tuple[State, list[Command]]:
                 running={**state.running, worker: (*chunks, chunk)},
             )
             commands.append(SubmitChunk(worker, chunk))
-    enough = 1 if state.waiting else 2
-    ready = {worker: None for worker in state.ready if len(state.running[worker]) < enough}
+    ready = {
+        worker: None
+        for worker in state.ready
+        if len(state.running[worker]) < (1 if state.waiting else _max_chunks(state, worker))
+    }
     return replace(state, ready=ready), commands
 
 
-def _may_prefetch(state: State, worker: str, first: Chunk) -> bool:
-    """Return True if a second chunk may wait behind a short first one, while there is plenty and none runs alone."""
-    device = state.devices[worker]
+def _lanes(state: State, worker: str) -> int:
+    return state.lanes.get(worker, 1)
+
+
+def _max_chunks(state: State, worker: str) -> int:
+    """Return the largest number of chunks that a worker may have."""
+    return MAX_CHUNKS if _lanes(state, worker) > 1 else 2
+
+
+def _may_send_ahead(state: State, worker: str) -> bool:
+    """Return True if a worker with chunks may get another, while none of its trials runs alone.
+
+    If it has one lane, there must be plenty, and its first chunk must be short. If it has several, one must be free.
+    """
+    device, chunks = state.devices[worker], state.running[worker]
     following = next(state.waiting.offer(device, state.paces), None)
-    if following is None or following.alone or first.tasks[0].alone:
+    if following is None or following.alone or chunks[0].tasks[0].alone:
         return False
+    if _lanes(state, worker) > 1:
+        return _free_lanes(state, worker) > 0
     is_plenty = len(state.waiting) + state.undrawn > len(state.running)
-    return is_plenty and first.cost_s * state.paces[device].factor < PREFETCH_S
+    return is_plenty and chunks[0].cost_s * state.paces[device].factor < PREFETCH_S
+
+
+def _free_lanes(state: State, worker: str) -> int:
+    """Return the number of trials that a worker could start at once."""
+    return _lanes(state, worker) - sum(len(chunk.tasks) for chunk in state.running[worker])
 
 
 def _next_chunk(state: State, worker: str, now: float) -> Chunk:
     """Return the first tasks on offer, up to a chunk's seconds; a task that runs alone comes alone."""
     device, idle = state.devices[worker], not any(state.running.values())
-    target_s, factor = _chunk_seconds(state, device), state.paces[device].factor
+    target_s, factor, largest = _chunk_seconds(state, device), state.paces[device].factor, MAX_CHUNK
+    if _lanes(state, worker) > 1:
+        target_s, largest = target_s / MAX_CHUNKS, min(largest, max(1, _free_lanes(state, worker)))
     taken: list[Task] = []
     cost_s = 0.0
-    for task in islice(state.waiting.offer(device, state.paces, idle), MAX_CHUNK):
+    for task in islice(state.waiting.offer(device, state.paces, idle), largest):
         task_s = task.cost_s(device)
         if taken and (task.alone or (cost_s + task_s) * factor > target_s):
             break

@@ -126,6 +126,8 @@ class WorkerJoined:
     worker: str
     device: str = "cpu"
     """Device that it trains on: "cpu" or "cuda"."""
+    lanes: int = 1
+    """Largest number of trials that it trains at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class ChunkDone:
     worker: str
     chunk: int
     results: tuple[Result, ...]
-    """One for each task, in their order."""
+    """One for each task, in any order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from caviar.data import sources
 from caviar.data.splits import Dataset, Preprocess, split
 from caviar.engine import Engine
-from caviar.errors import StudyError
+from caviar.errors import ClusterError, StudyError, one_line
 from caviar.objective import Objective
 from caviar.space import Space
 from caviar.training import cost
@@ -26,7 +26,9 @@ from caviar.validation import require_type
 
 METRICS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate")
 RANKING_METRICS = ("dev_accuracy", "dev_loss")
-ENGINES = ("auto", "native", "reference")
+FUSED_LANES = {"cuda": 1024, "cpu": 4}
+"""Largest number of trials that the fused engine trains at once; on a CPU it is interpreted, for tests alone."""
+ENGINES = ("auto", "native", "fused", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,9 @@ class Classifier(Objective):
         preprocess: "standardize" (each feature gets mean 0 and standard deviation 1 on the train split), "scale"
             (all features are divided by the largest magnitude, which suits images), or "none".
         metric: the metric that ranks trials: "dev_accuracy", which is maximised, or "dev_loss", which is minimised.
-        engine: "native", compiled kernels for CPUs; "reference", plain torch for CPUs and GPUs; or "auto", native on
-            CPU workers and reference on GPU workers. Engines give the same metrics up to rounding.
+        engine: "native", compiled kernels for CPUs; "fused", which trains many trials at once on a GPU; "reference",
+            plain torch for CPUs and GPUs; or "auto", native on CPU workers and fused on GPU workers, or reference on
+            GPUs where fused fails. Engines give the same metrics up to rounding.
         refit: True trains the network that is handed over on the train and dev rows together. Which params win is
             decided before, on the dev split, and the test score is that of this network. Features stay preprocessed
             as the train split asks.
@@ -130,13 +133,37 @@ class Classifier(Objective):
 
     def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
         assert dataset is not None, "a classifier is trained on data"
-        if self.engine == "native" or (self.engine == "auto" and device == "cpu"):
+        if self._engine_on(device) == "native":
             from caviar.training.native.engine import NativeEngine
 
             return NativeEngine(dataset, self.fixed)
         from caviar.training.reference import ReferenceEngine
 
-        return ReferenceEngine(dataset, self.fixed, device)
+        reference = ReferenceEngine(dataset, self.fixed, device)
+        if self._engine_on(device) == "fused":
+            try:
+                from caviar.training.fused.engine import FusedEngine
+
+                engine = FusedEngine(dataset, self.fixed, device, lanes=FUSED_LANES[device])
+                engine.try_out()
+            except Exception as error:
+                if self.engine == "fused":
+                    raise ClusterError(f"the fused engine cannot be used: {one_line(error)}") from error
+                reference.warnings = (
+                    f"GPU workers train one trial at a time, for the fused engine failed: {one_line(error)}",
+                )
+            else:
+                return engine
+        return reference
+
+    def lanes(self, device: str) -> int:
+        return FUSED_LANES[device] if self._engine_on(device) == "fused" else 1
+
+    def _engine_on(self, device: str) -> str:
+        """Return the engine that is wanted on a device."""
+        if self.engine != "auto":
+            return self.engine
+        return "native" if device == "cpu" else "fused"
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         assert dataset is not None, "a classifier is trained on data"
@@ -145,9 +172,11 @@ class Classifier(Objective):
         except StudyError:
             return {"cpu": 0.0, "cuda": 0.0}  # it will fail at once, with the error in its row
         shape = dataset.features, len(dataset.classes), len(dataset.train.y), epochs
-        on_cpu = cost.REFERENCE if self.engine == "reference" else cost.NATIVE
-        on_gpu = cost.NATIVE if self.engine == "native" else cost.REFERENCE_ON_GPU
-        return {"cpu": on_cpu.seconds(recipe, *shape), "cuda": on_gpu.seconds(recipe, *shape)}
+        models = cost.MODELS
+        return {
+            device: models[self._engine_on(device), device].seconds(recipe, *shape)
+            for device in ("cpu", "cuda")
+        }
 
     def describe(self) -> dict[str, Any]:
         return {

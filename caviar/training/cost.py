@@ -55,5 +55,17 @@ REFERENCE = CostModel(setup_s=2e-3, step_s=2.5e-4, layer_s=2.5e-4, flops_per_s=4
 REFERENCE_ON_GPU = CostModel(setup_s=5e-3, step_s=3e-4, layer_s=3e-4, flops_per_s=1e13)
 """Reference engine on a GPU; estimated, not fitted. A layer launches some dozens of kernels, each 4 to 10
 microseconds (NVIDIA's guide to CUDA graphs), and products of large layers reach a fraction of the peak."""
+FUSED_ON_GPU = CostModel(setup_s=2e-4, step_s=3e-7, layer_s=3e-7, flops_per_s=1e13)
+"""Fused engine on a GPU, a trial's share of the time; estimated, not fitted."""
 NATIVE = CostModel(setup_s=2.6e-4, step_s=3e-7, layer_s=8e-7, flops_per_s=1.7e11, unit_s=7e-10)
 """Native engine on a CPU core. A step of a small network is mostly passes over z and a."""
+
+MODELS = {
+    ("reference", "cpu"): REFERENCE,
+    ("reference", "cuda"): REFERENCE_ON_GPU,
+    ("native", "cpu"): NATIVE,
+    ("native", "cuda"): NATIVE,
+    ("fused", "cpu"): REFERENCE,
+    ("fused", "cuda"): FUSED_ON_GPU,
+}
+"""Model of each engine on each device. On a CPU the fused engine is interpreted, for tests alone."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from caviar.driver.controller import CHUNK_S, State, begin, step
+from caviar.driver.controller import CHUNK_S, MAX_CHUNKS, State, begin, step
 from caviar.driver.device_queues import DeviceQueues, Pace
 from caviar.driver.messages import (
     CertainDrawn,
@@ -158,10 +158,10 @@ class StudyMachine(RuleBasedStateMachine):
             self.join(device)
 
     @precondition(lambda self: len(self.state.running) < 4)
-    @rule(device=st.sampled_from(["cpu", "cuda"]))
-    def join(self, device: str) -> None:
+    @rule(device=st.sampled_from(["cpu", "cuda"]), lanes=st.sampled_from([1, 5]))
+    def join(self, device: str, lanes: int = 1) -> None:
         self.workers += 1
-        self.send(WorkerJoined(f"w{self.workers}", device))
+        self.send(WorkerJoined(f"w{self.workers}", device, lanes))
 
     @precondition(lambda self: self.pending)
     @rule(count=st.integers(1, 3))
@@ -360,8 +360,11 @@ class StudyMachine(RuleBasedStateMachine):
         assert devices <= set(self.state.waiting.queues)
 
     @invariant()
-    def a_worker_has_at_most_two_chunks(self) -> None:
-        assert all(len(chunks) <= 2 for chunks in self.state.running.values())
+    def a_worker_has_no_more_than_it_can_take(self) -> None:
+        for worker, chunks in self.state.running.items():
+            lanes = self.state.lanes.get(worker, 1)
+            assert len(chunks) <= (2 if lanes == 1 else MAX_CHUNKS)
+            assert lanes == 1 or sum(len(chunk.tasks) for chunk in chunks) <= lanes
 
     @invariant()
     def only_trials_alone_on_a_worker_are_blamed_for_its_death(self) -> None:
@@ -471,6 +474,19 @@ def test_the_first_chunks_hold_one_trial() -> None:
     state = replace(make_state(2, tuple(make_task(n) for n in range(100))), paces={"cpu": Pace()})
     _, commands = step(state, WorkerJoined("w2"))
     assert {len(c.chunk.tasks) for c in submitted(commands)} == {1}
+
+
+def test_the_lanes_of_a_worker_are_filled() -> None:
+    state, commands = step(
+        make_state(0, tuple(make_task(n) for n in range(100))), WorkerJoined("w0", lanes=40)
+    )
+    sent = [len(submit.chunk.tasks) for submit in submitted(commands)]
+    assert sum(sent) <= 40
+    assert len(sent) == MAX_CHUNKS or sum(sent) == 40
+    done = submitted(commands)[0].chunk
+    results = tuple(make_result(task, 1e-4) for task in done.tasks)
+    state, commands = step(state, ChunkDone("w0", done.number, results))
+    assert submitted(commands), "a lane that is free is filled at once"
 
 
 def test_chunks_shrink_toward_the_end_of_a_stage() -> None:

@@ -30,6 +30,7 @@ from tests.functions import function_study
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline, run_on_ray
 from tests.training.module.modules import digits_objective
+from tests.training.networks import blobs
 
 HALVING = Halving(cohort=9)
 ROUNDS = bowl_study(rounds=(30, Round(20, 9, HALVING)), epochs=9)
@@ -253,3 +254,24 @@ def test_another_function_cannot_resume_a_run(tmp_path: Path) -> None:
     other = function_study(lambda params: {"loss": params["x"], "draws": 0.0})
     with pytest.raises(RunError, match=r"another study, which differs in objective\.function"):
         resume_inline(other, run.path)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_lanes_of_the_fused_engine_give_the_same_frames(tmp_path: Path) -> None:
+    data = blobs(rows=50)
+    fused, native = (
+        Study(
+            name="lanes",
+            objective=Classifier(data=(data.train.x, data.train.y), engine=engine, split=(0.4, 0.3, 0.3)),
+            space=Space(learning_rate=log(0.01, 1), units=integer(2, 20), batch_size=choice(6, 12)),
+            rounds=(Round(6, 2, Halving(cohort=6)), Confirmation(top=2, seeds=1)),
+        )
+        for engine in ("fused", "native")
+    )
+    here = run_inline(fused, tmp_path / "here")
+    assert set(here.trials["engine"]) == {"fused"}
+    assert_same_frames(here, run_on_ray(fused, tmp_path / "ray"))
+    twin = run_inline(native, tmp_path / "native")
+    assert here.trials["params_units"].tolist() == twin.trials["params_units"].tolist()
+    assert here.trials["outcome"].tolist() == twin.trials["outcome"].tolist()

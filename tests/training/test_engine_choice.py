@@ -1,5 +1,6 @@
 """The engine that a classifier trains with, and its predicted cost."""
 
+import os
 import subprocess
 import sys
 
@@ -22,8 +23,21 @@ def test_cpu_workers_use_the_native_engine_by_default(name: str, kind: type) -> 
     assert type(objective.make_engine(DATA, "cpu")) is kind
 
 
+def test_the_fused_engine_is_refused_without_a_gpu() -> None:
+    code = (
+        "from caviar.training.classifier import Classifier; from tests.training.networks import blobs;"
+        "Classifier(data=(blobs().train.x, blobs().train.y), engine='fused').make_engine(blobs(), 'cpu')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "ClusterError" in done.stderr
+    assert "needs a GPU" in done.stderr
+
+
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(StudyError, match="engine must be one of auto, native, reference, not 'warp'"):
+    with pytest.raises(StudyError, match="engine must be one of auto, native, fused, reference, not 'warp'"):
         Classifier(data=(DATA.train.x, DATA.train.y), engine="warp")
 
 

@@ -38,6 +38,8 @@ class ActorInfo:
     pid: int
     warnings: tuple[str, ...]
     """Sentences about what this worker cannot keep from later trials."""
+    lanes: int
+    """Largest number of trials that it trains at the same time."""
     note: str | None
     """File in which its memory guard notes that it took too much memory."""
 
@@ -53,6 +55,7 @@ class WorkerActor:
         dataset: Dataset | None,
         spec: WorkerSpec,
     ) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
         self._arguments = name, objective, path, dataset, spec
         self._worker: Worker | None = None
 
@@ -61,17 +64,17 @@ class WorkerActor:
         import ray
 
         name, objective, path, dataset, spec = self._arguments
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver alone handles Ctrl-C
         note = start_guard(int(spec.needs.get("memory", 0)))
         device = _assigned_device(spec)
         unpickled = unpickle_objective(objective, path)
         self._worker = Worker(name, socket.gethostname(), unpickled, dataset, device)
-        return ActorInfo(ray.get_runtime_context().get_node_id(), os.getpid(), unpickled.warnings, note)
+        node = ray.get_runtime_context().get_node_id()
+        return ActorInfo(node, os.getpid(), self._worker.warnings, self._worker.lanes, note)
 
     def run(
         self, tasks: Sequence[Task], test: Split | None
     ) -> Iterator[list[Progress] | list[TrialFailed] | list[Result]]:
-        """Train a chunk; yield measurements of long trials now and then, and all results at the end.
+        """Train a chunk; yield measurements of long trials now and then, and all results at the end, in any order.
 
         The first failure is yielded at once: the user should see it before the rest of the chunk is trained.
         """

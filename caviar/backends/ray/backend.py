@@ -31,6 +31,7 @@ from caviar.backends.ray.placement import (
 from caviar.backends.worker import overtime
 from caviar.data.splits import Dataset, Split
 from caviar.driver.backend import Backend, BackendEvent, Measured, TrialFailed
+from caviar.driver.controller import MAX_CHUNKS
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
 from caviar.engine import Progress
 from caviar.errors import ClusterError
@@ -113,7 +114,7 @@ class RayBackend(Backend):
         gpus: int | None = None,
         timing: Timing = Timing(),
     ) -> None:
-        self._timing = timing
+        self._timing, self._objective = timing, objective
         self._actors: dict[str, _Actor] = {}
         self._starting: dict[Any, _StartingWorker] = {}
         self._warn_at = 0.0
@@ -214,7 +215,9 @@ class RayBackend(Backend):
         name = f"{spec.kind}-{self._started[spec.kind]}"
         self._started[spec.kind] += 1
         remote = self._remote_actor.options(
-            **spec.actor_options, scheduling_strategy=self._scheduling_strategy()
+            **spec.actor_options,
+            scheduling_strategy=self._scheduling_strategy(),
+            max_concurrency=MAX_CHUNKS if self._objective.lanes(spec.device) > 1 else 1,
         )
         objective, dataset = self._shared_inputs
         handle = remote.remote(name, objective, self._path, dataset, spec)
@@ -301,7 +304,7 @@ class RayBackend(Backend):
         self._actors[name] = replace(self._actors[name], info=info)
         for warning in info.warnings:
             self._warn_once(warning)
-        return [WorkerJoined(name, self._actors[name].spec.device)]
+        return [WorkerJoined(name, self._actors[name].spec.device, info.lanes)]
 
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self._warned:

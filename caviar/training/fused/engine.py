@@ -14,11 +14,17 @@ import torch
 
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress, divergence
-from caviar.errors import one_line
+from caviar.errors import ClusterError, StudyError, one_line
+from caviar.training.fused import kernels
 from caviar.training.fused.pack import DeviceSplit, Pack, Scores, Tiles
 from caviar.training.recipe import recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Measurement, Outcome, Trial, Value
+
+MAX_CLASSES = 1024
+"""Largest number of classes: the softmax of a row is one tile."""
+TRY_OUT_TOLERANCE = 1e-3
+"""Largest relative difference of the loss of the first network from that of the reference engine."""
 
 
 class FusedEngine(Engine):
@@ -32,6 +38,10 @@ class FusedEngine(Engine):
         lanes: largest number of networks in training.
         precision: precision of matrix products: "ieee" for float32 throughout; "tf32x3" and "tf32" use tensor cores.
         tiles: sizes of the kernels' tiles.
+
+    Raises:
+        ClusterError: there is no GPU.
+        StudyError: the data set has too many classes.
     """
 
     def __init__(
@@ -44,6 +54,12 @@ class FusedEngine(Engine):
         precision: str = "ieee",
         tiles: Tiles = Tiles(),  # noqa: B008
     ) -> None:
+        if device == "cpu" and not kernels.are_interpreted():
+            raise ClusterError('the fused engine needs a GPU; use engine="auto" for CPU workers')
+        if len(dataset.classes) > MAX_CLASSES:
+            raise StudyError(
+                f"the fused engine takes at most {MAX_CLASSES:,} classes, not {len(dataset.classes):,}"
+            )
         self._reference = ReferenceEngine(dataset, fixed, device, dtype)
         self._fixed, self._lanes, self._classes = fixed or {}, lanes, len(dataset.classes)
         self._precision, self._tiles = precision, tiles
@@ -56,24 +72,41 @@ class FusedEngine(Engine):
     def name(self) -> str:
         return "fused"
 
+    @property
+    def lanes(self) -> int:
+        return self._lanes
+
+    def try_out(self) -> None:
+        """Train a small network for an epoch, and compare it with the reference engine.
+
+        It compiles the kernels, which takes seconds the first time on a machine.
+
+        Raises:
+            ClusterError: the networks differ.
+        """
+        trial = Trial(number=0, round=0, params={"layers": 1, "units": 8, "dropout": 0.5}, epochs=1, seed=0)
+        (ours, _), (theirs, _) = (
+            list(engine.train([Part(trial=trial)])) for engine in (self, self._reference)
+        )
+        assert isinstance(ours, Progress)
+        assert isinstance(theirs, Progress)
+        loss, expected = (event.measurement.metrics["train_loss"] for event in (ours, theirs))
+        if not abs(loss - expected) <= TRY_OUT_TOLERANCE * abs(expected):
+            raise ClusterError(f"a first network has the loss {loss:g} instead of {expected:g}")
+
+    def begin_side_by_side(self) -> "FusedTraining":
+        return self._begin(self._lanes)
+
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
-        waiting = deque(parts)
-        slots = min(self._lanes, len(parts))
-        pack = Pack(self._train, self._dev, self._classes, slots, self._precision, self._tiles)
-        while waiting or pack.lanes:
-            while waiting and pack.has_room:
-                try:
-                    pack.add(waiting[0], recipe_from({**self._fixed, **waiting[0].trial.params}))
-                except torch.OutOfMemoryError as error:
-                    if pack.lanes:
-                        break  # it starts when others have ended
-                    yield _failed(waiting[0], error)
-                except Exception as error:
-                    yield _failed(waiting[0], error)
-                waiting.popleft()
-            if pack.lanes:
-                for slot, scores in pack.advance().items():
-                    yield from _report(pack, slot, scores)
+        training = self._begin(min(self._lanes, len(parts)))
+        for part in parts:
+            training.add(part)
+        while not training.is_idle:
+            yield from training.advance()
+
+    def _begin(self, lanes: int) -> "FusedTraining":
+        pack = Pack(self._train, self._dev, self._classes, lanes, self._precision, self._tiles)
+        return FusedTraining(pack, self._fixed)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         return self._reference.evaluate(trial, checkpoint, split)
@@ -82,30 +115,68 @@ class FusedEngine(Engine):
         return self._reference.predict(trial, checkpoint, split)
 
 
+class FusedTraining:
+    """Trials that train as lanes of a pack, and those that wait for a lane.
+
+    Args:
+        pack: an empty pack.
+        fixed: hyperparameters that all trials share.
+    """
+
+    def __init__(self, pack: Pack, fixed: Mapping[str, Value]) -> None:
+        self._pack, self._fixed = pack, fixed
+        self._waiting: deque[Part] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and not self._pack.lanes
+
+    def add(self, part: Part) -> None:
+        self._waiting.append(part)
+
+    def advance(self) -> list[Progress | PartDone]:
+        events: list[Progress | PartDone] = []
+        while self._waiting and self._pack.has_room:
+            part = self._waiting[0]
+            try:
+                self._pack.add(part, recipe_from({**self._fixed, **part.trial.params}))
+            except torch.OutOfMemoryError as error:
+                if self._pack.lanes:
+                    break  # it starts when others have ended
+                events.append(_failed(part, error))
+            except Exception as error:
+                events.append(_failed(part, error))
+            self._waiting.popleft()
+        if self._pack.lanes:
+            for slot, scores in self._pack.advance().items():
+                events += self._report(slot, scores)
+        return events
+
+    def _report(self, slot: int, scores: Scores) -> list[Progress | PartDone]:
+        """Return the measurement of an epoch; if it was the part's last, also its end, and free the slot."""
+        lane = self._pack.lanes[slot]
+        number = lane.part.trial.number
+        metrics = {
+            "train_loss": scores.train_loss,
+            "dev_loss": scores.dev_loss,
+            "dev_accuracy": scores.dev_accuracy,
+            "learning_rate": scores.learning_rate,
+        }
+        progress = Progress(number, Measurement(lane.epoch, metrics))
+        failure = divergence(scores.train_loss, scores.dev_loss)
+        if failure is None and lane.epoch < lane.until:
+            return [progress]
+        self._pack.remove(slot)
+        end = PartDone(
+            trial=number,
+            outcome=Outcome.COMPLETED if failure is None else Outcome.DIVERGED,
+            failure=failure,
+            checkpoint=lane.save() if lane.part.keep_checkpoint else None,
+            setup_s=lane.setup_s,
+            train_s=lane.train_s,
+        )
+        return [progress, end]
+
+
 def _failed(part: Part, error: Exception) -> PartDone:
     return PartDone(trial=part.trial.number, outcome=Outcome.FAILED, failure=one_line(error))
-
-
-def _report(pack: Pack, slot: int, scores: Scores) -> Iterator[Progress | PartDone]:
-    """Yield the measurement of an epoch; if it was the part's last, remove the lane and yield the part's end."""
-    lane = pack.lanes[slot]
-    number = lane.part.trial.number
-    metrics = {
-        "train_loss": scores.train_loss,
-        "dev_loss": scores.dev_loss,
-        "dev_accuracy": scores.dev_accuracy,
-        "learning_rate": scores.learning_rate,
-    }
-    yield Progress(number, Measurement(lane.epoch, metrics))
-    failure = divergence(scores.train_loss, scores.dev_loss)
-    if failure is None and lane.epoch < lane.until:
-        return
-    pack.remove(slot)
-    yield PartDone(
-        trial=number,
-        outcome=Outcome.COMPLETED if failure is None else Outcome.DIVERGED,
-        failure=failure,
-        checkpoint=lane.save() if lane.part.keep_checkpoint else None,
-        setup_s=lane.setup_s,
-        train_s=lane.train_s,
-    )

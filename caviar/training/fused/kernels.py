@@ -748,3 +748,8 @@ def next_batch(wholes: tl.tensor, reals: tl.tensor, lanes: tl.tensor, LANES: tl.
 
 DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 """Triton's dtypes of the networks, by torch's."""
+
+
+def are_interpreted() -> bool:
+    """Return True if Triton interprets the kernels, on a CPU."""
+    return not isinstance(forward_hidden, triton.JITFunction)

@@ -31,8 +31,6 @@ SCORED_ROWS = 256
 """Number of rows of the dev split to score at a time."""
 ENDED_SHARE = 0.25
 """Share of the lanes that have ended an epoch before they are scored."""
-_WARPS = 8
-"""Warps of a program that works on a tile: with fewer of them, its numbers do not fit into the registers."""
 _BIT_BLOCKS = 256
 """Blocks of random bits that a program draws."""
 _MOVED_LANES = 128
@@ -46,6 +44,8 @@ class Tiles:
     rows: int = 64
     units: int = 64
     inputs: int = 32
+    warps: int = 8
+    """Warps of a program. With four of them, tiles of 64 rows and 64 units do not fit into the registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Pack:
             "UNIT_TILE": self._tiles.units,
             "INPUT_TILE": self._tiles.inputs,
             "PRECISION": self._precision,
-            "num_warps": _WARPS,
+            "num_warps": self._tiles.warps,
         }
 
     def _output_tiling(self) -> dict[str, object]:

@@ -147,14 +147,23 @@ class FunctionEngine(Engine):
         return events
 
     def _train_in_thread(self, part: Part) -> Iterator[Progress | PartDone]:
-        events: SimpleQueue[Progress | PartDone] = SimpleQueue()
+        events: SimpleQueue[Progress | PartDone | BaseException] = SimpleQueue()
         context = self._context(part, events.put)
-        thread = threading.Thread(target=lambda: events.put(self._call(context)), daemon=True)
+
+        def call() -> None:
+            try:
+                events.put(self._call(context))
+            except BaseException as error:  # of the engine itself: the calling thread waits for an end
+                events.put(error)
+
+        thread = threading.Thread(target=call, daemon=True)
         thread.start()
         try:
-            while not isinstance(event := events.get(), PartDone):
+            while isinstance(event := events.get(), Progress):
                 yield event
             thread.join()
+            if isinstance(event, BaseException):
+                raise event
             yield event
         finally:
             context._stop.set()  # the caller may have stopped listening
@@ -206,7 +215,9 @@ def describe_failure(error: BaseException, fn: Callable[..., Any], message: str 
         fn: the function.
         message: the text instead of the exception's own.
     """
-    file = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
+    file = None
+    with contextlib.suppress(ValueError):  # a function that wraps itself
+        file = getattr(getattr(inspect.unwrap(fn), "__code__", None), "co_filename", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__, limit=-20) if f.filename == file]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return (message or one_line(error)) + place

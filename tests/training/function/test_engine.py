@@ -544,3 +544,23 @@ def test_users_make_contexts_to_test_their_functions() -> None:
     ):
         with pytest.raises(StudyError, match="TrialContext"):
             cv.TrialContext(**refused)
+
+
+def test_an_error_of_the_engine_in_its_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(params: Params, trial: TrialContext) -> float:
+        raise RuntimeError("of the function")
+
+    def breaks(*_: object) -> str:
+        raise LookupError("of the engine")
+
+    monkeypatch.setattr("caviar.training.function.engine.describe_failure", breaks)
+    with pytest.raises(LookupError, match="of the engine"):
+        part(fails)
+
+
+def test_a_failing_function_may_wrap_itself() -> None:
+    def fails(params: Params, trial: TrialContext) -> float:
+        fails.__wrapped__ = fails  # type: ignore[attr-defined]
+        raise RuntimeError("boom")
+
+    assert result_of(fails).failure == "RuntimeError: boom"

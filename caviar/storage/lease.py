@@ -3,7 +3,8 @@
 A lease is the object `.lock`. It is written only on the condition that it is absent, or still the version that the
 writer has seen, so of several drivers one gets it. The holder renews it every few seconds. A driver that finds a lease
 watches it: if it is not renewed, its holder is dead, and the lease is taken over. A holder that finds another version
-has lost its lease, and writes nothing more. The clocks of two machines are never compared.
+has lost its lease, and writes nothing more. No driver compares the clocks of two machines. A reader that looks once
+does, because it cannot wait: if its clock is wrong, it takes a living holder for dead, or a dead one for living.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from caviar.errors import RunError
@@ -40,6 +42,18 @@ class LeasedLocation(Location):
     @abstractmethod
     def write_version(self, content: bytes, before: Version | None) -> Version | None:
         """Replace one version of this file, or no file, and return the new one; None if it has another version."""
+
+    @abstractmethod
+    def written_at(self) -> datetime:
+        """Return when this file was written, by the clock of the store."""
+
+    def holder(self) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            file = self / LOCK
+            age_s = (datetime.now(UTC) - file.written_at()).total_seconds()
+            if age_s < self.lease_s:
+                return _holder(file.read_version()[0].decode(errors="replace"))
+        return None
 
     def follow_holder(self) -> Callable[[], str | None]:
         renewed: tuple[Version | None, float] = (None, -math.inf)

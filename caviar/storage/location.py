@@ -125,7 +125,10 @@ class Location(ABC):
         """
 
     def holder(self) -> str | None:
-        """Return which process holds the lock; None if none does, or if the holder of a lease may be dead."""
+        """Return which process holds the lock; None if none does.
+
+        A lease in a store counts as held if it was renewed lately, by the clocks of the store and of this machine.
+        """
         return None
 
     def follow_holder(self) -> Callable[[], str | None]:

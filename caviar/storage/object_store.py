@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -74,6 +74,10 @@ class Store(LeasedLocation):
         with self._requests("read"):
             found = self.client.get(self.key)
             return bytes(found.bytes()), _version(found.meta)
+
+    def written_at(self) -> datetime:
+        with self._requests("read"):
+            return self.client.head(self.key)["last_modified"]
 
     def read_each(self, names: Iterable[str]) -> Iterator[bytes]:
         with ThreadPoolExecutor(16) as pool:

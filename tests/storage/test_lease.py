@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -55,6 +56,19 @@ def test_a_lease_that_is_not_renewed_has_no_holder() -> None:
     assert holder() == this_process(), "it may be alive"
     time.sleep(SHORT_S)
     assert holder() is None
+
+
+def test_one_look_tells_a_live_lease_from_a_stale_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = in_memory(LONG_S)
+    assert run.holder() is None
+    held = Lease.acquire(run, take_over=False)
+    assert run.holder() == this_process()
+    written = (run / LOCK).written_at()
+    monkeypatch.setattr(Store, "written_at", lambda lock: written - timedelta(seconds=2 * LONG_S))
+    assert run.holder() is None
+    held.release()
+    monkeypatch.undo()
+    assert run.holder() is None
 
 
 def test_a_new_run_does_not_wait_for_a_lease(caplog: pytest.LogCaptureFixture) -> None:

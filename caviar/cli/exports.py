@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from caviar.cli.numbers import port, seconds
+
 if TYPE_CHECKING:
     from caviar.exports.following import Export
     from caviar.records.frames import Run
@@ -63,12 +65,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         "dashboard", usage="caviar dashboard RUN [OPTIONS]", description=DASHBOARD
     )
     dashboard.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-    dashboard.add_argument("--port", type=int, default=8080, help="TCP port (default: 8080)")
+    dashboard.add_argument("--port", type=port, default=8080, help="TCP port (default: 8080)")
     dashboard.set_defaults(action=_dashboard)
     for command in (export, dashboard):
         command.add_argument(
             "--every",
-            type=_seconds,
+            type=seconds,
             default=10.0,
             metavar="SECONDS",
             help="seconds between looks at a running study (default: 10)",
@@ -82,9 +84,10 @@ def _export(options: argparse.Namespace) -> None:
 
     run = load(options.run)
     export = _open(run, options)
-    for place, added in enumerate(follow(run, export, options.every if options.watch else None)):
-        if added or place == 0:
-            print(f"{added:,} new trials of {run.location} are in {export.place}", flush=True)
+    trials = "trials" if options.to == "csv" else "new trials"  # CSV files are written anew
+    for place, written in enumerate(follow(run, export, options.every if options.watch else None)):
+        if written or place == 0:
+            print(f"{written:,} {trials} of {run.location} are in {export.place}", flush=True)
     if options.to in _OPEN:
         print(f"to look at them: {_OPEN[options.to]} {shlex.quote(export.place)}")
 
@@ -125,10 +128,3 @@ def _dashboard(options: argparse.Namespace) -> None:
             pass
         while True:
             time.sleep(3600)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return seconds

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from caviar.errors import RunError
+from caviar.exports.export_lock import export_lock
 from caviar.records.frames import Run
 
 TABLES: Final = ("trials", "curves", "rounds", "confirmed")
@@ -31,16 +32,17 @@ class CsvExport:
         self._folder = Path(folder).expanduser()
         self.place = str(folder)
         """Path of the folder."""
-        self._trials = 0
+        self._trials: int | None = None
 
     def update(self, run: Run) -> int:
-        """Write the files anew if there are new trials, and return the number of these."""
-        added = len(run.trials) - self._trials
-        if added or not self._trials:
+        """Write the files anew if there are new trials, and return the number of trials in them; else return 0."""
+        if len(run.trials) == self._trials:
+            return 0
+        with export_lock(self._folder):
             for name in TABLES:
                 write_csv(getattr(run, name), self._folder / f"{name}.csv")
-        self._trials += added
-        return added
+        self._trials = len(run.trials)
+        return self._trials
 
 
 def write_csv(frame: pd.DataFrame, file: Path) -> None:

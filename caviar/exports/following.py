@@ -14,11 +14,11 @@ class Export(Protocol):
     """Path or URL of the copy, without secrets."""
 
     def update(self, run: Run) -> int:
-        """Add the trials that the copy lacks, and return their number."""
+        """Bring the copy up to date, and return the number of trials that were written."""
 
 
 def follow(run: Run, export: Export, every_s: float | None) -> Iterator[int]:
-    """Update an export until the run is finished, and yield how many trials it got each time.
+    """Update an export until the run is finished, and yield how many trials were written each time.
 
     Args:
         run: the run, finished or not; it may also continue later.

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ import pandas as pd
 
 from caviar.columns import param_column
 from caviar.errors import CaviarError, RunError
+from caviar.exports.export_lock import export_lock
 from caviar.exports.same_run import identity
 from caviar.optional_packages import packages_of
 from caviar.records.frames import Run
@@ -100,25 +102,34 @@ class MlflowExport:
         self.name = name or run.location.name
         """Name of the experiment."""
         self._keys = mlflow_keys([*run.space, *run.metrics])
-        with _errors_as_run_errors(without_password(uri or "its default place")):
+        self._lock = partial(export_lock, uri or os.environ.get("MLFLOW_TRACKING_URI", "mlflow"))
+        with _errors_as_run_errors(without_password(uri or "its default place")), self._lock():
             self._client = MlflowClient(tracking_uri=uri)
             self.place = without_password(self._client.tracking_uri)
             """URL of the tracking server, without a password."""
-            self._experiment = self._open(run)
-            self._known = self._find_trials()
+            self.experiment_id = self._open(run)
+            """ID of the experiment."""
+        self._trials: int | None = None
 
     def update(self, run: Run) -> int:
         """Add the trials that the experiment lacks, and return their number."""
-        new = run.trials[~run.trials["trial"].isin(self._known)]
+        if len(run.trials) == self._trials:  # else all that is there is looked up
+            return 0
         requests = _REQUESTS if self.place.startswith("http") else 1  # files and SQLite have one writer
-        with _errors_as_run_errors(self.place), ThreadPoolExecutor(requests) as pool:
+        with (
+            _errors_as_run_errors(self.place),
+            self._lock(),
+            ThreadPoolExecutor(requests) as pool,
+        ):
+            new = run.trials[~run.trials["trial"].isin(self._find_trials())]
             for start in range(0, len(new), _BATCH):
                 rows = new.iloc[start : start + _BATCH]
                 curves = run.read_curves(rows["trial"])
                 of_trial, none = dict(iter(curves.groupby("trial"))), curves.head(0)
                 trials = [(row, of_trial.get(row["trial"], none)) for row in rows.to_dict("records")]
-                for number in pool.map(lambda trial: self._add(run, *trial), trials):
-                    self._known.add(number)
+                for _ in pool.map(lambda trial: self._add(run, *trial), trials):
+                    pass
+        self._trials = len(run.trials)
         return len(new)
 
     def _open(self, run: Run) -> str:
@@ -141,7 +152,7 @@ class MlflowExport:
         known, token = set(), None
         while True:
             page = self._client.search_runs(
-                [self._experiment], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
+                [self.experiment_id], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
             )
             for found in page:
                 if found.info.status != "RUNNING":
@@ -152,13 +163,13 @@ class MlflowExport:
             if not token:
                 return known
 
-    def _add(self, run: Run, row: Mapping[Any, Any], curve: pd.DataFrame) -> int:
-        """Add a trial, and return its number."""
+    def _add(self, run: Run, row: Mapping[Any, Any], curve: pd.DataFrame) -> None:
+        """Add a trial."""
         ended = row["ended"] if pd.notna(row["ended"]) else pd.Timestamp(run.study_file.created)
         started = row["started"] if pd.notna(row["started"]) else ended
         ended_ms, started_ms = (int(time.timestamp() * 1_000) for time in (ended, started))
         added = self._client.create_run(
-            self._experiment, started_ms, _tags(row), f"{row['stage']} trial {row['trial']}"
+            self.experiment_id, started_ms, _tags(row), f"{row['stage']} trial {row['trial']}"
         )
         self._client.log_batch(
             added.info.run_id,
@@ -169,7 +180,6 @@ class MlflowExport:
             ],
         )
         self._client.set_terminated(added.info.run_id, _STATUS[row["outcome"]], ended_ms)
-        return int(row["trial"])
 
 
 def mlflow_keys(names: Iterable[str]) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Exports of a run to a study of Optuna, in memory, in a journal file or in a database."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import optuna
 
 from caviar.errors import RunError
+from caviar.exports.export_lock import export_lock
 from caviar.exports.optuna_storage import add_trials, open_storage, read_attribute, storage_errors
 from caviar.exports.optuna_trials import NUMBER, optuna_trials
 from caviar.exports.same_run import identity
@@ -40,7 +42,8 @@ class OptunaExport:
         """Path or URL of the storage, without a password."""
         self.name = name or run.location.name
         """Name of the study."""
-        with storage_errors(storage):
+        self._lock = partial(export_lock, storage)
+        with storage_errors(storage), self._lock():
             self._storage = open_storage(storage)
             self._study = optuna.create_study(
                 storage=self._storage,
@@ -48,7 +51,6 @@ class OptunaExport:
                 direction="maximize" if run.study_file.maximize else "minimize",
                 load_if_exists=True,
             )
-            self._known = read_attribute(self._storage, self._study, NUMBER)
             owner = self._study.user_attrs.get(_RUN)
             is_fresh = owner is None and not self._study.get_trials(deepcopy=False)
         if not is_fresh and owner != identity(run):
@@ -59,9 +61,9 @@ class OptunaExport:
 
     def update(self, run: Run) -> int:
         """Add the trials that the study lacks, and return their number."""
-        is_new = (run.trials["stage"] == Stage.SEARCH) & ~run.trials["trial"].isin(self._known)
-        new = run.trials[is_new]
-        with storage_errors(self.place):
+        with storage_errors(self.place), self._lock():
+            known = read_attribute(self._storage, self._study, NUMBER)
+            new = run.trials[(run.trials["stage"] == Stage.SEARCH) & ~run.trials["trial"].isin(known)]
             self._describe(run)
             for start in range(0, len(new), _BATCH):
                 part = new.iloc[start : start + _BATCH]
@@ -69,7 +71,6 @@ class OptunaExport:
                 curves = run.read_curves(part["trial"], run.metric)
                 trials = optuna_trials(run.space, part, curves, metric=run.metric, others=others)
                 add_trials(self._storage, self._study, trials)
-                self._known.update(part["trial"])
         return len(new)
 
     def study(self) -> optuna.Study:

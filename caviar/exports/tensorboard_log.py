@@ -17,6 +17,7 @@ from typing import Final
 import pandas as pd
 
 from caviar.errors import RunError
+from caviar.exports.export_lock import export_lock
 from caviar.exports.same_run import identity
 from caviar.exports.tensorboard_events import event_file, study_events, trial_events
 from caviar.records.frames import Run
@@ -45,10 +46,11 @@ class TensorBoardExport:
         """Path of the folder."""
         owner = self._folder / _OWNER
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if not any(self._folder.iterdir()):
-                owner.write_text(json.dumps(identity(run)))
-            is_same = owner.is_file() and json.loads(owner.read_text()) == identity(run)
+            with export_lock(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if not any(self._folder.iterdir()):
+                    owner.write_text(json.dumps(identity(run)))
+                is_same = owner.is_file() and json.loads(owner.read_text()) == identity(run)
         except (OSError, ValueError) as error:
             raise RunError(f"{folder} cannot be used as a log folder: {error}") from error
         if not is_same:
@@ -56,6 +58,13 @@ class TensorBoardExport:
 
     def update(self, run: Run) -> int:
         """Add the trials that the folder lacks, and return their number."""
+        try:
+            with export_lock(self._folder):
+                return self._add(run)
+        except OSError as error:
+            raise RunError(f"{self.place} cannot be written: {error}") from error
+
+    def _add(self, run: Run) -> int:
         folders = [
             self._folder / stage / f"trial-{trial:06d}"
             for stage, trial in zip(run.trials["stage"], run.trials["trial"], strict=True)
@@ -63,20 +72,17 @@ class TensorBoardExport:
         new = [place for place, folder in enumerate(folders) if not (folder / _EVENTS).is_file()]
         space = run.space
         metrics = [run.metric, *(metric for metric in run.metrics if metric != run.metric)]
-        try:
-            created = pd.Timestamp(run.study_file.created)
-            _write(self._folder, event_file(study_events(space, metrics, created)))
-            for start in range(0, len(new), _BATCH):
-                places = new[start : start + _BATCH]
-                rows = run.trials.iloc[places]
-                curves = run.read_curves(rows["trial"])
-                of_trial, none = dict(iter(curves.groupby("trial"))), curves.head(0)
-                for place, row in zip(places, rows.to_dict("records"), strict=True):
-                    curve = of_trial.get(row["trial"], none)
-                    events = trial_events(space, metrics, row, curve)  # type: ignore[arg-type]
-                    _write(folders[place], event_file(events))
-        except OSError as error:
-            raise RunError(f"{self.place} cannot be written: {error}") from error
+        created = pd.Timestamp(run.study_file.created)
+        _write(self._folder, event_file(study_events(space, metrics, created)))
+        for start in range(0, len(new), _BATCH):
+            places = new[start : start + _BATCH]
+            rows = run.trials.iloc[places]
+            curves = run.read_curves(rows["trial"])
+            of_trial, none = dict(iter(curves.groupby("trial"))), curves.head(0)
+            for place, row in zip(places, rows.to_dict("records"), strict=True):
+                curve = of_trial.get(row["trial"], none)
+                events = trial_events(space, metrics, row, curve)  # type: ignore[arg-type]
+                _write(folders[place], event_file(events))
         return len(new)
 
 

@@ -295,6 +295,71 @@ class Run:
         export.update(self)
         return export.study()
 
+    def to_mlflow(self, tracking: str | Path | None = None, name: str | None = None) -> str:
+        """Export all trials to MLflow: an experiment for the run, and in it a run for each trial.
+
+        An experiment that has some of the trials already, from an earlier export of this run, gets the others.
+
+        Args:
+            tracking: URL of a tracking server or of a database, or path of a folder; by default what the environment
+                variable MLFLOW_TRACKING_URI says, as for MLflow itself.
+            name: name of the experiment; by default that of the run directory.
+
+        Returns:
+            The ID of the experiment.
+
+        Raises:
+            RunError: MLflow refuses, or its experiment of this name is not an export of this run.
+            MissingPackageError: MLflow is not installed.
+
+        Example:
+            >>> experiment = load("runs/digits").to_mlflow("http://127.0.0.1:5000")  # doctest: +SKIP
+            >>> mlflow.search_runs([experiment])  # doctest: +SKIP
+        """
+        from caviar.exports.mlflow_runs import MlflowExport
+
+        export = MlflowExport(self, tracking, name)
+        export.update(self)
+        return export.experiment_id
+
+    def to_tensorboard(self, folder: str | Path) -> None:
+        """Export curves and hyperparameters of all trials to a log folder of TensorBoard.
+
+        A folder that has some of the trials already, from an earlier export of this run, gets the others.
+
+        Args:
+            folder: path of the folder; it is created.
+
+        Raises:
+            RunError: the folder cannot be used, or holds something else than an export of this run.
+            MissingPackageError: TensorBoard is not installed.
+
+        Example:
+            >>> load("runs/digits").to_tensorboard("digits-tensorboard")  # doctest: +SKIP
+        """
+        from caviar.exports.tensorboard_log import TensorBoardExport
+
+        TensorBoardExport(self, folder).update(self)
+
+    def to_csv(self, folder: str | Path) -> None:
+        """Write trials, curves, rounds and confirmed trials to CSV files for spreadsheets.
+
+        Text that a spreadsheet would run as a formula has an apostrophe before it. For exact values, read the Parquet
+        files of the run directory.
+
+        Args:
+            folder: path of the folder, which is created; files of an earlier export are replaced.
+
+        Raises:
+            RunError: the disk refuses.
+
+        Example:
+            >>> load("runs/digits").to_csv("digits-csv")  # doctest: +SKIP
+        """
+        from caviar.exports.csv_files import CsvExport
+
+        CsvExport(folder).update(self)
+
     @property
     def finished(self) -> bool:
         """True if the final trial is recorded, and with it the winner."""

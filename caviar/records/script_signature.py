@@ -11,6 +11,8 @@ import os
 import secrets
 from pathlib import Path
 
+from caviar.records.user_state import state_folder
+
 _KEY_BYTES = 32
 
 
@@ -33,7 +35,7 @@ def _sign(key: bytes, script: str, folder: str) -> str:
 
 
 def _key_file() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "caviar" / "key"
+    return state_folder() / "key"
 
 
 def _read_key() -> bytes | None:

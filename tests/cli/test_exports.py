@@ -53,6 +53,15 @@ def test_wrong_options_are_refused(path: Path, words: list[str]) -> None:
         main(["export", str(path), "--to", "csv", *words])
 
 
+@pytest.mark.parametrize("port", ["99999999", "-1", "http"])
+def test_ports_that_do_not_exist_are_refused(
+    path: Path, capsys: pytest.CaptureFixture[str], port: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["dashboard", str(path), "--port", port])
+    assert "65535" in capsys.readouterr().err
+
+
 def test_a_missing_package_is_one_sentence(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

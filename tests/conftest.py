@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -22,6 +23,8 @@ os.environ["TRITON_INTERPRET"] = "1"
 # The key that signs scripts is not the user's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# A shell's background job ignores SIGINT, which tests send to themselves and to their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]

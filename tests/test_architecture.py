@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
@@ -87,8 +88,13 @@ def module_name(path: Path) -> str:
     return ".".join(("caviar", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the modules that a file imports, also inside functions and for type checking."""
+@cache
+def imports(path: Path) -> list[str]:
+    """Return the modules that a file imports, also inside functions and for type checking."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

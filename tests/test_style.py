@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def sources(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def opening(docstring: str) -> str:
     """Return the first word."""
     found = re.match(r"[\W_]*([\w-]+)", docstring)
@@ -65,8 +71,13 @@ def is_property(node: ast.AST) -> bool:
     return any(name.endswith(("property", ".setter")) for name in names)
 
 
-def docstrings(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Yield the docstrings of modules, classes, functions, fields and constants."""
+@cache
+def docstrings(path: Path) -> list[tuple[ast.AST, str]]:
+    """Return the docstrings of modules, classes, functions, fields and constants."""
+    return list(_docstrings(parse(path)))
+
+
+def _docstrings(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     for node in ast.walk(tree):
         if isinstance(node, Documented) and (docstring := ast.get_docstring(node)):
             yield node, docstring
@@ -80,7 +91,7 @@ def docstrings(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 @pytest.mark.parametrize("path", sources(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_docstrings_open_as_documentation_does(path: Path) -> None:
     wrong = []
-    for node, docstring in docstrings(ast.parse(path.read_text())):
+    for node, docstring in docstrings(path):
         word = opening(docstring)
         is_wrong = word in FORBIDDEN_OPENINGS
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_property(node):
@@ -91,9 +102,9 @@ def test_docstrings_open_as_documentation_does(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def numeric_fields(tree: ast.AST) -> Iterator[tuple[str, str]]:
+def numeric_fields(path: Path) -> Iterator[tuple[str, str]]:
     """Yield names and docstrings of fields and constants that hold numbers."""
-    for node, docstring in docstrings(tree):
+    for node, docstring in docstrings(path):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             if re.match(r"(int|float)\b", ast.unparse(node.annotation)):
                 yield node.target.id, docstring
@@ -105,7 +116,7 @@ def numeric_fields(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", sources(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_numbers_with_a_unit_name_it(path: Path) -> None:
-    for name, docstring in numeric_fields(ast.parse(path.read_text())):
+    for name, docstring in numeric_fields(path):
         for unit, endings in UNITS.items():
             if unit.match(docstring):
                 assert name.lower().endswith(endings), f"{name}: {docstring}"
@@ -115,7 +126,7 @@ def test_numbers_with_a_unit_name_it(path: Path) -> None:
 def test_names_of_tests_are_short_sentences(path: Path) -> None:
     long = [
         node.name
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
         if len(node.name.removeprefix("test_").split("_")) > MAX_WORDS_OF_A_TEST
     ]

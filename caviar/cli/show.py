@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caviar.cli.numbers import positive
+
 if TYPE_CHECKING:
     from caviar.records.frames import Run
     from caviar.reporting.details import View
@@ -34,11 +36,11 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     show.add_argument("run", nargs="?", metavar="RUN", help="run directory: a path or URI")
     one = show.add_mutually_exclusive_group()
     one.add_argument("--rounds", action="store_true", help="print every round, and how it narrowed the space")
-    one.add_argument("--top", type=_positive, metavar="N", help="print the best N trials")
+    one.add_argument("--top", type=positive, metavar="N", help="print the best N trials")
     one.add_argument(
         "--failed", action="store_true", help="print why trials failed or diverged, with examples"
     )
-    one.add_argument("--round", type=_positive, metavar="N", help="print one round, or step of the search")
+    one.add_argument("--round", type=positive, metavar="N", help="print one round, or step of the search")
     one.add_argument(
         "--schema", action="store_true", help="print the columns of all frames (without RUN, too)"
     )
@@ -97,10 +99,3 @@ def _write_csv(run: "Run", options: argparse.Namespace) -> None:
     frame, what = (run.curves, "measurements") if options.curves else (run.trials, "trials")
     write_csv(frame, options.csv)
     print(f"wrote {len(frame):,} {what} of {run.location} to {options.csv}")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return number

@@ -1,10 +1,10 @@
 """Command that follows a run: watch."""
 
 import argparse
-import math
 import sys
 from typing import Any
 
+from caviar.cli.numbers import seconds
 from caviar.control_chars import replace_control_chars
 
 WATCH = """Follow a run from another terminal or machine.
@@ -26,27 +26,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     watch.add_argument("run", metavar="RUN", help="run directory: a path or URI")
     watch.add_argument(
         "--every",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="seconds between two views (default: 2 in a terminal, 10 elsewhere)",
     )
     watch.set_defaults(action=_watch)
     return [watch]
-
-
-def _seconds(text: str) -> float:
-    """Return a number of seconds.
-
-    Raises:
-        ArgumentTypeError: it is none, or out of bounds.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0.1 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.1 to 86400")
-    return seconds
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -16,6 +16,13 @@ from caviar.errors import DamagedError, RefusedError, RunError
 from caviar.storage.location import LOCK, Location, Lock, hint_on_refusal, in_use, this_process
 
 _PARTIAL = ".*.tmp"
+_HINTS = {
+    errno.ENOENT: "create its folder",
+    errno.EISDIR: "it is a folder, so name a file in it",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EEXIST: "a file is in the place of a folder",
+}
+"""Remedies where the disk refuses a write, by the number of its error."""
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)  # of flock, where another process holds the lock
 
 
@@ -162,10 +169,8 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make it writable"
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            hint = "a file is in the place of a folder"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = _HINTS.get(error.errno or 0, "make it writable")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             folder = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
             hint = f"make room ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
         raise RefusedError(f"cannot write to {path}: {error.strerror or error}; {hint}") from error

@@ -3,12 +3,19 @@
 import numpy as np
 import pandas as pd
 
+from caviar.records.frames import Run
 from caviar.search.confirmation import wilson_interval
 
 MIN_ROWS = 20
 """Fewest test rows in a bin of the calibration: fewer tell nothing about a share."""
 MAX_BINS = 10
 """Largest number of bins of the calibration."""
+
+
+def winner_predictions(run: Run) -> pd.DataFrame:
+    """Return what the winner predicts for the test rows, as `Best.test_predictions` does; an empty frame if nothing."""
+    rows = None if run.best is None else run.best.test_predictions()
+    return pd.DataFrame() if rows is None else rows
 
 
 def confusion(rows: pd.DataFrame) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def compare(*runs: Run | str | Path, by: By = "confirmed") -> Comparison:
 
     Example:
         >>> print(compare("runs/digits", "runs/digits-2").verdict)  # doctest: +SKIP
-        digits is better than digits-2: by 0.0061 in dev_accuracy (95 % interval 0.0012 .. 0.011), probability 99 %.
+        digits is better than digits-2: by 0.0061 in dev_accuracy (95% interval 0.0012 .. 0.011), probability 99 %.
     """
     if by not in get_args(By):
         raise RunError(f"compare: by={by!r} is unknown; use {' or '.join(map(repr, get_args(By)))}")
@@ -230,7 +230,7 @@ def _verdict_of_two(comparison: Comparison) -> str:
     gap, chance = f"{pair['difference']:.3g} in {comparison.metric}", pair["probability"]
     if np.isnan(chance):
         return f"{pair['run']} is ahead of {pair['other']} by {gap}, but nothing tells how surely."
-    interval = f"95 % interval {pair['low']:.2g} .. {pair['high']:.2g}"
+    interval = f"95% interval {pair['low']:.2g} .. {pair['high']:.2g}"
     if pair["difference"] == 0:
         return f"{pair['run']} and {pair['other']} have the same score."
     if pair["low"] == pair["high"]:

@@ -8,7 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from caviar.analysis.parameter_axis import ParameterAxis
+from caviar.space import Space
 
+PARAMETERS = 4
+"""Number of parameters whose pairs are looked at: the most important ones."""
 Numbers = npt.NDArray[np.float64]
 _TRIALS_PER_BIN = 4
 """Number of trials for each bin, on average."""
@@ -26,6 +29,18 @@ class BinnedPair:
     """Median value of each bin, by row of y and column of x; NaN where no trial is."""
     counts: npt.NDArray[np.int64]
     """Number of trials of each bin."""
+
+
+def paired_parameters(space: Space, importance: pd.DataFrame) -> list[str]:
+    """Return the names of the most important parameters, those that always apply first.
+
+    Args:
+        space: the space.
+        importance: the result of `Run.importance`; parameters whose importance is unknown come last.
+    """
+    known = importance.loc[importance["importance"].notna(), "parameter"].tolist()
+    ordered = [*known, *(name for name in space if name not in known)]
+    return sorted(ordered, key=lambda name: bool(space[name].when))[:PARAMETERS]
 
 
 def bin_pair(

@@ -36,9 +36,23 @@ def score_text(value: float, interval: tuple[float, float] | None, is_share: boo
     """
     if interval is None:
         return metric_text(value)
+    return f"{metric_text(value)}, {interval_text(interval, is_share)}"
+
+
+def interval_text(interval: tuple[float, float], is_share: bool = False) -> str:
+    """Return a confidence interval, which does not exceed 1 for a share."""
     low, high = interval
-    limits = f"{metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
-    return f"{metric_text(value)}, 95% interval {limits}"
+    return f"95% interval {metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many of something there are.
+
+    Example:
+        >>> [counted(number, "trial") for number in (1, 1_200)]
+        ['1 trial', '1,200 trials']
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def params_text(params: Mapping[str, Value]) -> str:

@@ -28,16 +28,27 @@ def value_axis(scale: ValueScale) -> dict[str, Any]:
 
 
 def value_format(scale: ValueScale) -> str:
-    """Return the format of a value in d3's notation: a percentage for errors and accuracies."""
+    """Return the format of a value in d3's notation: a percentage for errors and accuracies.
+
+    Example:
+        >>> value_format(ValueScale.of_values("loss", [1.0408231, 1.0408252], maximize=False))
+        '.9~g'
+    """
     is_share = scale.is_error or scale.name.endswith("accuracy")
-    return ".3~%" if is_share else ".4~g"
+    return ".3~%" if is_share else f".{_digits(scale)}~g"
+
+
+def _digits(scale: ValueScale) -> int:
+    """Return the significant digits that tell values of a scale apart: more where they differ little."""
+    largest = max(abs(scale.low), abs(scale.high))
+    return int(np.clip(np.ceil(np.log10(largest / (scale.high - scale.low))) + 3, 4, 12))
 
 
 def value_text(scale: ValueScale, shown: float) -> str:
     """Return a number of the value axis as text."""
     if "%" in value_format(scale):
         return f"{100 * shown:.3g}%"
-    return f"{shown:.4g}"
+    return f"{shown:.{_digits(scale)}g}"
 
 
 def value_ticks(scale: ValueScale, most: int = 6) -> list[tuple[float, str]]:

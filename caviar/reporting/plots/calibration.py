@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from caviar.analysis.classification import calibration, calibration_error
+from caviar.analysis.classification import calibration, calibration_error, winner_predictions
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
 
@@ -15,8 +15,8 @@ def figure(run: Run) -> go.Figure:
     Args:
         run: a run, finished or not.
     """
-    rows = None if run.best is None else run.best.test_predictions()
-    if rows is None or rows.empty:
+    rows = winner_predictions(run)
+    if rows.empty:
         return theme.message(TITLE, "The run has no predictions for test rows.")
     bins = calibration(rows)
     result = go.Figure()
@@ -24,7 +24,7 @@ def figure(run: Run) -> go.Figure:
         x=[0, 1],
         y=[0, 1],
         mode="lines",
-        name="as confident as right",
+        name="perfect calibration",
         line={"dash": "dot", "color": "#808080"},
         hoverinfo="skip",
     )
@@ -39,13 +39,13 @@ def figure(run: Run) -> go.Figure:
         },
         customdata=bins["rows"],
         mode="markers",
-        name="test rows, with 95 % intervals",
+        name="test rows, with 95% intervals",
         marker={"size": 9, "color": theme.PLAIN},
         hovertemplate="confidence %{x:.1%}: right in %{y:.1%} of %{customdata} rows<extra></extra>",
     )
     start = max(0.0, min(float(bins["confidence"].min()), float(bins["low"].min())) - 0.05)
     result.update_xaxes(title="confidence", tickformat=".0%", range=[start, 1.01])
-    result.update_yaxes(title="share that is right", tickformat=".0%", range=[start, 1.01])
+    result.update_yaxes(title="accuracy", tickformat=".0%", range=[start, 1.01])
     error = calibration_error(bins)
     return theme.finish(
         result, TITLE, [f"Confidence is off by {error:.1%} on average (expected calibration error)."]

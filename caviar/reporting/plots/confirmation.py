@@ -71,6 +71,8 @@ def _draw_fresh(
     """Draw the means of some contenders with their intervals."""
     value = scale.shown(contenders["value"])
     ends = pd.DataFrame({end: scale.shown(contenders[end]) for end in ("low", "high")})
+    if scale.is_error:  # the t interval may go beyond what an error can be
+        ends = ends.clip(0, 1)
     is_winner = name == "winner"
     color = theme.BEST if is_winner else theme.PLAIN
     result.add_scatter(

@@ -3,12 +3,12 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from caviar.analysis.classification import confusion
+from caviar.analysis.classification import confusion, winner_predictions
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
 from caviar.reporting.plots.text import escape
 
-TITLE = "Confusion of classes"
+TITLE = "Confusion matrix"
 MAX_CLASSES = 40
 """Largest number of classes that are drawn: those with the most errors."""
 MAX_NUMBERS = 15
@@ -23,8 +23,8 @@ def figure(run: Run) -> go.Figure:
     Args:
         run: a run, finished or not.
     """
-    rows = None if run.best is None else run.best.test_predictions()
-    if rows is None or rows.empty:
+    rows = winner_predictions(run)
+    if rows.empty:
         return theme.message(TITLE, "The run has no predictions for test rows.")
     counts = confusion(rows)
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)

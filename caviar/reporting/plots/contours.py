@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from caviar.analysis.pairs import bin_pair
+from caviar.analysis.pairs import bin_pair, paired_parameters
 from caviar.analysis.parameter_axis import ParameterAxis
 from caviar.analysis.thinning import among_best
 from caviar.analysis.value_scale import ValueScale, search_trials
@@ -21,12 +21,10 @@ from caviar.reporting.plots.text import escape, label
 from caviar.trial import Outcome
 
 TITLE = "Pairs of parameters"
-PARAMETERS = 4
-"""Number of parameters whose pairs are drawn, if none are named: the most important ones."""
 MAX_PAIRS = 15
 """Largest number of pairs."""
 MIN_TRIALS = 8
-"""Number of completed trials from which pairs are drawn."""
+"""Number of completed trials that have both parameters, from which a pair is drawn."""
 _BEST = 10
 """Number of the best trials that are marked."""
 
@@ -47,10 +45,11 @@ def figure(run: Run, parameters: Sequence[str] | None = None) -> go.Figure:
     completed = trials[(trials["outcome"] == Outcome.COMPLETED) & trials["value"].notna()]
     if len(completed) < MIN_TRIALS:
         return theme.message(TITLE, f"Fewer than {MIN_TRIALS} trials of the search have completed.")
-    names = list(parameters) if parameters else _most_important(run)
-    pairs = list(combinations(names, 2))[:MAX_PAIRS]
+    names = list(parameters) if parameters else paired_parameters(run.space, run.importance())
+    both = {pair: _with_both(completed, pair) for pair in combinations(names, 2)}
+    pairs = [pair for pair in both if len(both[pair]) >= MIN_TRIALS][:MAX_PAIRS]
     if not pairs:
-        return theme.message(TITLE, "One parameter alone makes no pair.")
+        return theme.message(TITLE, f"No two parameters have {MIN_TRIALS} completed trials that use both.")
     scale = ValueScale.of_run(run)
     result = go.Figure()
     sign = 1 if scale.maximize else -1
@@ -58,10 +57,9 @@ def figure(run: Run, parameters: Sequence[str] | None = None) -> go.Figure:
     for panel, pair in zip(arrange(result, titles), pairs, strict=True):
         axes = tuple(ParameterAxis(run.space[name].domain) for name in pair)
         columns = [param_column(name) for name in pair]
-        both = completed[completed[columns].notna().all(axis=1)]
         for trace in (
-            _bins(both, columns, axes, scale, sign),
-            _best(both, columns, axes, run.study_file.maximize),
+            _bins(both[pair], columns, axes, scale, sign),
+            _best(both[pair], columns, axes, run.study_file.maximize),
         ):
             result.add_trace(trace.update(panel.axes))
         for direction, axis in zip("xy", axes, strict=True):
@@ -74,17 +72,14 @@ def figure(run: Run, parameters: Sequence[str] | None = None) -> go.Figure:
         TITLE,
         [
             f"Colour: median {label(scale.name)} of the trials in a bin; stronger is better. Dots: the best {_BEST}. "
-            "Nothing is drawn where no trial was.",
+            "Empty: no trial.",
         ],
     )
 
 
-def _most_important(run: Run) -> list[str]:
-    """Return the names of the most important parameters, those that always apply first."""
-    found = run.importance()
-    known = found.loc[found["importance"].notna(), "parameter"].tolist()
-    ordered = [*known, *(name for name in run.space if name not in known)]
-    return sorted(ordered, key=lambda name: bool(run.space[name].when))[:PARAMETERS]
+def _with_both(trials: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """Return the trials that have both parameters."""
+    return trials[trials[[param_column(name) for name in pair]].notna().all(axis=1)]
 
 
 def _bins(

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 
 from caviar.analysis.worker_timeline import WorkerTimeline, seconds_of_trials, worker_timeline
 from caviar.records.frames import Run
+from caviar.reporting.formatting import counted
 from caviar.reporting.plots import theme
 from caviar.reporting.plots.axes import duration, time_unit
 from caviar.reporting.plots.text import escape
@@ -61,9 +62,10 @@ def figure(run: Run) -> go.Figure:
         result,
         TITLE,
         [
-            f"{timeline.workers:,} workers: {shares['training']:.1%} of their time was training, "
+            f"{counted(timeline.workers, 'worker')}: {shares['training']:.1%} of their time was training, "
             f"{shares['setup']:.1%} setup, {shares['waiting']:.1%} waiting for trials.",
-            f"On average, a trial waited {duration(queue_s)} in the queue. Hatched: while workers were busy.",
+            f"On average, a trial waited {duration(queue_s)} in the queue.",
+            "Results are recorded (hatched) while workers train.",
             "Trials that were trained in parts are spread evenly from start to end."
             if _has_parts(run)
             else "",
@@ -83,7 +85,12 @@ def _place(result: go.Figure, heights: list[int]) -> None:
     total = sum(heights) + _BETWEEN * (len(heights) - 1)
     top = total
     for number, (height, title) in enumerate(
-        zip(heights, ("use of all workers", "training, by worker", "seconds of all trials"), strict=True), 1
+        zip(
+            heights,
+            ("utilisation of all workers", "training, by worker", "seconds of all trials"),
+            strict=True,
+        ),
+        1,
     ):
         suffix = str(number) if number > 1 else ""
         result.update_layout(

@@ -167,7 +167,7 @@ function printLight(figures) {
 
 async function main() {
   if (typeof DecompressionStream === "undefined") {
-    document.querySelectorAll(".plot").forEach((place) => (place.textContent = "The figures need a browser of 2023 or later."));
+    document.querySelectorAll(".plot").forEach((place) => (place.textContent = "The figures need a browser of 2024 or later."));
     return;
   }
   const library = document.createElement("script");

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caviar.analysis.advice import advice
-from caviar.analysis.classification import calibration, calibration_error
+from caviar.analysis.classification import calibration, calibration_error, winner_predictions
 from caviar.analysis.failures import failures
+from caviar.analysis.pairs import paired_parameters
 from caviar.control_chars import replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import duration_text, metric_text, test_origin
+from caviar.reporting.formatting import counted, duration_text, interval_text, metric_text, test_origin
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 FIGURE_HEIGHT = 420
 """Height of a figure that names none, in pixels."""
-PAIRED = 4
-"""Number of the most important parameters whose pairs are drawn."""
 MAX_CAUSES = 20
 """Largest number of failure causes that are listed."""
 
@@ -139,21 +138,21 @@ def _counts_text(run: Run) -> str:
     trials = run.trials
     counts = trials["outcome"].value_counts()
     parts = [f"{counts[outcome]:,} {outcome}" for outcome in Outcome if outcome in counts]
-    text = f"{len(trials):,} trials"
+    text = counted(len(trials), "trial")
     if parts:
         text += f" ({', '.join(parts)})"
     times = trials[["started", "ended"]].dropna()
     if not times.empty:
         seconds = (times["ended"].max() - times["started"].min()).total_seconds()
-        workers = trials["worker"].nunique()
-        text += f" in {duration_text(seconds)} on {workers:,} worker{'s' if workers != 1 else ''}"
+        text += f" in {duration_text(seconds)} on {counted(trials['worker'].nunique(), 'worker')}"
     return text
 
 
 def _scores(run: Run, best: Best) -> Iterator[Score]:
     """Yield the winner's scores: confirmed, on test rows, and beside the baseline."""
     if best.interval is not None:
-        note = f"95 % interval {_interval_text(best.interval)}, {best.seeds} fresh trainings"
+        interval = interval_text(best.interval, is_share=run.metric.endswith("accuracy"))
+        note = f"{interval}, {counted(best.seeds, 'fresh training')}"
         yield Score(f"{run.metric}, confirmed", metric_text(best.value), note)
     else:
         note = f"trial {best.trial}" if run.finished else f"trial {best.trial}, not confirmed yet"
@@ -161,9 +160,7 @@ def _scores(run: Run, best: Best) -> Iterator[Score]:
             f"{run.metric}, {'winner' if run.finished else 'best so far'}", metric_text(best.value), note
         )
     if best.test_accuracy is not None:
-        interval = (
-            "" if best.test_interval is None else f"95 % interval {_interval_text(best.test_interval)}, "
-        )
+        interval = "" if best.test_interval is None else f"{interval_text(best.test_interval)}, "
         note = f"{interval}{best.test_rows:,} rows that nothing else used"
         yield Score("test accuracy", metric_text(best.test_accuracy), note)
     if best.test_value is not None:
@@ -173,10 +170,6 @@ def _scores(run: Run, best: Best) -> Iterator[Score]:
         if accuracy is None:
             accuracy, split = best.baseline.dev_accuracy, "dev rows"
         yield Score("baseline", metric_text(accuracy), f"always {best.baseline.label}, on the {split}")
-
-
-def _interval_text(interval: tuple[float, float]) -> str:
-    return " .. ".join(map(metric_text, interval))
 
 
 def value_text(value: Any, digits: int = 6) -> str:
@@ -230,11 +223,11 @@ def _importance(run: Run) -> Section:
     return Section(
         "importance",
         "What mattered",
-        "How much each parameter decides about the value, and how.",
+        "How much each parameter affects the value, and where its good values are.",
         [
             Figure("importance", run.plot.importance(found)),
             Figure("slices", run.plot.slices()),
-            Figure("contours", run.plot.contours(list(found["parameter"].head(PAIRED)))),
+            Figure("contours", run.plot.contours(paired_parameters(run.space, found))),
         ],
     )
 
@@ -243,7 +236,7 @@ def _trials(run: Run) -> Section:
     return Section(
         "trials",
         "Trials",
-        "Each line is a trial. Drag along an axis to keep those that pass there; the table shows the best of them.",
+        "Each line is a completed trial. Drag along an axis to select lines; the table shows the best of them.",
         [Figure("parallel", run.plot.parallel())],
     )
 
@@ -257,13 +250,13 @@ def _curves(run: Run) -> Section | None:
 def _confirmation(run: Run) -> Section | None:
     if not (run.trials["stage"] == Stage.CONFIRMATION).any():
         return None
-    text = "The best of many trials were lucky, too. Trained again with fresh seeds, they show what they are worth."
+    text = "The best of many values owe something to luck. So the best trials are trained again, with fresh seeds."
     return Section("confirmation", "Confirmation", text, [Figure("confirmation", run.plot.confirmation())])
 
 
 def _classification(run: Run) -> Section | None:
-    rows = None if run.best is None else run.best.test_predictions()
-    if rows is None or rows.empty:
+    rows = winner_predictions(run)
+    if rows.empty:
         return None
     error = calibration_error(calibration(rows))
     text = (
@@ -285,7 +278,7 @@ def _failures(run: Run) -> Section | None:
     causes = failures(run.trials)
     if causes.empty:
         return None
-    text = f"{causes['trials'].sum():,} trials, by cause."
+    text = f"{counted(int(causes['trials'].sum()), 'trial')} failed or diverged."
     if len(causes) > MAX_CAUSES:
         text += f" These are the {MAX_CAUSES} most frequent of {len(causes):,} causes."
     rows = [
@@ -322,7 +315,7 @@ def _declaration(run: Run) -> Section:
         "",
         [
             Table(["parameter", "range or options", "used if"], rows, "space"),
-            Table(["", ""], facts, "circumstances"),
+            Table(["", ""], facts, "environment"),
             Details("study.json", json.dumps(file.study, indent=2, ensure_ascii=False)),
         ],
     )

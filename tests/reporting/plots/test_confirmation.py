@@ -1,6 +1,16 @@
 """Tests of caviar/reporting/plots/confirmation.py."""
 
+import random
+from pathlib import Path
+from typing import Any
+
+import caviar as cv
 from caviar.records.frames import Run
+from tests.runs import run_inline
+
+
+def guess(params: dict[str, Any]) -> float:
+    return 1 - 0.3 * random.random() ** 2
 
 
 def test_contenders_have_their_search_value_and_their_mean(run: Run) -> None:
@@ -20,3 +30,17 @@ def test_winner_has_a_symbol_of_its_own(run: Run) -> None:
     assert winner.x[0] == best.value
     assert best.interval is not None
     assert winner.x[0] - winner.error_x.arrayminus[0] == best.interval[0]
+
+
+def test_intervals_of_an_error_stay_possible(tmp_path: Path) -> None:
+    study = cv.Study(
+        name="lucky",
+        objective=cv.Function(guess, metric="dev_accuracy", maximize=True),
+        space=cv.Space(x=cv.linear(0, 1)),
+        rounds=[cv.Round(6, 1), cv.Confirmation(2, 2)],
+    )
+    run = run_inline(study, tmp_path)
+    assert run.confirmed["high"].max() > 1
+    for trace in run.plot.confirmation().data:
+        if trace.error_x.arrayminus is not None:
+            assert min(trace.x - trace.error_x.arrayminus) >= 0

@@ -106,17 +106,10 @@ class Worker:
             return
         with self._turn:  # of several threads
             for task in tasks:
-                damage = self.damage
-                if damage is None:
+                if self.damage is None:
                     yield from self._run(task, test)
                 else:
-                    yield Result(
-                        trial=task.trial,
-                        outcome=Outcome.FAILED,
-                        failure=damage,
-                        cause=Cause.PREEMPTED,
-                        attempt=task.attempt,
-                    )
+                    yield _left(task, self.damage)
 
     def _run(self, task: Task, test: Split | None) -> Iterator[Progress | Result]:
         """Train one task; yield its measurements and its result."""
@@ -134,6 +127,9 @@ class Worker:
         self, tasks: Sequence[Task], test: Split | None, shared: SharedTraining
     ) -> Iterator[Progress | Result]:
         """Train tasks at the same time; yield their measurements and results as they come."""
+        if self.damage is not None:
+            yield from (_left(task, self.damage) for task in tasks)
+            return
         began, started = time.time(), time.perf_counter()
         by_number = {task.trial.number: task for task in tasks}
         measurements: dict[int, list[Measurement]] = {number: [] for number in by_number}
@@ -274,6 +270,17 @@ class Worker:
             return _Ending(Outcome.FAILED, failure=overtime(limit_s), cause=Cause.TIME)
         is_paused = task.until <= last.epoch < task.trial.epochs
         return _Ending(Outcome.STOPPED if is_paused else Outcome.COMPLETED, value)
+
+
+def _left(task: Task, damage: str) -> Result:
+    """Return the result of a task that is left to another worker."""
+    return Result(
+        trial=task.trial,
+        outcome=Outcome.FAILED,
+        failure=damage,
+        cause=Cause.PREEMPTED,
+        attempt=task.attempt,
+    )
 
 
 def _score(

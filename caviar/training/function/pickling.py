@@ -80,8 +80,8 @@ def support_spawn() -> None:
     ForkingPickler.reducer_override = _reduce_for_child  # type: ignore[method-assign, assignment]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with more kinds of objects."""
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """A pickler of functions and classes by value: cloudpickle, with more kinds of objects."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _CachedFunction) and not _is_importable(obj):
@@ -98,7 +98,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-class _PlacePickler(_Pickler):
+class _PlacePickler(ValuePickler):
     """A pickler that leaves out what is to be looked up."""
 
     find_place: Callable[[Any], Place | None]
@@ -120,7 +120,9 @@ def _dump(
     find_place: Callable[[Any], Place | None] | None = None,
 ) -> bytes:
     file = io.BytesIO()
-    pickler = (_PlacePickler if find_place else _Pickler)(file, protocol=5, buffer_callback=buffer_callback)
+    pickler = (_PlacePickler if find_place else ValuePickler)(
+        file, protocol=5, buffer_callback=buffer_callback
+    )
     if find_place:
         pickler.find_place = find_place
     pickler.dump(thing)

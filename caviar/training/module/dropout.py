@@ -6,15 +6,18 @@ called. Dropout inside other layers, such as attention's, and dropout by a funct
 which begins each epoch with a seed of its own.
 """
 
+import math
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from caviar.training.random_streams import DropoutStream
 
-_PER_CHANNEL: dict[type[nn.Module], int] = {
+DROPPED_TOGETHER: dict[type[nn.Module], int] = {
     nn.Dropout: 0,
     nn.Dropout1d: 1,
     nn.Dropout2d: 2,
@@ -46,11 +49,28 @@ class DropoutMasks:
             probability: probability with which a unit is dropped.
             last: number of last dimensions that are dropped together.
         """
-        kept = x.dim() - last
-        shape = (*x.shape[:kept], *(1 for _ in range(last)))
-        units = x.shape[:kept].numel()
-        keep = torch.from_numpy(self._stream.keep(1, units, probability)).reshape(shape).to(x.device)
-        return x * keep / (1 - probability) if probability < 1 else x * 0
+        if probability >= 1:
+            return x * 0
+        keep, share = self.draw(tuple(x.shape), probability, last)
+        return x * torch.from_numpy(keep).to(x.device) / share
+
+    def draw(
+        self, shape: tuple[int, ...], probability: float, last: int
+    ) -> tuple[npt.NDArray[np.bool_], float]:
+        """Return the next mask, and the share of units that it keeps on average.
+
+        Args:
+            shape: shape of the activations.
+            probability: probability with which a unit is dropped, at least 0 and less than 1.
+            last: number of last dimensions that are dropped together.
+
+        Returns:
+            The mask, of a shape that fits the activations, and 1 - probability.
+        """
+        kept = len(shape) - last
+        units = math.prod(shape[:kept])
+        keep = self._stream.keep(1, units, probability) if probability > 0 else np.ones(units, dtype=bool)
+        return keep.reshape(*shape[:kept], *(1 for _ in range(last))), 1 - probability
 
 
 def key_dropout(module: nn.Module, masks: DropoutMasks) -> None:
@@ -61,8 +81,8 @@ def key_dropout(module: nn.Module, masks: DropoutMasks) -> None:
         masks: the stream.
     """
     for layer in module.modules():
-        if type(layer) in _PER_CHANNEL:
-            layer.forward = partial(_forward, layer, masks, _PER_CHANNEL[type(layer)])
+        if type(layer) in DROPPED_TOGETHER:
+            layer.forward = partial(_forward, layer, masks, DROPPED_TOGETHER[type(layer)])
 
 
 def _forward(layer: Any, masks: DropoutMasks, last: int, input: Tensor) -> Tensor:

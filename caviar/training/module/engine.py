@@ -14,6 +14,7 @@ from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import ClusterError, StudyError
 from caviar.training.function.process_state import ProcessState
+from caviar.training.module.side_by_side import Begun, ModulesSideBySide
 from caviar.training.module.training import ModuleTraining, Place, Rows
 from caviar.training.module.user_code import UserCode, describe
 from caviar.training.train_loop import train_one_by_one, train_part
@@ -29,6 +30,7 @@ class ModuleEngine(Engine):
         device: "cpu" or "cuda".
         threads: number of CPU threads.
         damage: returns the reason why a trial's changes cannot be undone; None if they can.
+        lanes: largest number of modules that train at the same time.
 
     Raises:
         ClusterError: `device` is "cuda" and torch cannot use a GPU.
@@ -41,12 +43,13 @@ class ModuleEngine(Engine):
         device: str = "cpu",
         threads: int = 1,
         damage: Callable[[], str | None] = lambda: None,
+        lanes: int = 1,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise ClusterError(
                 "Ray offers a GPU, but torch cannot use one here: install a CUDA build of torch, or use --gpus 0"
             )
-        self._copies, self._damage = copies, damage
+        self._copies, self._damage, self._lanes = copies, damage, lanes
         self._place = Place(device, threads, ProcessState())
         self._train, self._dev = Rows.of(dataset.train, device), Rows.of(dataset.dev, device)
         self._classes = len(dataset.classes)
@@ -61,7 +64,27 @@ class ModuleEngine(Engine):
     def damage(self) -> str | None:
         return self._place.state.damage or self._damage()
 
+    @property
+    def lanes(self) -> int:
+        return self._lanes
+
+    def begin_side_by_side(self) -> ModulesSideBySide:
+        with self._copies() as code:
+            describe_build = partial(describe, build=code.build)
+        return ModulesSideBySide(self._begin_lane, describe_build, partial(self._place.call, 0), self._lanes)
+
+    def _begin_lane(self, part: Part) -> Begun:
+        with self._copies() as code:
+            return self._begin(code, part), code.max_loss, partial(describe, build=code.build)
+
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        if self._lanes > 1:
+            training = self.begin_side_by_side()
+            for part in parts:
+                training.add(part)
+            while not training.is_idle:
+                yield from training.advance()
+            return
         for part in parts:
             with self._copies() as code:
                 begin = partial(self._begin, code)

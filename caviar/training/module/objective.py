@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BY_LOSS: Any = None
 """Default of fields that follow from the loss."""
 _LOSSES = ("cross_entropy", "mse")
+LANES = 256
+"""Largest number of modules that a GPU worker trains at once."""
 _STEP_S, _NUMBER_S = 1e-3, 1e-8
 """First guess of a module's cost, for a mini-batch and for a number in x; finished trials correct it."""
 
@@ -58,6 +60,11 @@ class Module(Objective):
     them and of the variables that they use: no trial sees what another one changed. The settings of the process that
     your code changes are put back after the build and after each epoch. What training changes must be parameters or
     buffers of the module (`register_buffer`), so that a paused trial continues as if it had never stopped.
+
+    **GPUs.** Trials whose modules have the same structure, batch size and optimizer train together on a GPU worker, by
+    `torch.func.vmap`, each as if it were alone. A module that `vmap` cannot run, that draws from a global generator in
+    `forward`, or with an optimizer or schedule of your own trains alone; so do all if you declare `resources` or a time
+    limit. What differs between such trials may be in parameters, buffers and dropout's probability.
 
     **The winner.** `run.best.network(build)` is the trained module, `run.best.predict(x, build)` predicts from rows as
     they are in the data. `best/module.pt` is its state dict, for `torch.load(..., weights_only=True)`.
@@ -279,10 +286,15 @@ class Module(Objective):
         from caviar.training.module.engine import ModuleEngine
 
         threads = max(int(self.resources.cpus), 1) if self.resources is not None else 1
-        copies = self._copies
+        copies, lanes = self._copies, self.lanes(device)
         if copies is None:
-            return ModuleEngine(lambda: nullcontext(self), dataset, device, threads)
-        return ModuleEngine(copies.copy, dataset, device, threads, lambda: copies.damage)
+            return ModuleEngine(lambda: nullcontext(self), dataset, device, threads, lanes=lanes)
+        return ModuleEngine(copies.copy, dataset, device, threads, lambda: copies.damage, lanes)
+
+    def lanes(self, device: str) -> int:
+        """Return the largest number of modules that a whole GPU trains at once; with a time limit, one at a time."""
+        has_whole_gpu = device == "cuda" and self.resources is None
+        return LANES if has_whole_gpu and self.time_limit_s is None else 1
 
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         assert dataset is not None, "a module is trained on data"

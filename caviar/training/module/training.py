@@ -24,7 +24,7 @@ from caviar.training import random_streams
 from caviar.training.function.process_state import ProcessState, child_ends
 from caviar.training.module.dropout import DropoutMasks, key_dropout
 from caviar.training.module.losses import logits_BC, loss_terms, total
-from caviar.training.module.user_code import Loss, UserCode, during, with_params
+from caviar.training.module.user_code import Loss, UserCode, during, takes_params, with_params
 from caviar.training.recipe import batches, learning_rate_at, recipe_from
 from caviar.training.reference import limited_threads, make_optimizer
 from caviar.training.train_loop import Training
@@ -101,12 +101,12 @@ class ModuleTraining(Training):
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.epoch = 0
-        self._code, self._params, self._epochs, self._seed = code, params, epochs, seed
-        self._train, self._dev, self._classes, self._place = train, dev, classes, place
-        self._loss: Loss = with_params(code.loss, params)
+        self._code, self._params, self.epochs, self._seed = code, params, epochs, seed
+        self.train_rows, self._dev, self.classes, self._place = train, dev, classes, place
+        self.loss: Loss = with_params(code.loss, params)
         self._metrics: Mapping[str, Callable[..., Any]] = with_params(code.metrics, params)
         self._orders = random_streams.EpochOrders(seed, len(train.x))
-        self._masks = DropoutMasks(seed)
+        self.masks = DropoutMasks(seed)
         place.call(seed % 2**32, lambda: self._build(checkpoint))
 
     def train_epoch(self, epochs: int) -> Mapping[str, float]:
@@ -114,6 +114,18 @@ class ModuleTraining(Training):
         measured: Mapping[str, float] = self._place.call(seed, lambda: self._train_epoch(epochs))
         self.epoch += 1
         return measured
+
+    @property
+    def has_own_optimizer(self) -> bool:
+        """True if the optimizer or the schedule is a function of the user's."""
+        return self._code.optimizer is not None or self._code.schedule is not None
+
+    @property
+    def loss_takes_params(self) -> bool:
+        """True if the loss depends on params, not on outputs and y alone."""
+        loss = self._code.loss
+        functions = loss.values() if isinstance(loss, Mapping) else [loss]
+        return any(callable(function) and takes_params(function) for function in functions)
 
     def save(self) -> Checkpoint:
         """Return a checkpoint: the state dict of the module, as `torch.save` writes it, and all else.
@@ -141,14 +153,14 @@ class ModuleTraining(Training):
         return self._place.call(self._seed % 2**32, lambda: evaluate(self.module, x))
 
     def _build(self, checkpoint: Checkpoint | None) -> None:
-        device = self._train.x.device
-        self.module = build_module(self._code.build, self._params, self._train.x[:2])
+        device = self.train_rows.x.device
+        self.module = build_module(self._code.build, self._params, self.train_rows.x[:2])
         trained = [p for p in self.module.parameters() if p.requires_grad]
         if not trained:
             raise ValueError("the module has no parameters that are trained: assign layers in its __init__")
         has_norm = any(isinstance(layer, _BATCH_NORMS) for layer in self.module.modules())
         named = {name: self._params[name] for name in self._code.training_names if name in self._params}
-        self._recipe = recipe_from({**named, "batch_norm": has_norm})
+        self.recipe = recipe_from({**named, "batch_norm": has_norm})
         self.optimizer = self._make_optimizer(trained)
         self._schedule = self._make_schedule()
         if checkpoint is not None:
@@ -161,13 +173,13 @@ class ModuleTraining(Training):
             for name, saved in training["buffers"].items():
                 buffers[name].copy_(saved)
             self.epoch = int(checkpoint["epoch"])
-        key_dropout(self.module, self._masks)
+        key_dropout(self.module, self.masks)
 
     def _make_optimizer(self, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
         make = self._code.optimizer
         if make is None:
             weights, others = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]
-            return make_optimizer(weights, others, self._recipe)
+            return make_optimizer(weights, others, self.recipe)
         with during("in the function optimizer"):
             made = make(dict(self._params), self.module)
         if not isinstance(made, torch.optim.Optimizer):
@@ -181,7 +193,7 @@ class ModuleTraining(Training):
         if make is None:
             return None
         with during("in the function schedule"):
-            made = make(dict(self._params), self.optimizer, self._epochs)
+            made = make(dict(self._params), self.optimizer, self.epochs)
         if not hasattr(made, "step") or not hasattr(made, "state_dict"):
             raise TypeError(
                 f"schedule(params, optimizer, epochs) must return a scheduler of torch.optim, not {type(made).__name__}"
@@ -189,22 +201,37 @@ class ModuleTraining(Training):
         return made
 
     def _train_epoch(self, epochs: int) -> dict[str, float]:
-        rate = self._set_learning_rate(epochs)
-        self._masks.begin(self.epoch)
+        order = torch.from_numpy(self.begin_epoch(epochs)).to(self.train_rows.x.device)
         self.module.train()
-        x, y = self._train.x, self._train.y
-        order = torch.from_numpy(self._orders.order(self.epoch)).to(x.device)
+        x, y = self.train_rows.x, self.train_rows.y
         summed: dict[str, Tensor] = {}
         seen = 0
-        for start, stop in batches(len(x), self._recipe):
+        for start, stop in batches(len(x), self.recipe):
             rows = order[start:stop]
             terms = self._descend(x[rows], y[rows])
             seen += stop - start
             for name, term in terms.items():
                 summed.setdefault(name, torch.zeros((), dtype=torch.float64, device=x.device))
                 summed[name] += term.detach() * (stop - start)
-        means = {name: float(loss) / seen for name, loss in summed.items()}
-        trained = {"loss": sum(means.values()), **means}
+        return self.end_epoch({name: float(loss) / seen for name, loss in summed.items()})
+
+    def begin_epoch(self, epochs: int) -> npt.NDArray[np.int64]:
+        """Set the learning rate and the masks of the next epoch; return the order of its rows, (N,)."""
+        self._set_learning_rate(epochs)
+        self.masks.begin(self.epoch)
+        return self._orders.order(self.epoch)
+
+    def end_epoch(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """Score the module after an epoch, and step the schedule.
+
+        Args:
+            losses: mean of each term of the loss over the epoch's rows.
+
+        Returns:
+            The metrics of the epoch.
+        """
+        rate = self.learning_rate
+        trained = {"loss": sum(losses.values()), **losses}
         measured = {f"train_{name}": value for name, value in trained.items()}
         scored = self._score(self._dev)
         measured |= {f"dev_{name}": value for name, value in scored.items()}
@@ -214,12 +241,17 @@ class ModuleTraining(Training):
             self._schedule.step()
         return {**measured, "learning_rate": rate}
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the epoch."""
+        return float(self.optimizer.param_groups[0].get("lr", float("nan")))
+
     def _descend(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Take one step of the optimizer, and return the terms of the loss before it."""
         with during(f"in the module, called with x {tuple(x.shape)} {_kind(x)}"):
             outputs = self.module(x)
         with during("in the loss"):
-            terms = loss_terms(self._loss, outputs, y, self._classes)
+            terms = loss_terms(self.loss, outputs, y, self.classes)
             loss = total(terms)
         self.optimizer.zero_grad()
         with during("in loss.backward()"):
@@ -228,22 +260,20 @@ class ModuleTraining(Training):
             self.optimizer.step()
         return terms
 
-    def _set_learning_rate(self, epochs: int) -> float:
-        """Set the learning rate of the epoch, unless the user's functions do, and return it."""
+    def _set_learning_rate(self, epochs: int) -> None:
+        """Set the learning rate of the epoch, unless the user's functions do."""
         if self._code.optimizer is None and self._schedule is None:
-            rate = learning_rate_at(self._recipe, self.epoch, epochs)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
-        return float(self.optimizer.param_groups[0].get("lr", float("nan")))
+                group["lr"] = learning_rate_at(self.recipe, self.epoch, epochs)
 
     @torch.no_grad()
     def _score(self, rows: Rows) -> dict[str, float]:
         outputs, y = evaluate(self.module, rows.x), rows.y.clone()
         with during("in the loss, in evaluation"):
-            terms = loss_terms(self._loss, outputs, y, self._classes)
+            terms = loss_terms(self.loss, outputs, y, self.classes)
         scored = {"loss": float(total(terms)), **{name: float(term) for name, term in terms.items()}}
-        if self._classes:
-            is_right = logits_BC(outputs, y, self._classes).argmax(dim=1) == y
+        if self.classes:
+            is_right = logits_BC(outputs, y, self.classes).argmax(dim=1) == y
             scored["accuracy"] = float(is_right.double().mean())
         outputs, y = _combined([outputs], lambda tensors: tensors[0].cpu()), y.cpu()
         for name, function in self._metrics.items():

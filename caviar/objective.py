@@ -1,7 +1,7 @@
 """The interface between a study and what its trials train."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caviar.resources import Resources
@@ -113,6 +113,16 @@ class Objective(ABC):
         """
         del device
         return 1
+
+    def explain(self, draws: Sequence[Mapping[str, Value]], dataset: "Dataset | None") -> tuple[str, str]:
+        """Explain how trials are trained on a CPU worker and on a GPU worker, each in a sentence.
+
+        Args:
+            draws: points of the space.
+            dataset: what `load` returned.
+        """
+        del draws, dataset
+        return "one trial at a time", "one trial at a time"
 
     @abstractmethod
     def make_engine(self, dataset: "Dataset | None", device: str) -> "Engine":

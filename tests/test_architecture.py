@@ -32,7 +32,7 @@ LAYERS = [
     {"analysis"},
     {"driver"},
     {"backends", "reporting"},
-    {"runner", "one_trial"},
+    {"runner", "one_trial", "explanation"},
     {"experiment_script"},
     {"submission"},
     {"cli"},

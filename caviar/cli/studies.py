@@ -91,12 +91,17 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     return [run, *continuing]
 
 
-def add_study_options(command: argparse.ArgumentParser) -> None:
-    """Add the options that say which study to run, for a command that starts one."""
+def add_experiment(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a study."""
     command.add_argument(
         "experiment", type=Path, metavar="EXPERIMENT.py", help="Python script that declares the study"
     )
-    command.add_argument("--study", metavar="NAME", help="study to run (default: the only one in the script)")
+    command.add_argument("--study", metavar="NAME", help="which study (default: the only one in the script)")
+
+
+def add_study_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which study to run, for a command that starts one."""
+    add_experiment(command)
     command.add_argument(
         "--resume", action="store_true", help="continue the run if it exists and start it otherwise"
     )

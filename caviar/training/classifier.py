@@ -2,7 +2,7 @@
 
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,15 @@ class Classifier(Objective):
 
     def lanes(self, device: str) -> int:
         return FUSED_LANES[device] if self._engine_on(device) == "fused" else 1
+
+    def explain(self, draws: Sequence[Mapping[str, Value]], dataset: Dataset | None) -> tuple[str, str]:
+        ways = {
+            "native": "one network at a time, by compiled kernels on one core",
+            "reference": "one network at a time, by eager torch",
+            "fused": f"up to {FUSED_LANES['cuda']:,} networks at a time, whatever their sizes and optimizers",
+        }
+        on_cpu, on_gpu = (ways[self._engine_on(device)] for device in ("cpu", "cuda"))
+        return on_cpu, on_gpu
 
     def _engine_on(self, device: str) -> str:
         """Return the engine that is wanted on a device."""

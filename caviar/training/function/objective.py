@@ -133,6 +133,13 @@ class Function(Objective):
         del dataset, device
         return FunctionEngine(self.fn, self.metric, self.metrics, self.test)
 
+    def explain(self, draws: Sequence[Mapping[str, Value]], dataset: Dataset | None) -> tuple[str, str]:
+        del draws, dataset
+        way = "one call of the function at a time"
+        if self.resources.gpus == 0:
+            return way, "not at all: declare resources=cv.Resources(gpus=1), or a share of a GPU"
+        return "not at all: its resources ask for a GPU", way
+
     def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
         del params, dataset
         return {"cpu": _SECONDS_PER_EPOCH * epochs, "cuda": _SECONDS_PER_EPOCH * epochs}

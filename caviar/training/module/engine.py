@@ -73,6 +73,10 @@ class ModuleEngine(Engine):
             describe_build = partial(describe, build=code.build)
         return ModulesSideBySide(self._begin_lane, describe_build, partial(self._place.call, 0), self._lanes)
 
+    def begin(self, part: Part) -> ModuleTraining:
+        """Return a part's module: new, or restored from its checkpoint."""
+        return self._begin_lane(part)[0]
+
     def _begin_lane(self, part: Part) -> Begun:
         with self._copies() as code:
             return self._begin(code, part), code.max_loss, partial(describe, build=code.build)

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -290,6 +290,16 @@ class Module(Objective):
         if copies is None:
             return ModuleEngine(lambda: nullcontext(self), dataset, device, threads, lanes=lanes)
         return ModuleEngine(copies.copy, dataset, device, threads, lambda: copies.damage, lanes)
+
+    def explain(self, draws: Sequence[Mapping[str, Value]], dataset: Dataset | None) -> tuple[str, str]:
+        assert dataset is not None, "a module is trained on data"
+        on_cpu = "one module at a time, by eager torch"
+        if self.resources is not None or self.time_limit_s is not None:
+            declared = "resources are declared" if self.resources is not None else "there is a time limit"
+            return on_cpu, f"one module at a time, because {declared}"
+        from caviar.training.module.explanation import explain_stacks
+
+        return on_cpu, explain_stacks(self.for_workers(), draws, dataset, LANES)
 
     def lanes(self, device: str) -> int:
         """Return the largest number of modules that a whole GPU trains at once; with a time limit, one at a time."""

@@ -38,7 +38,7 @@ def rehearse(
     Raises:
         StudyError: all points failed, or the objective cannot be pickled.
     """
-    copies = _copies(code)
+    copies = copies_of(code)
     if device == "cuda" and not torch.cuda.is_available():
         return
     few = replace(dataset, train=Split(dataset.train.x[:ROWS], dataset.train.y[:ROWS]), test=None)
@@ -63,7 +63,7 @@ def rehearse(
     ) from first
 
 
-def _copies(code: UserCode) -> FreshCopies:
+def copies_of(code: UserCode) -> FreshCopies:
     """Return copies of the functions, so that the user's own functions and modules stay as they are."""
     arrays: list[pickle.PickleBuffer] = []
     try:

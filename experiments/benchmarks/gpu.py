@@ -3,7 +3,8 @@
     python experiments/benchmarks/gpu.py OUT             at most eight minutes on a GPU
     python experiments/benchmarks/gpu.py OUT --cpu       two minutes: the same script on tiny networks, interpreted
 
-It needs torch for CUDA, Triton, Numba, pandas and scikit-learn, and neither Ray nor Optuna. Each section is written to
+It needs torch for CUDA, Triton, Numba, pandas and scikit-learn, and neither Ray nor Optuna; the section `modules` also
+needs cloudpickle. Each section is written to
 OUT/gpu.json as soon as it is measured, and all of them to OUT/gpu.md; a section that fails leaves its error there.
 """
 
@@ -281,6 +282,51 @@ def rivals(plan: Plan) -> Iterator[Row]:
             yield {"network": shape.name, "way": name, "steps/s": round(measure(plan, shape))}
 
 
+def modules(plan: Plan) -> Iterator[Row]:
+    """Steps a second of a convolutional module of the user's, alone and with others of its structure."""
+    from contextlib import nullcontext
+
+    from caviar.training.module.engine import ModuleEngine
+    from caviar.training.module.objective import Module
+    from caviar.training.module.stack import Stack
+
+    dataset = cloud(plan.steps * 64, 64)
+    objective = Module(convolutions, data=(dataset.train.x, dataset.train.y))
+    engine = ModuleEngine(lambda: nullcontext(objective), dataset, plan.device)
+    rates = {}
+    for lanes in (1, 8, 64, 256, 1024)[: 5 if plan.device == "cuda" else 2]:
+        params: dict[str, Value] = {"batch_size": 64, "learning_rate": 1e-3, "optimizer": "adam"}
+        trainings = [engine.begin(Part(trial=make_trial(number, 10**6, params))) for number in range(lanes)]
+        if lanes == 1:
+            seconds = timed(plan, lambda training=trainings[0]: training.train_epoch(10**6))  # type: ignore[misc]
+        else:
+            stack = Stack(trainings)
+            stack.check()
+            seconds = timed(plan, stack.train_epoch)
+        rates[lanes] = lanes * plan.steps / seconds
+        yield {
+            "modules": lanes,
+            "steps/s": round(rates[lanes]),
+            "times alone": round(rates[lanes] / rates[1], 1),
+        }
+
+
+def convolutions(params: dict[str, Any]) -> torch.nn.Module:
+    """Return a small convolutional network."""
+    del params
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, 8, 8)),
+        torch.nn.Conv2d(1, 16, 3, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 32, 3, bias=False),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(512, CLASSES),
+    )
+
+
 def search(plan: Plan) -> Iterator[Row]:
     """A small search of the digits on one device: mixed networks of up to 3 layers."""
     from sklearn.datasets import load_digits
@@ -318,6 +364,7 @@ SECTIONS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "throughput": throughput,
     "search": search,
     "rivals": rivals,
+    "modules": modules,
     "kernels": kernel_times,
     "variants": variants,
 }

@@ -9,7 +9,8 @@ from caviar.engine import Part
 from caviar.training.function.random_generators import restore_generators, save_generators
 from caviar.training.module.engine import ModuleEngine
 from caviar.training.module.rehearsal import copies_of
-from caviar.training.module.stack import NotStackableError, Stack, structure
+from caviar.training.module.stack import NotStackableError, Stack
+from caviar.training.module.structure import structure
 from caviar.training.module.user_code import UserCode
 from caviar.trial import Trial, Value
 

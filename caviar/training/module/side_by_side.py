@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from caviar.engine import Part, PartDone, Progress, divergence
-from caviar.training.module.stack import NotStackableError, Stack, structure
+from caviar.training.module.stack import NotStackableError, Stack
+from caviar.training.module.structure import structure
 from caviar.training.module.training import ModuleTraining
 from caviar.trial import Measurement, Outcome
 

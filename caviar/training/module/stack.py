@@ -7,7 +7,6 @@ them, as parts of the stacked ones, so it is scored and saved as if it trained a
 Shape legend: K lanes, N rows of a split, B rows of a mini-batch, ... the shape of a parameter or of one row.
 """
 
-import io
 import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +19,10 @@ import torch
 from torch import Tensor
 
 from caviar.errors import one_line
-from caviar.training.function.pickling import ValuePickler
 from caviar.training.module.dropout import DROPPED_TOGETHER, key_dropout
 from caviar.training.module.losses import loss_terms
 from caviar.training.module.stacked_optimizer import StackedOptimizer
-from caviar.training.module.training import ModuleTraining
+from caviar.training.module.training import EVALUATED_ROWS, ModuleTraining, accuracy, combined
 from caviar.training.recipe import batches
 
 TOLERANCE = 1e-3
@@ -36,35 +34,6 @@ _Call = tuple[str, tuple[int, ...]]
 
 class NotStackableError(Exception):
     """A module that cannot train together with others; the message is the reason."""
-
-
-def structure(training: ModuleTraining) -> bytes:
-    """Return what modules must have in common to train as one: code, attributes, shapes, optimizer and batch size.
-
-    Raises:
-        NotStackableError: this module trains alone, whatever the others are.
-    """
-    if training.has_own_optimizer:
-        raise NotStackableError("its optimizer or schedule is a function")
-    if training.loss_takes_params:
-        raise NotStackableError("its loss depends on params")
-    file = io.BytesIO()
-    try:
-        _Skeleton(file).dump((training.module, training.recipe.optimizer, training.recipe.batch_size))
-    except Exception as error:
-        raise NotStackableError(f"its attributes cannot be compared ({one_line(error)})") from error
-    return file.getvalue()
-
-
-class _Skeleton(ValuePickler):
-    """A pickler of a module without the numbers of its tensors, and without its dropout layers' probabilities."""
-
-    def persistent_id(self, obj: Any) -> Any:
-        if isinstance(obj, Tensor):
-            return type(obj).__name__, tuple(obj.shape), str(obj.dtype), obj.requires_grad
-        if type(obj) in DROPPED_TOGETHER:
-            return type(obj).__name__
-        return None
 
 
 class Stack:
@@ -110,11 +79,40 @@ class Stack:
                 seen += stop - start
         self._optimizer.finish()
         means = {name: (loss / seen).tolist() for name, loss in summed.items()}
+        scored = self._score()
         ended = []
         for k, lane in enumerate(self.lanes):
-            ended.append(lane.end_epoch({name: values[k] for name, values in means.items()}))
+            ended.append(lane.end_epoch({name: values[k] for name, values in means.items()}, scored[k]))
             lane.epoch += 1
         return ended
+
+    @torch.no_grad()
+    def _score(self) -> list[dict[str, float]]:
+        """Return the metrics of each lane on the dev split, by their names without a prefix."""
+        self._module.eval()
+        first = self.lanes[0]
+        x, y = first.dev_rows.x, first.dev_rows.y
+        forward = torch.func.vmap(self._forward, in_dims=(0, 0, None), randomness="error")
+        parts = [
+            forward(self._parameters, self._buffers, x[start : start + EVALUATED_ROWS].clone())
+            for start in range(0, len(x), EVALUATED_ROWS)
+        ]
+        outputs = combined(parts, lambda tensors: torch.cat(tensors, dim=1))
+
+        def measured(outputs: Any) -> dict[str, Tensor]:
+            terms = loss_terms(first.loss, outputs, y, first.classes)
+            found = {"loss": _sum(terms), **terms}
+            return found | ({"accuracy": accuracy(outputs, y, first.classes)} if first.classes else {})
+
+        of_all = {name: values.tolist() for name, values in torch.func.vmap(measured)(outputs).items()}
+        return [
+            {name: values[k] for name, values in of_all.items()}
+            | lane.measure(combined([outputs], lambda tensors, k=k: tensors[0][k]), y)  # type: ignore[misc]
+            for k, lane in enumerate(self.lanes)
+        ]
+
+    def _forward(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Any:
+        return torch.func.functional_call(self._module, {**parameters, **buffers}, (x,))
 
     @torch.no_grad()
     def check(self) -> None:
@@ -173,7 +171,7 @@ class Stack:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one lane, and its terms."""
         self._masks = iter(masks)
-        outputs = torch.func.functional_call(self._module, {**parameters, **buffers}, (x,))
+        outputs = self._forward(parameters, buffers, x)
         terms = loss_terms(self.lanes[0].loss, outputs, y, self.lanes[0].classes)
         return _sum(terms), terms
 

@@ -102,7 +102,7 @@ class ModuleTraining(Training):
     ) -> None:
         self.epoch = 0
         self._code, self._params, self.epochs, self._seed = code, params, epochs, seed
-        self.train_rows, self._dev, self.classes, self._place = train, dev, classes, place
+        self.train_rows, self.dev_rows, self.classes, self._place = train, dev, classes, place
         self.loss: Loss = with_params(code.loss, params)
         self._metrics: Mapping[str, Callable[..., Any]] = with_params(code.metrics, params)
         self._orders = random_streams.EpochOrders(seed, len(train.x))
@@ -213,7 +213,9 @@ class ModuleTraining(Training):
             for name, term in terms.items():
                 summed.setdefault(name, torch.zeros((), dtype=torch.float64, device=x.device))
                 summed[name] += term.detach() * (stop - start)
-        return self.end_epoch({name: float(loss) / seen for name, loss in summed.items()})
+        return self.end_epoch(
+            {name: float(loss) / seen for name, loss in summed.items()}, self._score(self.dev_rows)
+        )
 
     def begin_epoch(self, epochs: int) -> npt.NDArray[np.int64]:
         """Set the learning rate and the masks of the next epoch; return the order of its rows, (N,)."""
@@ -221,11 +223,12 @@ class ModuleTraining(Training):
         self.masks.begin(self.epoch)
         return self._orders.order(self.epoch)
 
-    def end_epoch(self, losses: Mapping[str, float]) -> dict[str, float]:
-        """Score the module after an epoch, and step the schedule.
+    def end_epoch(self, losses: Mapping[str, float], scored: Mapping[str, float]) -> dict[str, float]:
+        """End an epoch that was trained and scored: step the schedule.
 
         Args:
             losses: mean of each term of the loss over the epoch's rows.
+            scored: metrics on the dev split, by their names without a prefix.
 
         Returns:
             The metrics of the epoch.
@@ -233,7 +236,6 @@ class ModuleTraining(Training):
         rate = self.learning_rate
         trained = {"loss": sum(losses.values()), **losses}
         measured = {f"train_{name}": value for name, value in trained.items()}
-        scored = self._score(self._dev)
         measured |= {f"dev_{name}": value for name, value in scored.items()}
         if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self._schedule.step(scored["loss"])
@@ -273,13 +275,24 @@ class ModuleTraining(Training):
             terms = loss_terms(self.loss, outputs, y, self.classes)
         scored = {"loss": float(total(terms)), **{name: float(term) for name, term in terms.items()}}
         if self.classes:
-            is_right = logits_BC(outputs, y, self.classes).argmax(dim=1) == y
-            scored["accuracy"] = float(is_right.double().mean())
-        outputs, y = _combined([outputs], lambda tensors: tensors[0].cpu()), y.cpu()
+            scored["accuracy"] = float(accuracy(outputs, y, self.classes))
+        return scored | self.measure(outputs, y)
+
+    def measure(self, outputs: Any, y: Tensor) -> dict[str, float]:
+        """Return the user's metrics of some outputs, by name."""
+        if not self._metrics:
+            return {}
+        outputs, y = combined([outputs], lambda tensors: tensors[0].cpu()), y.cpu()
+        measured = {}
         for name, function in self._metrics.items():
             with during(f"in the metric {name}"):
-                scored[name] = _to_number(name, function(outputs, y))
-        return scored
+                measured[name] = _to_number(name, function(outputs, y))
+        return measured
+
+
+def accuracy(outputs: Any, y: Tensor, classes: int) -> Tensor:
+    """Return the share of rows whose class has the largest logit, float64."""
+    return (logits_BC(outputs, y, classes).argmax(dim=1) == y).double().mean()
 
 
 def build_module(build: Callable[..., Any], params: Mapping[str, Value], x: Tensor) -> nn.Module:
@@ -319,7 +332,7 @@ def evaluate(module: nn.Module, x: Tensor) -> Any:
             parts.append(module(rows))
     if len(parts) == 1:
         return parts[0]
-    return _combined(parts, _join)
+    return combined(parts, _join)
 
 
 def _join(tensors: list[Tensor]) -> Tensor:
@@ -333,15 +346,20 @@ def _join(tensors: list[Tensor]) -> Tensor:
     return torch.cat(tensors)
 
 
-def _combined(parts: list[Any], combine: Callable[[list[Tensor]], Tensor]) -> Any:
-    """Return outputs of the same structure as one: tensors, or tuples, lists and dicts of them."""
+def combined(parts: list[Any], combine: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Return outputs of the same structure as one: tensors, or tuples, lists and dicts of them.
+
+    Args:
+        parts: the outputs.
+        combine: returns one tensor for those at the same place of each.
+    """
     first = parts[0]
     if isinstance(first, Tensor):
         return combine(parts)
     if isinstance(first, Mapping):
-        return {name: _combined([part[name] for part in parts], combine) for name in first}
+        return {name: combined([part[name] for part in parts], combine) for name in first}
     if isinstance(first, tuple | list):
-        inner = [_combined(list(places), combine) for places in zip(*parts, strict=True)]
+        inner = [combined(list(places), combine) for places in zip(*parts, strict=True)]
         return type(first)(*inner) if hasattr(first, "_fields") else type(first)(inner)
     return first
 

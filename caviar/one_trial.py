@@ -146,10 +146,14 @@ def _compare_with_parts(study: Study, engine: Engine, trial: Trial, whole: Seque
     metric = study.objective.metric
     unbroken, restored = (float(part[-1].metrics[metric]) for part in (whole, second or first))
     if not math.isclose(unbroken, restored, rel_tol=TOLERANCE):
+        advice = (
+            "Keep what training changes in parameters and buffers of the module (register_buffer)"
+            if engine.name == "module"
+            else "Save all that the training needs, such as trial.save((model, optimizer))"
+        )
         _warn(
             f"halving changes what the trial learns: {metric} after epoch {trial.epochs} is {unbroken:.6g} if it is "
-            f"trained in one part, and {restored:.6g} if it is paused after epoch {middle} and continued. Save all "
-            "that the training needs, such as trial.save((model, optimizer))"
+            f"trained in one part, and {restored:.6g} if it is paused after epoch {middle} and continued. {advice}"
         )
 
 

@@ -45,7 +45,7 @@ class Module(Objective):
     for a loss of several terms train_NAME and dev_NAME of each; dev_NAME for each function in `metrics`; and
     learning_rate. The last epoch ranks the trial. A loss that is not finite, or a cross-entropy above 1000, makes a
     trial `diverged`. An error in your code makes it `failed`, with the cause in its row. Errors that all trials would
-    have are found before the first one.
+    have are found before the first one: the driver trains on two rows, in the middle of the space.
 
     **Hyperparameters.** These train the module and mean the same as for `Classifier` (see `caviar params`): optimizer,
     learning_rate, momentum, beta1, beta2, epsilon, decay, decay_rate, decay_factor, decay_epochs, l2, batch_size. They

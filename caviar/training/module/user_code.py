@@ -71,5 +71,5 @@ def during(step: str) -> Iterator[None]:
 def describe(error: BaseException, build: Callable[..., Any]) -> str:
     """Return an exception in one line, with the step, and the place in the user's file that raised it."""
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
-    failure = describe_failure(error, build)
+    failure = describe_failure(error, getattr(build, "__init__", build) if isinstance(build, type) else build)
     return f"{failure}, {notes[0]}" if notes else failure

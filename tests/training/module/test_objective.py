@@ -224,6 +224,31 @@ def test_try_one_lets_exceptions_of_the_module_pass() -> None:
         run_trial(objective, {"learning_rate": 0.1})
 
 
+class Drifting(nn.Module):
+    """A module whose attribute changes in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.factor = nn.Linear(13, 3), 1.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.factor *= 0.99
+        outputs: torch.Tensor = self.linear(x) * self.factor
+        return outputs
+
+
+def test_state_outside_buffers_is_noticed() -> None:
+    objective = cv.Module(
+        lambda params: Drifting(), data="sklearn:wine", preprocess="standardize", metric="dev_loss"
+    )
+    study = replace(
+        make_study(objective), rounds=cv.coarse_to_fine(trials=40, epochs=9, halving=cv.Halving())
+    )
+    with pytest.warns(UserWarning, match="register_buffer"):
+        study.try_one({"learning_rate": 0.1})
+    study.try_one({"learning_rate": 0.1}, epochs=1)
+
+
 def test_what_cannot_be_pickled_is_refused() -> None:
     lock = threading.Lock()
     objective = cv.Module(lambda params: (lock, nn.Linear(13, 3))[1], data="sklearn:wine")
@@ -293,6 +318,36 @@ def test_edited_functions_are_accepted_on_request(tmp_path: Any) -> None:
     resumed = resume_study(edited, run.path, progress=False, same_function=True, backend=inline(edited))
     assert resumed.finished
     assert len(resumed.study_file.edits) == 1
+
+
+def ping(params: dict[str, Any]) -> nn.Module:
+    return pong(params) if params["deep"] else nn.Linear(13, 3)
+
+
+def pong(params: dict[str, Any]) -> nn.Module:
+    return ping({**params, "deep": False})
+
+
+def test_functions_that_call_each_other_have_fingerprints() -> None:
+    one, other = (cv.Module(build, data="sklearn:wine").describe() for build in (ping, pong))
+    assert one["function"]["build"]["uses"] not in (None, other["function"]["build"]["uses"])
+
+
+class Broken(nn.Module):
+    """A module whose forward fails."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(13, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ArithmeticError(f"{len(x)} rows")
+
+
+def test_errors_of_a_class_have_their_line() -> None:
+    study = make_study(cv.Module(Broken, data="sklearn:wine"))
+    with pytest.raises(StudyError, match=r"2 rows \(test_objective.py, line \d+\), in the module"):
+        study.objective.rehearse(study.space, study.objective.load())
 
 
 def test_workers_get_no_data_with_the_objective() -> None:

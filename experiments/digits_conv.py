@@ -1,6 +1,15 @@
-"""A search over convolutional networks for handwritten digits, with a torch module of our own (see digits.py).
+"""A search over convolutional networks for handwritten digits, with a torch module of our own.
 
 caviar run experiments/digits_conv.py        or        python experiments/digits_conv.py
+
+Against the fully connected networks of digits.py, over five splits (split_seed 0 to 4), two workers each:
+
+                      confirmed dev accuracy    test accuracy      trials    time
+    digits_conv.py    0.9908 (0.9958)           0.9844 (0.9833)        51    0.80
+    digits.py         0.9874 (0.9903)           0.9805 (0.9861)       401    1
+
+Means over the splits, and in brackets split 0, which the scripts use; one test row of a split is 0.0028. The time is
+the ratio of the medians of three runs of each, interleaved, on two cores of an AMD EPYC (Zen 4) that others used too.
 """
 
 from typing import Any
@@ -43,7 +52,7 @@ study = cv.Study(
         channels=cv.integer(8, 24, scale="log"),
         dropout=cv.linear(0.2, 0.7),
     ),
-    rounds=cv.coarse_to_fine(trials=60, epochs=10),
+    rounds=cv.coarse_to_fine(trials=50, epochs=14),
     seed=0,
 )
 

@@ -2,6 +2,10 @@
 
 pip install skorch
 caviar run experiments/skorch_digits.py        or        python experiments/skorch_digits.py
+
+A trial takes 1.5 times as long as that of cv.Module (0.38 s against 0.26 s for 5 epochs of two convolutions with 16 and
+32 channels, batch 64; medians of seven interleaved runs on one core of an AMD EPYC), and its schedule, if there is one,
+is for us to write.
 """
 
 import functools

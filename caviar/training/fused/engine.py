@@ -16,7 +16,7 @@ from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress, divergence
 from caviar.errors import ClusterError, StudyError, one_line
 from caviar.training.fused import kernels
-from caviar.training.fused.pack import DeviceSplit, Pack, Scores, Tiles
+from caviar.training.fused.pack import DeviceSplit, EndedEpoch, Pack, Tiles
 from caviar.training.recipe import recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Measurement, Outcome, Trial, Value
@@ -139,7 +139,9 @@ class FusedTraining:
         while self._waiting and self._pack.has_room:
             part = self._waiting[0]
             try:
-                self._pack.add(part, recipe_from({**self._fixed, **part.trial.params}))
+                slot = self._pack.add(part, recipe_from({**self._fixed, **part.trial.params}))
+                if self._pack.lanes[slot].epoch >= self._pack.lanes[slot].until:
+                    events.append(self._end(slot))
             except torch.OutOfMemoryError as error:
                 if self._pack.lanes:
                     break  # it starts when others have ended
@@ -148,34 +150,36 @@ class FusedTraining:
                 events.append(_failed(part, error))
             self._waiting.popleft()
         if self._pack.lanes:
-            for slot, scores in self._pack.advance().items():
-                events += self._report(slot, scores)
+            for epoch in self._pack.advance():
+                events += self._report(epoch)
         return events
 
-    def _report(self, slot: int, scores: Scores) -> list[Progress | PartDone]:
+    def _report(self, ended: EndedEpoch) -> list[Progress | PartDone]:
         """Return the measurement of an epoch; if it was the part's last, also its end, and free the slot."""
-        lane = self._pack.lanes[slot]
-        number = lane.part.trial.number
+        lane, number = ended.lane, ended.lane.part.trial.number
         metrics = {
-            "train_loss": scores.train_loss,
-            "dev_loss": scores.dev_loss,
-            "dev_accuracy": scores.dev_accuracy,
-            "learning_rate": scores.learning_rate,
+            "train_loss": ended.train_loss,
+            "dev_loss": ended.dev_loss,
+            "dev_accuracy": ended.dev_accuracy,
+            "learning_rate": ended.learning_rate,
         }
-        progress = Progress(number, Measurement(lane.epoch, metrics))
-        failure = divergence(scores.train_loss, scores.dev_loss)
-        if failure is None and lane.epoch < lane.until:
+        progress = Progress(number, Measurement(ended.epoch, metrics))
+        failure = divergence(ended.train_loss, ended.dev_loss)
+        if failure is None and ended.epoch < lane.until:
             return [progress]
-        self._pack.remove(slot)
-        end = PartDone(
-            trial=number,
+        return [progress, self._end(ended.slot, failure)]
+
+    def _end(self, slot: int, failure: str | None = None) -> PartDone:
+        """Free a slot, and return the end of its part, which has diverged if there is a reason."""
+        lane = self._pack.remove(slot)
+        return PartDone(
+            trial=lane.part.trial.number,
             outcome=Outcome.COMPLETED if failure is None else Outcome.DIVERGED,
             failure=failure,
             checkpoint=lane.save() if lane.part.keep_checkpoint else None,
             setup_s=lane.setup_s,
             train_s=lane.train_s,
         )
-        return [progress, end]
 
 
 def _failed(part: Part, error: Exception) -> PartDone:

@@ -13,7 +13,8 @@ Shape legend: N rows of a split, D features.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,38 +47,6 @@ class Tiles:
     inputs: int = 32
     warps: int = 8
     """Warps of a program. With four of them, tiles of 64 rows and 64 units do not fit into the registers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Measurement of one epoch of a lane."""
-
-    learning_rate: float
-    train_loss: float
-    """Mean loss of the epoch's rows in nats, each measured when its mini-batch was trained."""
-    dev_loss: float
-    """Mean loss on the dev split in nats."""
-    dev_accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchShape:
-    """Numbers of programs that the launches of a step need for the lanes of a pack. Larger ones do as well."""
-
-    layers: int = 0
-    """Hidden layers of the deepest network."""
-    unit_tiles: int = 1
-    """Tiles of units of the widest hidden layer."""
-    weight_tiles: int = 1
-    """Tiles of weights of the largest network."""
-    bit_programs: int = 0
-    """Programs that draw the random bits of a mini-batch; 0 without dropout."""
-
-    def joined(self, other: "LaunchShape") -> "LaunchShape":
-        """Return the smallest shape that covers both, with tiles rounded up so that few shapes are needed."""
-        tiles = (max(mine, theirs) for mine, theirs in zip(astuple(self), astuple(other), strict=True))
-        layers, *rest = tiles
-        return LaunchShape(layers, *(count and 1 << (count - 1).bit_length() for count in rest))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +94,86 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EndedEpoch:
+    """An epoch that a lane has trained."""
+
+    slot: int
+    lane: Lane
+    epoch: int
+    """Number of the epoch, from 1."""
+    learning_rate: float
+    train_loss: float = math.nan
+    """Mean loss of the epoch's rows in nats, each measured when its mini-batch was trained."""
+    dev_loss: float = math.nan
+    """Mean loss on the dev split in nats."""
+    dev_accuracy: float = math.nan
+
+
+class _Download:
+    """A copy of a tensor to this process, which a device makes in its turn.
+
+    Args:
+        tensor: the tensor.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy, self._event = tensor, None
+        if tensor.is_cuda:
+            self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._copy.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def wait(self) -> npt.NDArray[Any]:
+        """Wait for the copy and return it."""
+        if self._event is not None:
+            self._event.synchronize()
+        copy: npt.NDArray[Any] = self._copy.numpy()
+        return copy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    """Epochs whose scores are on their way."""
+
+    epochs: tuple[EndedEpoch, ...]
+    dev_rows: int
+    reals: _Download
+    """Rows of the table of real numbers."""
+
+    def read(self) -> list[EndedEpoch]:
+        """Wait for the scores, and return the epochs with them."""
+        found = []
+        for epoch, sums in zip(self.epochs, self.reals.wait(), strict=True):
+            train_loss = float(sums[Real.LOSS]) / epoch.lane.batches[-1][1]
+            dev_loss, dev_accuracy = (
+                float(sums[n]) / self.dev_rows for n in (Real.SCORED_LOSS, Real.CORRECT)
+            )
+            found.append(replace(epoch, train_loss=train_loss, dev_loss=dev_loss, dev_accuracy=dev_accuracy))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchShape:
+    """Numbers of programs that the launches of a step need for the lanes of a pack. Larger ones do as well."""
+
+    layers: int = 0
+    """Hidden layers of the deepest network."""
+    unit_tiles: int = 1
+    """Tiles of units of the widest hidden layer."""
+    weight_tiles: int = 1
+    """Tiles of weights of the largest network."""
+    bit_programs: int = 0
+    """Programs that draw the random bits of a mini-batch; 0 without dropout."""
+
+    def joined(self, other: "LaunchShape") -> "LaunchShape":
+        """Return the smallest shape that covers both, with tiles rounded up so that few shapes are needed."""
+        tiles = (max(mine, theirs) for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        layers, *rest = tiles
+        return LaunchShape(layers, *(count and 1 << (count - 1).bit_length() for count in rest))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DeviceSplit:
     """Rows x_ND and classes y_N of a split on the device."""
 
@@ -169,6 +218,7 @@ class Pack:
         self._tables = torch.zeros((slots, MAX_LAYERS + 1, len(Field)), dtype=torch.int64, device=device)
         self._orders = torch.zeros((slots, train.rows), dtype=torch.int32, device=device)
         self._launches = LaunchShape()
+        self._scored: _Scored | None = None
         self._steps, self._scorings = (
             _Graphs(device, self._launch_step),
             _Graphs(device, self._launch_scoring),
@@ -179,12 +229,15 @@ class Pack:
         """True if a slot is free."""
         return bool(self._free)
 
-    def add(self, part: Part, recipe: Recipe) -> None:
+    def add(self, part: Part, recipe: Recipe) -> int:
         """Put a network into a free slot: new, or restored from its part's checkpoint.
 
         Args:
             part: the part to train.
             recipe: its recipe.
+
+        Returns:
+            The slot.
 
         Raises:
             torch.OutOfMemoryError: the device has no memory left for it.
@@ -193,41 +246,57 @@ class Pack:
         lane = self._create(part, recipe)
         slot = self._free.pop()
         self.lanes[slot] = lane
-        self._wholes[slot] = torch.from_numpy(_wholes(lane)).to(self._wholes.device)
-        self._reals[slot] = torch.from_numpy(_reals(lane)).to(self._wholes.device)
-        table = torch.from_numpy(lane.layout.table).to(self._wholes.device)
-        self._tables[slot, : len(table)] = table
+        self._wholes[slot] = self._upload(_wholes(lane))
+        self._reals[slot] = self._upload(_reals(lane))
+        self._tables[slot, : len(lane.layout.table)] = self._upload(lane.layout.table)
         self._launches = self._launches.joined(self._launch_shape(lane))
         lane.setup_s = time.perf_counter() - began
+        return slot
 
     def remove(self, slot: int) -> Lane:
-        """Free a slot whose lane is between two epochs, and return the lane."""
+        """Free a slot, and return its lane."""
+        self._wholes[slot, Whole.ROWS] = 0
         self._free.append(slot)
         lane = self.lanes.pop(slot)
         if not self.lanes:
             self._launches = LaunchShape()
         return lane
 
-    def advance(self) -> dict[int, Scores]:
-        """Train until enough lanes have ended an epoch; return the scores of these lanes by their slot."""
+    def advance(self) -> list[EndedEpoch]:
+        """Launch steps until enough lanes end an epoch; return the epochs whose end was launched the last time.
+
+        So the device trains while the caller looks at the epochs before. A lane goes on with its next epoch until it is
+        removed or has come to its last.
+        """
         began = time.perf_counter()
-        self._begin_epochs([slot for slot, lane in self.lanes.items() if lane.steps_left == 0])
-        left = sorted(lane.steps_left for lane in self.lanes.values())
-        steps = left[math.ceil(ENDED_SHARE * len(left)) - 1]
+        ended, self._scored = self._scored, None
+        self._begin_epochs(
+            [slot for slot, lane in self.lanes.items() if lane.steps_left == 0 and lane.epoch < lane.until]
+        )
+        left = sorted(lane.steps_left for lane in self.lanes.values() if lane.steps_left)
+        if left:
+            self._scored = self._score(self._train_steps(left[math.ceil(ENDED_SHARE * len(left)) - 1]))
+        found = ended.read() if ended else []
+        found = [epoch for epoch in found if self.lanes.get(epoch.slot) is epoch.lane]
+        share_s = (time.perf_counter() - began) / len(self.lanes)
+        for lane in self.lanes.values():
+            lane.train_s += share_s
+        return found
+
+    def _train_steps(self, steps: int) -> list[int]:
+        """Launch steps; return the slots of the lanes that end an epoch in them."""
         for _ in range(steps):
             self._steps.launch(self._launches)
         ended = []
         for slot, lane in self.lanes.items():
-            lane.step += min(steps, lane.steps_left)
-            lane.steps_left -= min(steps, lane.steps_left)
-            if lane.steps_left == 0:
-                lane.epoch += 1
-                ended.append(slot)
-        scores = self._score(ended)
-        share_s = (time.perf_counter() - began) / len(self.lanes)
-        for lane in self.lanes.values():
-            lane.train_s += share_s
-        return scores
+            if lane.steps_left:
+                taken = min(steps, lane.steps_left)
+                lane.step += taken
+                lane.steps_left -= taken
+                if lane.steps_left == 0:
+                    lane.epoch += 1
+                    ended.append(slot)
+        return ended
 
     def _create(self, part: Part, recipe: Recipe) -> Lane:
         train, seed = self._train, part.trial.seed
@@ -238,7 +307,7 @@ class Pack:
         memory = torch.zeros(layout.size, dtype=dtype, device=device)
         state = np.zeros(layout.state, dtype=torch.zeros((), dtype=dtype).numpy().dtype)
         _fill(layout, state, part, sizes, recipe)
-        memory[: layout.state] = torch.from_numpy(state)
+        memory[: layout.state] = self._upload(state)
         words = _words(recipe, min(recipe.batch_size, train.rows))
         at = part.checkpoint or {"epoch": np.array(0), "step": np.array(0)}
         found, epoch = batches(train.rows, recipe), int(at["epoch"])
@@ -269,13 +338,10 @@ class Pack:
             wholes[row] = 0, first[1], last[1], lane.epoch, 0
             reals[row] = lane.learning_rate, 0.0
             orders[row] = lane.orders.order(lane.epoch)
-        device = self._wholes.device
-        index = torch.tensor(slots, device=device)
-        columns = torch.tensor(_SET_WHOLES, device=device)
-        self._wholes[index[:, None], columns] = torch.from_numpy(wholes).to(device)
-        columns = torch.tensor(_SET_REALS, device=device)
-        self._reals[index[:, None], columns] = torch.from_numpy(reals).to(device)
-        self._orders[index] = torch.from_numpy(orders).to(device)
+        index = self._upload(np.array(slots))
+        for table, columns, values in ((self._wholes, _SET_WHOLES, wholes), (self._reals, _SET_REALS, reals)):
+            table[index[:, None], self._upload(np.array(columns))] = self._upload(values)
+        self._orders[index] = self._upload(orders)
 
     def _launch_shape(self, lane: Lane) -> LaunchShape:
         """Return what the launches of a step need for one lane."""
@@ -330,24 +396,23 @@ class Pack:
                 x, y, orders, *tables, *sizes, *rows, SCORES=True, **self._output_tiling()
             )
 
-    def _score(self, slots: Sequence[int]) -> dict[int, Scores]:
-        """Score these lanes on the dev split; batch norm uses its running averages."""
-        index = torch.tensor(slots, device=self._wholes.device)
+    def _score(self, slots: Sequence[int]) -> _Scored:
+        """Launch the scoring of these lanes on the dev split; batch norm uses its running averages."""
+        index = self._upload(np.array(slots))
         self._wholes[:, Whole.IS_SCORED] = 0
         self._wholes[index, Whole.IS_SCORED] = 1
         self._reals[:, Real.SCORED_LOSS : Real.CORRECT + 1] = 0
         self._scorings.launch(self._launches)
-        sums = self._reals[index].cpu().numpy()
-        return {slot: self._scores(slot, row) for slot, row in zip(slots, sums, strict=True)}
+        lanes = [(slot, self.lanes[slot]) for slot in slots]
+        epochs = tuple(EndedEpoch(slot, lane, lane.epoch, lane.learning_rate) for slot, lane in lanes)
+        return _Scored(epochs, self._dev.rows, _Download(self._reals[index]))
 
-    def _scores(self, slot: int, sums: npt.NDArray[np.float64]) -> Scores:
-        lane = self.lanes[slot]
-        return Scores(
-            learning_rate=lane.learning_rate,
-            train_loss=float(sums[Real.LOSS]) / lane.batches[-1][1],
-            dev_loss=float(sums[Real.SCORED_LOSS]) / self._dev.rows,
-            dev_accuracy=float(sums[Real.CORRECT]) / self._dev.rows,
-        )
+    def _upload(self, array: npt.NDArray[Any]) -> Tensor:
+        """Copy an array to the device, without waiting for what the device is doing."""
+        tensor = torch.from_numpy(array)
+        if self._wholes.device.type == "cuda":
+            return tensor.pin_memory().to(self._wholes.device, non_blocking=True)
+        return tensor
 
     def _tiling(self) -> dict[str, object]:
         return {

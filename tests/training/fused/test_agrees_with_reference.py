@@ -150,6 +150,14 @@ def test_checkpoints_go_from_engine_to_engine() -> None:
     assert checkpoint_difference(ours[1].checkpoint, theirs[1].checkpoint) < 1e-9
 
 
+def test_a_part_that_is_trained_already_ends_at_once() -> None:
+    (_, paused) = run_parts(fused(), *parts(1, epochs=3, until=1))[1]
+    found = run_parts(fused(), *parts(1, epochs=3, until=1, checkpoint=paused.checkpoint))
+    assert found[1][0] == []
+    assert found[1][1].outcome is Outcome.COMPLETED
+    assert same_checkpoint(found[1][1].checkpoint, paused.checkpoint)
+
+
 def test_a_damaged_checkpoint_fails_its_lane() -> None:
     (_, paused) = run_parts(fused(), *parts(1, epochs=3, until=1))[1]
     assert paused.checkpoint is not None

@@ -1,10 +1,11 @@
 """The value of each trial of a search, in order of its number or of time, and the best so far."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
 from caviar.analysis.value_scale import search_trials
+from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.trial import Outcome
 
@@ -23,7 +24,14 @@ def history(run: Run, against: Order = "trial") -> pd.DataFrame:
     Returns:
         Columns `trial`, `outcome`, `value`, `epochs_trained`, `elapsed_s` (seconds since the first trial of the run
         began), `best` (the best value of a completed trial so far) and `is_improvement`.
+
+    Raises:
+        RunError: there is no such order.
     """
+    if against not in get_args(Order):
+        raise RunError(
+            f"history: against={against!r} is unknown; use {' or '.join(map(repr, get_args(Order)))}"
+        )
     trials = search_trials(run)
     table = trials[["trial", "outcome", "value", "epochs_trained"]].copy()
     table["elapsed_s"] = (trials["ended"] - run.trials["started"].min()).dt.total_seconds()

@@ -81,13 +81,14 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 def _export(options: argparse.Namespace) -> None:
     from caviar.exports.following import follow
     from caviar.records.frames import load
+    from caviar.reporting.formatting import counted
 
     run = load(options.run)
     export = _open(run, options)
-    trials = "trials" if options.to == "csv" else "new trials"  # CSV files are written anew
+    verb, noun = ("wrote", "trial") if options.to == "csv" else ("added", "new trial")
     for place, written in enumerate(follow(run, export, options.every if options.watch else None)):
         if written or place == 0:
-            print(f"{written:,} {trials} of {run.location} are in {export.place}", flush=True)
+            print(f"{verb} {counted(written, noun)} of {run.location} to {export.place}", flush=True)
     if options.to in _OPEN:
         print(f"to look at them: {_OPEN[options.to]} {shlex.quote(export.place)}")
 

@@ -34,6 +34,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 def _report(options: argparse.Namespace) -> None:
     from caviar.records.frames import load
+    from caviar.reporting.formatting import counted
     from caviar.reporting.report.page import write_report
     from caviar.storage.uri import locate
 
@@ -45,5 +46,5 @@ def _report(options: argparse.Namespace) -> None:
         if not is_at_work:
             print(f"the report is {file}")
             return
-        print(f"{len(run.trials):,} trials: the report is {file}", flush=True)
+        print(f"{counted(len(run.trials), 'trial')}: the report is {file}", flush=True)
         time.sleep(WATCH_S)

@@ -25,7 +25,7 @@ def test_export_names_the_file_after_the_run(
     assert main(["export", str(path), "--to", "optuna"]) == 0
     assert "optuna-dashboard bowl.journal" in capsys.readouterr().out
     assert main(["export", str(path), "--to", "optuna", "--watch"]) == 0
-    assert capsys.readouterr().out.startswith("0 new trials")
+    assert capsys.readouterr().out.startswith("added 0 new trials")
     assert main(["export", str(path), "--to", "csv", "--name", "mine"]) == 0
     assert (tmp_path / "mine-csv" / "trials.csv").is_file()
 

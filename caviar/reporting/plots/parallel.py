@@ -10,6 +10,7 @@ from caviar.analysis.parameter_axis import ParameterAxis
 from caviar.analysis.thinning import among_best, thin
 from caviar.analysis.value_scale import ValueScale, search_trials
 from caviar.columns import param_column
+from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.reporting.plots import theme
 from caviar.reporting.plots.axes import value_ticks
@@ -39,7 +40,12 @@ def figure(run: Run, best: int | None = None) -> go.Figure:
     Args:
         run: a run, finished or not.
         best: number of the best trials that are brushed at first; by default none.
+
+    Raises:
+        RunError: `best` is less than 1.
     """
+    if best is not None and best < 1:
+        raise RunError(f"parallel: best={best!r} must be a whole number from 1")
     trials = search_trials(run)
     completed = trials[(trials["outcome"] == Outcome.COMPLETED) & trials["value"].notna()]
     if completed.empty:

@@ -36,6 +36,9 @@ class RunPlots:
 
         Args:
             against: "trial" for the trials' numbers, "time" for the time at which each ended.
+
+        Raises:
+            RunError: `against` is neither.
         """
         return self._draw("history", against)
 
@@ -52,6 +55,9 @@ class RunPlots:
 
         Args:
             best: number of the best trials that are in colour at first; by default all are.
+
+        Raises:
+            RunError: `best` is less than 1.
         """
         return self._draw("parallel", best)
 

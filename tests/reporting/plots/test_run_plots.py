@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.reporting.plots.run_plots import RunPlots
 from tests.reporting.plots.runs import parts_of
@@ -38,6 +39,15 @@ def test_every_figure_is_drawn_and_small(run: Run, name: str) -> None:
     assert (len(figure.data) > 0) == (name not in OF_CLASSIFIERS)
     assert figure.layout.title.text
     assert len(figure.to_json()) < 150_000
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("history", {"against": "epoch"}), ("parallel", {"best": 0}), ("curves", {"metric": "x"})],
+)
+def test_wrong_options_are_refused(run: Run, name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=next(iter(options))):
+        getattr(run.plot, name)(**options)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -13,6 +13,10 @@ from hypothesis import settings
 
 from tests.object_store import ObjectStore
 
+MEMORY = "/dev/shm"
+MIN_FREE_BYTES = 4 * 2**30
+"""Least free memory with which the files of tests are kept there; a container may have very little."""
+
 # Ray reads these when it is imported: no access control, no reports over the network, no address of the user's.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
@@ -23,6 +27,10 @@ os.environ["TRITON_INTERPRET"] = "1"
 # The key that signs scripts is not the user's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="caviar-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# Files of tests are in memory, because runs wait for the disk thousands of times.
+if os.path.ismount(MEMORY) and shutil.disk_usage(MEMORY).free > MIN_FREE_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
 # A shell's background job ignores SIGINT, which tests send to themselves and to their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

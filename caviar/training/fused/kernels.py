@@ -107,6 +107,8 @@ def _constants(columns: type[IntEnum]) -> list[tl.constexpr]:
 ) = _constants(Field)  # fmt: skip
 _FIELDS, _WHOLES, _REALS = tl.constexpr(len(Field)), tl.constexpr(len(Whole)), tl.constexpr(len(Real))
 _SGD_KIND, _MOMENTUM_KIND, _RMSPROP_KIND = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+_NUMBERS = ["order_size", "table_size", "layer", "above", "first_row", "last_row", "lanes"]
+"""Arguments for whose values no kernels of their own are compiled."""
 _DROPOUT_PURPOSE = tl.constexpr(3)  # Purpose.DROPOUT of caviar.training.random_streams
 
 
@@ -331,7 +333,7 @@ def draw_dropout_bits(wholes: tl.tensor, BLOCKS: tl.constexpr) -> None:
     tl.store(bits + 3, c3, mask=is_wanted)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def forward_hidden(
     x: tl.tensor,
     orders: tl.tensor,
@@ -447,7 +449,7 @@ def forward_hidden(
         tl.store(a + rows_B[:, None] * stride + units_H[None, :], a_BH, mask=is_number_BH)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def forward_output(
     x: tl.tensor,
     y: tl.tensor,
@@ -530,7 +532,7 @@ def forward_output(
         tl.store(real + _LOSS, tl.load(real + _LOSS) + loss)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def backward_hidden(
     wholes: tl.tensor,
     reals: tl.tensor,
@@ -638,7 +640,7 @@ def backward_hidden(
     _update(whole, real, memory, shifts, is_unit_H, dshift_H, REAL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def update_weights(
     x: tl.tensor,
     orders: tl.tensor,
@@ -713,7 +715,7 @@ def update_weights(
         _update(whole, real, memory, _field(table, layer, _SHIFT) + units_H, is_unit_H, dbias_H, REAL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def next_batch(wholes: tl.tensor, reals: tl.tensor, lanes: tl.tensor, LANES: tl.constexpr) -> None:
     """Move each lane to its next mini-batch; a lane whose epoch has ended is idle then.
 

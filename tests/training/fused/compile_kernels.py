@@ -1,48 +1,77 @@
-"""Compile the kernels for a GPU, which takes none: `python compile_kernels.py COMPUTE_CAPABILITY PRECISION`."""
+"""Compile every launch of a pack for a GPU, without one: `python compile_kernels.py COMPUTE_CAPABILITY PRECISION`.
+
+It goes the way of a launch up to the compiled kernel, and stops there. It prints the name of each launched kernel.
+"""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
-import triton
-import triton.language as tl
+import torch
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
 
+from caviar.engine import Part
 from caviar.training.fused import kernels
-from caviar.training.fused.pack import Tiles
+from caviar.training.fused.pack import DeviceSplit, Pack
+from caviar.training.recipe import recipe_from
+from tests.training.networks import blobs, trial
 
-TYPES = {"x": "*fp32", "y": "*i64", "orders": "*i32", "wholes": "*i64", "reals": "*fp64", "tables": "*i64"}
-CONSTANTS = {
-    "REAL": tl.float32,
-    "ROW_TILE": Tiles().rows,
-    "UNIT_TILE": Tiles().units,
-    "INPUT_TILE": Tiles().inputs,
-    "CLASS_TILE": 16,
-    "BLOCKS": 256,
-    "LANES": 128,
-}
-KERNELS = (
-    kernels.draw_dropout_bits,
-    kernels.forward_hidden,
-    kernels.forward_output,
-    kernels.backward_hidden,
-    kernels.update_weights,
-    kernels.next_batch,
-)
+RECIPES: list[dict[str, Any]] = [
+    {"layers": 3, "units": 100, "dropout": 0.1},
+    {"layers": 0, "optimizer": "sgd"},
+    {"layers": 1, "units": 8, "optimizer": "adam"},
+]
+
+
+class NoDevice:
+    """A driver of Triton that knows a kind of GPU and has none."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", int(sys.argv[1]), 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return device
+
+
+class Compiled:
+    """A kernel that is compiled instead of launched."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def launch(*arguments: Any, **options: Any) -> None:
+            compiled = self._kernel.warmup(*arguments, grid=grid, **options)
+            assert compiled.asm["cubin"]
+            sys.stdout.write(f"{self._kernel.__name__}\n")
+
+        return launch
 
 
 def main() -> None:
-    """Compile each kernel, for training and for scoring."""
-    target = GPUTarget("cuda", int(sys.argv[1]), 32)
-    for kernel in KERNELS:
-        for scores in (False, True) if "SCORES" in kernel.arg_names else (False,):
-            values = CONSTANTS | {"SCORES": scores, "PRECISION": sys.argv[2]}
-            signature = {
-                name: "constexpr" if name in values else TYPES.get(name, "i32") for name in kernel.arg_names
-            }
-            constants = {name: value for name, value in values.items() if name in kernel.arg_names}
-            source = ASTSource(kernel, signature=signature, constexprs=constants)
-            compiled = triton.compile(source, target=target, options={"num_warps": 8})
-            sys.stdout.write(f"{kernel.__name__} {len(compiled.asm['cubin'])}\n")
+    """Compile the launches of a step and of scoring."""
+    driver.set_active(NoDevice())
+    names = (
+        "draw_dropout_bits",
+        "forward_hidden",
+        "forward_output",
+        "backward_hidden",
+        "update_weights",
+        "next_batch",
+    )
+    for name in names:
+        setattr(kernels, name, Compiled(getattr(kernels, name)))
+    data = blobs(rows=50)
+    train, dev = (DeviceSplit(torch.tensor(s.x), torch.tensor(s.y)) for s in (data.train, data.dev))
+    pack = Pack(train, dev, len(data.classes), slots=4, precision=sys.argv[2])
+    for number, params in enumerate(RECIPES):
+        pack.add(Part(trial=trial(number, **params)), recipe_from(params))
+    pack._launch_step(pack._launches)
+    pack._launch_scoring(pack._launches)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def run_script(folder: Path, main: str, *options: str) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_script_exits_with_code_130(tmp_path: Path, number: str) -> None:
-    main = f"    number = signal.{number}\n" + '    run_inline(study, Path("runs"))\n'
+    main = f"    number = signal.{number}\n    signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # under nohup, too
+    main += '    run_inline(study, Path("runs"))\n'
     ended = run_script(tmp_path, main)
     assert ended.returncode == 130
     assert ended.stderr.splitlines()[-1].startswith("caviar: stopped")

@@ -233,3 +233,12 @@ def test_port_of_the_cluster_is_not_a_dashboard(project: Project, head: Head) ->
     process = project.start("jobs", url=f"127.0.0.1:{head.port}")
     code, _, messages = wait(process)
     assert (code, "is not a Ray dashboard" in messages) == (1, True), messages
+
+
+def test_a_job_leaves_its_report(project: Project) -> None:
+    project.hurry()
+    code, _, err = wait(project.submit("--report"))
+    assert code == 0, err
+    page = (project.run / "report.html").read_text()
+    assert "<html" in page
+    assert "plotly" in page

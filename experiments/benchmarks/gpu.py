@@ -74,7 +74,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured, and how long."""
+    """Extent of the measurements on a device."""
 
     device: str
     shapes: tuple[Shape, ...]

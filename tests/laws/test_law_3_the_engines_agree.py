@@ -1,6 +1,7 @@
 """Law 3: all engines give the same curves for the same trial, whatever is trained beside it.
 
-The comparison of all settings is in tests/training/native/test_agrees_with_reference.py.
+The comparison of all settings is in test_agrees_with_reference.py of tests/training/native and tests/training/fused,
+and that of modules which train together in tests/training/module/test_side_by_side.py.
 """
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from caviar.data.splits import Dataset
 from caviar.engine import Engine, Part, Progress
 from caviar.training.classifier import Classifier
+from caviar.training.fused.engine import FusedEngine
+from caviar.training.fused.pack import Tiles
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value
+from tests.training.networks import blobs
 
 RECIPES: list[dict[str, Value]] = [
     {"layers": 0, "optimizer": "sgd"},
@@ -73,3 +77,19 @@ def test_a_trial_among_others_gives_the_same_numbers(
     for trial in trials(RECIPES):
         alone = curves(make(wine), [trial])
         assert alone[trial.number] == together[trial.number] == backwards[trial.number]
+
+
+def test_fused_and_reference_curves_agree_whatever_trains_beside() -> None:
+    small = blobs(rows=50)
+    recipes = [RECIPES[0], {**RECIPES[1], "units": 9, "batch_size": 16}, {**RECIPES[2], "units": 5}]
+    several = trials(recipes, epochs=1)
+    tiles = Tiles(rows=16, units=16, inputs=16)
+
+    def fused() -> FusedEngine:
+        return FusedEngine(small, device="cpu", dtype=torch.float64, lanes=3, tiles=tiles)
+
+    together = curves(fused(), several)
+    assert curves(fused(), several[1:2])[1] == together[1]
+    for number, curve in curves(ReferenceEngine(small, dtype=torch.float64), several).items():
+        for ours, theirs in zip(together[number], curve, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-9)

@@ -137,23 +137,24 @@ class Classifier(Objective):
             from caviar.training.native.engine import NativeEngine
 
             return NativeEngine(dataset, self.fixed)
-        from caviar.training.reference import ReferenceEngine
-
-        reference = ReferenceEngine(dataset, self.fixed, device)
+        warnings: tuple[str, ...] = ()
         if self._engine_on(device) == "fused":
             try:
                 from caviar.training.fused.engine import FusedEngine
 
-                engine = FusedEngine(dataset, self.fixed, device, lanes=FUSED_LANES[device])
-                engine.try_out()
+                fused = FusedEngine(dataset, self.fixed, device, lanes=FUSED_LANES[device])
+                fused.try_out()
             except Exception as error:
                 if self.engine == "fused":
                     raise ClusterError(f"the fused engine cannot be used: {one_line(error)}") from error
-                reference.warnings = (
-                    f"GPU workers train one trial at a time, for the fused engine failed: {one_line(error)}",
-                )
+                failure = f"the fused engine failed: {one_line(error)}"
+                warnings = (f"GPU workers train one trial at a time, because {failure}",)
             else:
-                return engine
+                return fused
+        from caviar.training.reference import ReferenceEngine
+
+        reference = ReferenceEngine(dataset, self.fixed, device)
+        reference.warnings = warnings
         return reference
 
     def lanes(self, device: str) -> int:

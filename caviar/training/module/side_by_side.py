@@ -81,13 +81,6 @@ class ModulesSideBySide:
                 self._groups.append(group)
         return events
 
-    def reason_alone(self, training: ModuleTraining) -> str | None:
-        """Return why a module trains alone; None if it may train with others of its structure."""
-        try:
-            return self._checked.get(structure(training))
-        except NotStackableError as error:
-            return str(error)
-
     def _start(self, part: Part) -> PartDone | None:
         """Start a part; return its end if that fails."""
         began = time.perf_counter()

@@ -153,6 +153,7 @@ def test_only_storage_touches_disks_and_stores() -> None:
         touching[path.name] = {sign for sign in signs if sign in source}
     assert {name: words for name, words in touching.items() if words} == {
         "local.py": {"fcntl", "shutil", "os.replace", "fsync"},
+        "user_cache.py": {"fcntl"},
         "object_store.py": {"obstore.store import"},
     }
 

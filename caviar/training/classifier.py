@@ -26,8 +26,9 @@ from caviar.validation import require_type
 
 METRICS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate")
 RANKING_METRICS = ("dev_accuracy", "dev_loss")
-FUSED_LANES = {"cuda": 1024, "cpu": 4}
-"""Largest number of trials that the fused engine trains at once; on a CPU it is interpreted, for tests alone."""
+FUSED_LANES = {"cuda": 4096, "cpu": 4}
+"""Largest number of trials that the fused engine trains at once. A GPU worker measures how many train fastest; on a CPU
+the engine is interpreted, for tests alone."""
 ENGINES = ("auto", "native", "fused", "reference")
 
 
@@ -144,6 +145,8 @@ class Classifier(Objective):
 
                 fused = FusedEngine(dataset, self.fixed, device, lanes=FUSED_LANES[device])
                 fused.try_out()
+                if device == "cuda":
+                    fused.choose_lanes()
             except Exception as error:
                 if self.engine == "fused":
                     raise ClusterError(f"the fused engine cannot be used: {one_line(error)}") from error
@@ -164,7 +167,7 @@ class Classifier(Objective):
         ways = {
             "native": "one network at a time, by compiled kernels on one core",
             "reference": "one network at a time, by eager torch",
-            "fused": f"up to {FUSED_LANES['cuda']:,} networks at a time, whatever their sizes and optimizers",
+            "fused": "as many networks at a time as the GPU trains fastest, whatever their sizes and optimizers",
         }
         on_cpu, on_gpu = (ways[self._engine_on(device)] for device in ("cpu", "cuda"))
         return on_cpu, on_gpu

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 from caviar.data.splits import Dataset, split  # noqa: E402
 from caviar.engine import Engine, Part, Progress  # noqa: E402
+from caviar.training.fused import lane_count  # noqa: E402
 from caviar.training.fused.engine import FusedEngine  # noqa: E402
 from caviar.training.fused.pack import DeviceSplit, Pack, Tiles  # noqa: E402
 from caviar.training.recipe import recipe_from  # noqa: E402
@@ -234,6 +236,12 @@ def throughput(plan: Plan) -> Iterator[Row]:
                 continue
             rates = step_rates(plan, shape, lanes, "ieee", plan.tiles[0])
             yield {"network": shape.name, "lanes": lanes, **rates}
+    began = time.perf_counter()
+    train, dev = device_splits(plan, cloud(plan.shapes[0].batch_size * plan.steps, plan.shapes[0].features))
+    make_pack = partial(Pack, train, dev, CLASSES, tiles=plan.tiles[0])
+    lanes = lane_count.measure(make_pack, lane_count.COUNTS if plan.device == "cuda" else plan.lanes)
+    seconds = round(time.perf_counter() - began, 1)
+    yield {"network": "default recipe, as a worker measures", "lanes": lanes, "seconds": seconds}
 
 
 def variants(plan: Plan) -> Iterator[Row]:
@@ -373,13 +381,19 @@ SECTIONS: dict[str, Callable[[Plan], Iterator[Row]]] = {
 # The fused engine
 
 
-def full_pack(plan: Plan, shape: Shape, lanes: int, precision: str, tiles: Tiles) -> Pack:
-    """Return a pack of lanes of one size."""
-    dataset = cloud(shape.batch_size * plan.steps, shape.features)
+def device_splits(plan: Plan, dataset: Dataset) -> tuple[DeviceSplit, DeviceSplit]:
+    """Return the train and the dev split on the device."""
     train, dev = (
         DeviceSplit(torch.tensor(s.x, device=plan.device), torch.tensor(s.y, device=plan.device))
         for s in (dataset.train, dataset.dev)
     )
+    return train, dev
+
+
+def full_pack(plan: Plan, shape: Shape, lanes: int, precision: str, tiles: Tiles) -> Pack:
+    """Return a pack of lanes of one size."""
+    dataset = cloud(shape.batch_size * plan.steps, shape.features)
+    train, dev = device_splits(plan, dataset)
     pack = Pack(train, dev, CLASSES, lanes, precision, tiles)
     recipe = recipe_from(shape.params)
     for number in range(lanes):

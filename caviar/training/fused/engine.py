@@ -7,6 +7,7 @@ numbers depend on no other lane (see `kernels`).
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import torch
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress, divergence
 from caviar.errors import ClusterError, StudyError, one_line
-from caviar.training.fused import kernels
+from caviar.training.fused import kernels, lane_count
 from caviar.training.fused.pack import DeviceSplit, EndedEpoch, Pack, Tiles
 from caviar.training.recipe import recipe_from
 from caviar.training.reference import ReferenceEngine
@@ -93,6 +94,19 @@ class FusedEngine(Engine):
         loss, expected = (event.measurement.metrics["train_loss"] for event in (ours, theirs))
         if not abs(loss - expected) <= TRY_OUT_TOLERANCE * abs(expected):
             raise ClusterError(f"a first network has the loss {loss:g} instead of {expected:g}")
+
+    def choose_lanes(self) -> None:
+        """Set the number of lanes to the one with which this device trains fastest, measured once a machine."""
+        make_pack = partial(
+            Pack,
+            self._train.head(),
+            self._dev.head(),
+            self._classes,
+            precision=self._precision,
+            tiles=self._tiles,
+        )
+        key = lane_count.describe(self._train.x, self._classes, f"{self._precision} {self._tiles}")
+        self._lanes = lane_count.remember(key, lambda: lane_count.measure(make_pack))
 
     def begin_side_by_side(self) -> "FusedTraining":
         return self._begin(self._lanes)

@@ -187,6 +187,10 @@ class DeviceSplit:
         """Number of rows N."""
         return len(self.y)
 
+    def head(self, rows: int = 1024) -> "DeviceSplit":
+        """Return the first rows, for measuring."""
+        return DeviceSplit(self.x[:rows], self.y[:rows])
+
 
 class Pack:
     """Lanes that train at the same time.

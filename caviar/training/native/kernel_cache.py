@@ -1,16 +1,13 @@
 """Folder in which compiled kernels are kept, and the lock that lets one process of a machine compile them.
 
-The folder is inside NUMBA_CACHE_DIR if that is set, else `caviar` in the user's cache folder, else a private
-temporary folder. Its name is a digest of the kernels' source and of the processor. Another version of caviar, or
-another kind of machine that shares the home directory, has a folder of its own.
+The folder is inside NUMBA_CACHE_DIR if that is set, else where `private_folder` finds a place. Its name is a digest of
+the kernels' source and of the processor. Another version of caviar, or another kind of machine that shares the home
+directory, has a folder of its own.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -19,6 +16,8 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding
+
+from caviar.storage.user_cache import locked, private_folder
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +35,7 @@ def cpu_features() -> str:
 @cache
 def cache_folder() -> Path:
     """Return the folder for this version's kernels on this kind of machine; create it if need be."""
-    name = f"kernels-{_digest()}"
-    if numba.config.CACHE_DIR and _make_private(Path(numba.config.CACHE_DIR) / name):
-        return Path(numba.config.CACHE_DIR) / name
-    for root in _default_roots():
-        if _make_private(root) and _make_private(root / name):
-            return root / name
-    return Path(tempfile.mkdtemp(prefix="caviar-"))
+    return private_folder(f"kernels-{_digest()}", numba.config.CACHE_DIR)
 
 
 @contextlib.contextmanager
@@ -56,7 +49,7 @@ def compile_once(name: str) -> Iterator[None]:
     if done.exists():
         yield
         return
-    with _locked(cache_folder() / f"{name}.lock"):
+    with locked(cache_folder() / f"{name}.lock"):
         first = not done.exists()
         started = time.perf_counter()
         if first:
@@ -79,33 +72,3 @@ def _digest() -> str:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes() + str(source.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16]
-
-
-def _default_roots() -> Iterator[Path]:
-    """Yield folders to try, best first."""
-    with contextlib.suppress(RuntimeError):  # there is no home directory
-        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caviar"
-    yield Path(tempfile.gettempdir()) / f"caviar-{os.getuid()}"
-
-
-def _make_private(path: Path) -> bool:
-    """Return whether this is a folder, made now if need be, that only this user can write.
-
-    Loading kernels runs the code in them, so nobody else may be able to place files there.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            status = path.stat()
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the system releases it when the process ends, however it ends."""
-    with path.open("w") as file:
-        with contextlib.suppress(OSError):  # some network disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

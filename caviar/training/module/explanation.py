@@ -39,7 +39,7 @@ def explain_stacks(code: UserCode, draws: Sequence[Mapping[str, Value]], dataset
     finally:
         restore_generators(generators)
     if reason is not None:
-        return f"one module at a time, because {reason}"
+        return f"one module at a time, because {reason}; resources=cv.Resources(gpus=0.25) starts four workers a GPU"
     if len(sizes) == 1:
         return f"up to {lanes} modules at a time: all have the same structure"
     named = f", which depends on {', '.join(varied)}" if varied else ""

@@ -51,7 +51,7 @@ def module_script(
 def test_classifiers_of_any_size_train_together(capsys: pytest.CaptureFixture[str]) -> None:
     found = explained(EXPERIMENTS / "digits.py", capsys)
     assert "compiled" in found["on a CPU worker"]
-    assert "networks at a time, whatever their sizes" in found["on a GPU worker"]
+    assert "whatever their sizes" in found["on a GPU worker"]
 
 
 def test_functions_need_a_declared_gpu(capsys: pytest.CaptureFixture[str]) -> None:

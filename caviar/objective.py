@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caviar.resources import Resources
-from caviar.space import Space
+from caviar.space import Parameter, Space
 from caviar.trial import Value
 
 if TYPE_CHECKING:
@@ -79,6 +79,19 @@ class Objective(ABC):
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
         """Return all hyperparameters of a trial, by default its params; for `best.json`."""
         return dict(params)
+
+    def changeable(self, space: Space, params: Mapping[str, Value]) -> Mapping[str, Parameter]:
+        """Return the hyperparameters that may change between two epochs of one training, and what they may become.
+
+        The next epoch continues from the checkpoint of the one before, so a change must fit it: no layer may have
+        another size. By default this is all of the space; a change that does not fit then fails as it is tried.
+
+        Args:
+            space: the space of the study, as `adapt` returned it.
+            params: the hyperparameters with which the training begins.
+        """
+        del params
+        return dict(space)
 
     @abstractmethod
     def load(self) -> "Dataset | None":

@@ -12,10 +12,11 @@ from caviar.data.splits import Dataset, Preprocess, split
 from caviar.engine import Engine
 from caviar.errors import ClusterError, StudyError, one_line
 from caviar.objective import Objective
-from caviar.space import Space
+from caviar.space import Parameter, Space
 from caviar.training import cost
 from caviar.training.recipe import (
     adapt,
+    changeable,
     check_value,
     hyperparameter_table,
     recipe_from,
@@ -118,6 +119,9 @@ class Classifier(Objective):
 
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
         return used_hyperparameters({**self.fixed, **params})
+
+    def changeable(self, space: Space, params: Mapping[str, Value]) -> Mapping[str, Parameter]:
+        return changeable({**self.fixed, **params})
 
     def load(self) -> Dataset:
         if isinstance(self.data, tuple):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from caviar.errors import StudyError
-from caviar.space import Interval, Parameter, Space
+from caviar.space import Choice, Interval, Parameter, Space
 from caviar.trial import Value
 from caviar.validation import number, plain_value, whole_number
 
@@ -172,6 +172,37 @@ TRAINING = (
     "decay_epochs", "l2", "batch_size",
 )  # fmt: skip
 """Names of the hyperparameters of training, which a network of the user's has as well; the others build a network."""
+
+
+STRUCTURE = ("layers", "units", *_WIDTHS, "activation", "batch_norm", "optimizer")
+"""Names of the hyperparameters that a network keeps while it trains: its structure, and the optimizer's averages."""
+
+
+def changeable(params: Mapping[str, Value]) -> dict[str, Parameter]:
+    """Return the hyperparameters that may change between two epochs of one training, with their limits and conditions.
+
+    Args:
+        params: as for `recipe_from`, with the same errors.
+
+    Example:
+        >>> list(changeable({"layers": 0, "optimizer": "sgd"}))[:3]
+        ['learning_rate', 'decay', 'decay_rate']
+    """
+    recipe, found = recipe_from(params), {}
+    for row in HYPERPARAMETERS:
+        if row.name in (*STRUCTURE, UNITS_OF_LAYER):
+            continue
+        when: dict[str, tuple[Value, ...]] = {}
+        if row.used_when is not None:
+            other, used = row.used_when
+            if other not in STRUCTURE:
+                when = {other: tuple(used)}
+            elif getattr(recipe, other) not in used:
+                continue
+        low, high = row.limits or (0, 1)
+        domain = Choice(row.options) if row.options else Interval(low, high, integer=row.is_integer)
+        found[row.name] = Parameter(domain, when)
+    return found
 
 
 def recipe_from(params: Mapping[str, Value]) -> Recipe:

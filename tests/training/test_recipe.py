@@ -18,6 +18,7 @@ from caviar.training.recipe import (
     Recipe,
     adapt,
     batches,
+    changeable,
     learning_rate_at,
     recipe_from,
     used_hyperparameters,
@@ -352,3 +353,17 @@ def test_used_hyperparameters_make_the_same_recipe(params: dict[str, Value]) -> 
     unused = {row.name for row in HYPERPARAMETERS} - set(used) - {UNITS_OF_LAYER}
     assert ("momentum" in unused) == ("optimizer" in params)
     assert ("units" in unused) == ("layers" in params)
+
+
+def test_structure_and_optimizer_cannot_change_while_a_network_trains() -> None:
+    found = changeable({"layers": 2, "optimizer": "adam"})
+    assert {"learning_rate", "beta1", "dropout", "l2", "batch_size", "decay", "decay_rate"} <= set(found)
+    assert not {"layers", "units", "activation", "batch_norm", "optimizer", "momentum"} & set(found)
+    assert found["decay_rate"].when == {"decay": ("inverse",)}
+    assert 0.5 in found["dropout"].domain
+    assert 64.5 not in found["batch_size"].domain
+
+
+def test_what_is_not_used_cannot_change() -> None:
+    assert "dropout" not in changeable({"layers": 0})
+    assert "batch_norm_momentum" not in changeable({"batch_norm": False})

@@ -18,7 +18,7 @@ from caviar.resources import Resources
 from caviar.space import Interval, Parameter, Space
 from caviar.training.function.fresh_function import FreshCopies
 from caviar.training.module.user_code import takes_params
-from caviar.training.recipe import TRAINING, check_value, conditions_of_use, used_hyperparameters
+from caviar.training.recipe import TRAINING, changeable, check_value, conditions_of_use, used_hyperparameters
 from caviar.trial import Value
 from caviar.validation import number, require_name, require_type, set_fields
 
@@ -255,6 +255,12 @@ class Module(Objective):
         given = {**self.fixed, **params}
         trained = used_hyperparameters({n: v for n, v in given.items() if n in self.training_names})
         return {**{name: trained[name] for name in self.training_names if name in trained}, **given}
+
+    def changeable(self, space: Space, params: Mapping[str, Value]) -> Mapping[str, Parameter]:
+        given = {**self.fixed, **params}
+        ours = changeable({name: value for name, value in given.items() if name in self.training_names})
+        own = {name: parameter for name, parameter in space.items() if name not in self.training_names}
+        return {**{name: ours[name] for name in self.training_names if name in ours}, **own}
 
     def load(self) -> Dataset:
         return load_tensors(

@@ -131,12 +131,14 @@ class ModuleTraining(Training):
         """Return a checkpoint: the state dict of the module, as `torch.save` writes it, and all else.
 
         The arrays are `epoch`; `module`, uint8, the file of the state dict; and `training`, uint8, likewise the states
-        of optimizer and schedule, and the buffers that are not in the state dict.
+        of optimizer and schedule, the hyperparameters with which these were made, and the buffers that are not in the
+        state dict.
         """
         kept = self.module.state_dict()
         training = {
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "made": self._made,
             "buffers": {name: buffer for name, buffer in self.module.named_buffers() if name not in kept},
         }
         for name, tensor in kept.items():
@@ -163,17 +165,38 @@ class ModuleTraining(Training):
         self.recipe = recipe_from({**named, "batch_norm": has_norm})
         self.optimizer = self._make_optimizer(trained)
         self._schedule = self._make_schedule()
+        self._made = [_without_params(group) for group in self.optimizer.param_groups]
         if checkpoint is not None:
             self.module.load_state_dict(_from_file(checkpoint["module"], device))
             training = _from_file(checkpoint["training"], device)
             self.optimizer.load_state_dict(training["optimizer"])
             if self._schedule is not None:
                 self._schedule.load_state_dict(training["schedule"])
+            self._apply_changes(training["made"])
             buffers = dict(self.module.named_buffers())
             for name, saved in training["buffers"].items():
                 buffers[name].copy_(saved)
             self.epoch = int(checkpoint["epoch"])
         key_dropout(self.module, self.masks)
+
+    def _apply_changes(self, before: list[dict[str, Any]]) -> None:
+        """Let the restored optimizer and schedule have the hyperparameters of this part where they have changed.
+
+        A checkpoint holds those of the part before. What a schedule has changed since, such as the learning rate, is
+        changed in proportion.
+
+        Args:
+            before: the hyperparameters of each group as the optimizer of the checkpoint was made.
+        """
+        for group, made, then in zip(self.optimizer.param_groups, self._made, before, strict=True):
+            for name in (name for name in made if made[name] != then.get(name)):
+                is_scheduled = group[name] != then.get(name) and then.get(name)
+                group[name] = group[name] * made[name] / then[name] if is_scheduled else made[name]
+        if self._schedule is not None:
+            made_lr, then_lr = ([group["lr"] for group in groups] for groups in (self._made, before))
+            _scale_base_rates(
+                self._schedule, [m / t if t else 1.0 for m, t in zip(made_lr, then_lr, strict=True)]
+            )
 
     def _make_optimizer(self, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
         make = self._code.optimizer
@@ -288,6 +311,19 @@ class ModuleTraining(Training):
             with during(f"in the metric {name}"):
                 measured[name] = _to_number(name, function(outputs, y))
         return measured
+
+
+def _without_params(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of a group of an optimizer."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _scale_base_rates(schedule: Any, factors: list[float]) -> None:
+    """Multiply the learning rates from which a schedule, and those inside it, start."""
+    if hasattr(schedule, "base_lrs"):
+        schedule.base_lrs = [rate * factor for rate, factor in zip(schedule.base_lrs, factors, strict=True)]
+    for inner in getattr(schedule, "_schedulers", ()):
+        _scale_base_rates(inner, factors)
 
 
 def accuracy(outputs: Any, y: Tensor, classes: int) -> Tensor:

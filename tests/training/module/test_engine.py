@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import caviar as cv
 from caviar.backends.objective_pickle import copy_objective
 from caviar.data.splits import Dataset
-from caviar.engine import Part
+from caviar.engine import Engine, Part
 from caviar.errors import StudyError
 from caviar.training import random_streams
 from caviar.training.module import training
@@ -128,6 +128,57 @@ def test_a_module_trains_as_the_reference_network(params: dict[str, Any]) -> Non
     reference = ReferenceEngine(dataset)
     theirs, _ = run_part(reference, Part(trial=trial(seed=11, layers=2, units=6, dropout=0.3, **params)))
     assert [dict(m.metrics) for m in ours] == [dict(m.metrics) for m in theirs]
+
+
+@pytest.mark.parametrize(
+    ("params", "changes"),
+    [
+        ({"optimizer": "momentum"}, {"momentum": 0.5, "l2": 0.1}),
+        ({"optimizer": "adam", "learning_rate": 0.01}, {"beta1": 0.5, "beta2": 0.9, "epsilon": 1e-4}),
+        ({"optimizer": "rmsprop", "learning_rate": 0.01}, {"learning_rate": 0.001, "decay": "cosine"}),
+    ],
+)
+def test_changed_hyperparameters_count_after_a_checkpoint(
+    params: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    dataset = blobs()
+    objective = cv.Module(lambda p: Twin(p, seed=11), data="sklearn:iris")
+    curves = []
+    networks: list[tuple[Engine, dict[str, Any]]] = [
+        (make_engine(objective, dataset), {"dropped": 0.3}),
+        (ReferenceEngine(dataset), {"layers": 2, "units": 6, "dropout": 0.3}),
+    ]
+    for engine, own in networks:
+        before, after = trial(seed=11, **own, **params), trial(seed=11, **own, **{**params, **changes})
+        _, paused = run_part(engine, Part(trial=before, until=2, keep_checkpoint=True))
+        same, _ = run_part(engine, Part(trial=before, checkpoint=checkpoint_of(paused)))
+        changed, _ = run_part(engine, Part(trial=after, checkpoint=checkpoint_of(paused)))
+        assert metric(same, "train_loss")[-1] != metric(changed, "train_loss")[-1]
+        curves.append([dict(m.metrics) for m in changed])
+    assert curves[0] == curves[1]
+
+
+def halving_schedule(params: dict[str, Any], optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+    del params, epochs
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+
+
+def shrinking_schedule(params: dict[str, Any], optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+    del params, epochs
+    return torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+
+@pytest.mark.parametrize("schedule", [None, halving_schedule, shrinking_schedule])
+def test_own_schedules_continue_with_a_changed_rate(schedule: Any) -> None:
+    engine = make_engine(modules.numbers_objective(optimizer=step_optimizer, schedule=schedule))
+    before, after = (trial(epochs=6, units=4, rate=rate) for rate in (0.02, 0.002))
+    first, paused = run_part(engine, Part(trial=before, until=3, keep_checkpoint=True))
+    second, _ = run_part(engine, Part(trial=after, checkpoint=checkpoint_of(paused)))
+    factor = 1.0 if schedule is None else 0.5
+    rates = metric([*first, *second], "learning_rate")
+    assert rates == pytest.approx(
+        [0.02 * factor**epoch if epoch < 3 else 0.002 * factor**epoch for epoch in range(6)]
+    )
 
 
 def test_trials_do_not_see_what_others_changed() -> None:

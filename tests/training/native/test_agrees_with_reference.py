@@ -1,6 +1,7 @@
 """Law 3 for the native engine: a trial has the same curves and network as with the reference engine."""
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,23 @@ def test_full_float32_trainings_end_with_the_same_metrics(digits: Dataset, optim
     assert abs(curve[0]["train_loss"] - expected[0]["train_loss"]) < 1e-3
     assert abs(curve[-1]["dev_accuracy"] - expected[-1]["dev_accuracy"]) <= 4 / 359 + 1e-9
     assert abs(curve[-1]["dev_loss"] - expected[-1]["dev_loss"]) < 0.02
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_engines_agree_after_hyperparameters_change_in_between(
+    engines: tuple[NativeEngine, ReferenceEngine], optimizer: str
+) -> None:
+    rate = RATES[optimizer]
+    before = trial(epochs=10, units=9, batch_size=8, optimizer=optimizer, learning_rate=rate)
+    changes: dict[str, Any] = {"learning_rate": rate / 3, "l2": 0.05, "dropout": 0.2, "batch_size": 10}
+    if optimizer in ("momentum", "adam"):
+        changes |= {"momentum": 0.5} if optimizer == "momentum" else {"beta1": 0.5, "beta2": 0.9}
+    after = replace(before, params={**before.params, **changes, "decay": "cosine"})
+    curves, ends = [], []
+    for engine in engines:
+        _, paused = run(engine, before, until=4)
+        curve, end = run(engine, after, checkpoint=paused.checkpoint)
+        curves.append(curve)
+        ends.append(end)
+    assert curve_difference(*curves) < 1e-9
+    assert checkpoint_difference(ends[0].checkpoint, ends[1].checkpoint) < 1e-9

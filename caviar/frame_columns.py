@@ -105,6 +105,20 @@ _CLASSIFIER_METRICS = {
         Column("learning_rate", "float64", "Learning rate of the epoch", optional=True),
     )
 }
+_LAYER_STATISTICS = {
+    f"{name}_{layer}": Column(
+        f"{name}_{layer}", "float64", f"{meaning} of hidden layer {layer}", optional=True
+    )
+    for layer in range(1, 21)  # the most that a network has
+    for name, meaning in {
+        "z_mean": "Mean over dev rows and units of z, before batch norm,",
+        "z_std": "Standard deviation over dev rows and units of z, before batch norm,",
+        "z_tilde_mean": "Mean over dev rows and units of what the activation receives,",
+        "z_tilde_std": "Standard deviation over dev rows and units of what the activation receives,",
+        "batch_mean_noise": "Root mean square of (a mini-batch's mean of z - that of all rows) / their std,",
+        "batch_std_noise": "Root mean square of a mini-batch's std of z / that of all rows - 1,",
+    }.items()
+}
 _MODULE_METRICS = {
     **_CLASSIFIER_METRICS,
     **{
@@ -259,7 +273,9 @@ class FrameColumns:
     def _metrics(self, moment: str) -> tuple[Column, ...]:
         if self.metrics is None:
             return (_METRIC_TEMPLATE,)
-        known = {"classifier": _CLASSIFIER_METRICS, "module": _MODULE_METRICS}.get(self.objective, {})
+        known = {"classifier": _CLASSIFIER_METRICS | _LAYER_STATISTICS, "module": _MODULE_METRICS}.get(
+            self.objective, {}
+        )
         columns = (
             known.get(name, Column(name, "float64", f"Metric {name} of the objective", optional=True))
             for name in self.metrics

@@ -63,7 +63,12 @@ BORDERS = {
     "llvmlite": COMPILED,
     "plotly": {"reporting/plots/*.py", "reporting/report/*.py"},
     "cloudpickle": {"training/function/pickling.py"},
-    "torch": {"training/reference.py", "training/fused/*.py", "training/module/*.py"},
+    "torch": {
+        "training/reference.py",
+        "training/batch_statistics.py",
+        "training/fused/*.py",
+        "training/module/*.py",
+    },
     "triton": {"training/fused/kernels.py"},
 }
 """Patterns of the only files that may import a heavy library."""

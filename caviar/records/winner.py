@@ -197,37 +197,60 @@ class Best:
         self,
         x: "npt.NDArray[np.generic] | pd.DataFrame",
         build: "Callable[..., TorchModule] | None" = None,
+        *,
+        batch_statistics: bool = False,
     ) -> npt.NDArray[Any]:
         """Predict the class of each row, as the data name it, or the numbers that a module predicts.
+
+        A row's prediction does not depend on the other rows (but for rounding), because batch norm uses its running
+        averages.
 
         Args:
             x: features as in the data, not preprocessed. The columns of a DataFrame are selected by name, in any
                 order, and others such as the label are ignored. An array (N, D), or images (N, ...), has its columns
                 in the order of the data; so has a DataFrame if the data were arrays.
             build: as for `network`.
+            batch_statistics: True to normalise by the mean and the variance of these rows (of a module, of up to
+                1,024 rows at a time) instead of the running averages, as training does with each mini-batch. It
+                shows why there are averages, and is worse for everything else: predictions depend on the other
+                rows, and one row alone gives the same answer for any x.
 
         Returns:
             Classes (N,), or numbers (N, ...).
 
         Raises:
+            RunError: as for `network`, or batch_statistics is True and the network has no batch norm.
             DataError: a column is missing or not numeric, the rows have another shape than those of the data, or
                 values are missing or not finite.
         """
         inputs = self._inputs()
         if _MODULE in self.files:
-            return self._predict_by_module(x, build, inputs)
+            return self._predict_by_module(x, build, inputs, batch_statistics)
         from caviar.training.reference import predict_classes
 
         preprocessing = Preprocessing(inputs["shift"], inputs["scale"])
         x_ND = preprocessing.apply(self._features(x, len(inputs["shift"])))
-        return np.asarray(inputs["classes"][predict_classes(self.network(), x_ND)])
+        network = self.network()
+        if batch_statistics:
+            self._use_batch_statistics(network)
+        return np.asarray(inputs["classes"][predict_classes(network, x_ND)])
+
+    def _use_batch_statistics(self, network: "TorchModule") -> None:
+        from caviar.training.batch_statistics import use_batch_statistics
+
+        if use_batch_statistics(network) == 0:
+            raise RunError(
+                f"{self.location}: batch_statistics=True has no effect, because the network has no batch norm"
+            )
 
     def _predict_by_module(
-        self, x: Any, build: "Callable[..., TorchModule] | None", inputs: Arrays
+        self, x: Any, build: "Callable[..., TorchModule] | None", inputs: Arrays, batch_statistics: bool
     ) -> npt.NDArray[Any]:
         from caviar.training.module.trained import predict_numbers
 
         module, rows = self._module(build), inputs["rows"]
+        if batch_statistics:
+            self._use_batch_statistics(module)
         preprocessing = Preprocessing(inputs["shift"], inputs["scale"], is_whole=rows.dtype.kind == "i")
         x_ND = self._features(x, math.prod(rows.shape[1:]))
         if preprocessing.is_whole and (x_ND != np.floor(x_ND)).any():

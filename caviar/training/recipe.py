@@ -298,12 +298,22 @@ def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
     conditions = {name: conditions_of_use(name, space, fixed) for name in space}
     names = {*space, *fixed}
     if not names.isdisjoint(_WIDTHS):
-        layers = _extremes(space["layers"]) if "layers" in space else [_setting("layers", fixed)]
-        _check_widths(names, max(int(value) for value in layers))  # type: ignore[arg-type]
+        _check_widths(names, most_layers(space, fixed))
     contradictory = ("layers", "batch_norm", "batch_size")
     if not any(name in space for name in contradictory):  # else some trials may have values that agree
         recipe_from({name: fixed[name] for name in contradictory if name in fixed})
     return Space(**{name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
+
+
+def most_layers(space: Space, fixed: Mapping[str, Value]) -> int:
+    """Return the largest number of hidden layers that a trial has.
+
+    Args:
+        space: the hyperparameters to search.
+        fixed: the hyperparameters that are the same in all trials.
+    """
+    layers = _extremes(space["layers"]) if "layers" in space else [_setting("layers", fixed)]
+    return max(int(value) for value in layers)  # type: ignore[arg-type]
 
 
 def conditions_of_use(name: str, space: Space, fixed: Mapping[str, Value]) -> dict[str, tuple[Value, ...]]:

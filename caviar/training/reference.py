@@ -21,6 +21,7 @@ from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import ClusterError
 from caviar.training import random_streams
+from caviar.training.layer_statistics import Observe
 from caviar.training.recipe import Recipe, batches, recipe_from
 from caviar.training.train_loop import NetworkTraining, train_one_by_one
 from caviar.trial import Trial, Value
@@ -74,6 +75,7 @@ class ReferenceEngine(Engine):
         fixed: hyperparameters that all trials share.
         device: "cpu" or "cuda".
         dtype: float32, or float64 for comparing engines.
+        observe: returns further metrics after each epoch; None for none.
 
     Raises:
         ClusterError: `device` is "cuda" and torch cannot use a GPU.
@@ -85,12 +87,13 @@ class ReferenceEngine(Engine):
         fixed: Mapping[str, Value] | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        observe: Observe | None = None,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise ClusterError(
                 "Ray offers a GPU, but torch cannot use one here: install a CUDA build of torch, or use --gpus 0"
             )
-        self._fixed, self._device, self._dtype = fixed or {}, device, dtype
+        self._fixed, self._device, self._dtype, self._observe = fixed or {}, device, dtype, observe
         self._train, self._dev = self._tensors(dataset.train), self._tensors(dataset.dev)
         self._classes = len(dataset.classes)
         # torch imports much when it creates its first optimizer: do that before the first trial
@@ -102,7 +105,7 @@ class ReferenceEngine(Engine):
 
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
         with limited_threads():
-            yield from train_one_by_one(parts, self.begin)
+            yield from train_one_by_one(parts, self.begin, observe=self._observe)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         training = self.begin(Part(trial=trial, checkpoint=checkpoint))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from caviar.engine import EXPLODED_LOSS, Checkpoint, Part, PartDone, Progress, divergence
 from caviar.errors import one_line
+from caviar.training.layer_statistics import Observe
 from caviar.training.recipe import Recipe, learning_rate_at
 from caviar.trial import Measurement, Outcome
 
@@ -68,6 +69,7 @@ def train_one_by_one(
     begin: Callable[[Part], Training],
     max_loss: float = EXPLODED_LOSS,
     describe: Callable[[BaseException], str] = one_line,
+    observe: Observe | None = None,
 ) -> Iterator[Progress | PartDone]:
     """Train parts one after the other. An exception ends its own trial as failed, and no other.
 
@@ -76,19 +78,23 @@ def train_one_by_one(
         begin: returns a part's network: new, or restored from the part's checkpoint.
         max_loss: mean training loss above which a training has diverged.
         describe: returns an exception in one line.
+        observe: returns further metrics after each epoch; None for none.
 
     Yields:
         For each part its measurements in the order of epochs, then one `PartDone`.
     """
     for part in parts:
         try:
-            yield from train_part(part, begin, max_loss)
+            yield from train_part(part, begin, max_loss, observe)
         except (Exception, SystemExit) as error:
             yield PartDone(trial=part.trial.number, outcome=Outcome.FAILED, failure=describe(error))
 
 
 def train_part(
-    part: Part, begin: Callable[[Part], Training], max_loss: float = EXPLODED_LOSS
+    part: Part,
+    begin: Callable[[Part], Training],
+    max_loss: float = EXPLODED_LOSS,
+    observe: Observe | None = None,
 ) -> Iterator[Progress | PartDone]:
     """Train one part; yield its measurements and its end, and let exceptions pass. See `train_one_by_one`."""
     started = time.perf_counter()
@@ -98,6 +104,8 @@ def train_part(
     last_epoch = trial.epochs if part.until is None else part.until
     while failure is None and training.epoch < last_epoch:
         metrics = training.train_epoch(trial.epochs)
+        if observe is not None:
+            metrics = {**metrics, **observe(trial, training.save())}
         yield Progress(trial.number, Measurement(training.epoch, metrics))
         failure = divergence(metrics["train_loss"], metrics["dev_loss"], max_loss)
     yield PartDone(

@@ -90,7 +90,7 @@ def run_on(backend: Backend, study: Study, runs: Path, name: str | None = None) 
 def networks(data: str, engine: str) -> Study:
     return Study(
         name=engine,
-        objective=Classifier(data=data, preprocess="scale", engine=engine),
+        objective=Classifier(data=data, preprocess="scale", engine=engine, layer_statistics=2),
         space=Space(
             learning_rate=log(1e-3, 1.0),
             optimizer=choice("sgd", "momentum", "rmsprop", "adam"),

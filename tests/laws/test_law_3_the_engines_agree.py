@@ -4,6 +4,8 @@ The comparison of all settings is in test_agrees_with_reference.py of tests/trai
 and that of modules which train together in tests/training/module/test_side_by_side.py.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from caviar.engine import Engine, Part, Progress
 from caviar.training.classifier import Classifier
 from caviar.training.fused.engine import FusedEngine
 from caviar.training.fused.pack import Tiles
+from caviar.training.layer_statistics import LayerStatistics, Observe, statistic_names
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Trial, Value
@@ -93,3 +96,29 @@ def test_fused_and_reference_curves_agree_whatever_trains_beside() -> None:
     for number, curve in curves(ReferenceEngine(small, dtype=torch.float64), several).items():
         for ours, theirs in zip(together[number], curve, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_layer_statistics_agree_and_change_no_other_number() -> None:
+    small = blobs(rows=50)
+    several = trials(
+        [RECIPES[0], {**RECIPES[1], "units": 9, "batch_size": 16}, {**RECIPES[2], "units": 5}], 2
+    )
+    statistics = LayerStatistics(small, {}, layers=2)
+    tiles = Tiles(rows=16, units=16, inputs=16)
+    makers: list[Callable[[Observe | None], Engine]] = [
+        lambda observe: ReferenceEngine(small, dtype=torch.float64, observe=observe),
+        lambda observe: NativeEngine(small, dtype=np.float64, observe=observe),
+        lambda observe: FusedEngine(
+            small, device="cpu", dtype=torch.float64, lanes=3, tiles=tiles, observe=observe
+        ),
+    ]
+    found = [curves(make(statistics), several) for make in makers]
+    for make, ours in zip(makers, found, strict=True):
+        without = curves(make(None), several)
+        for number, curve in without.items():
+            assert len(curve) == len(found[0][number]) == 2
+            for metrics, more, expected in zip(curve, ours[number], found[0][number], strict=True):
+                assert more == {**more, **metrics}
+                assert more == pytest.approx(expected, rel=1e-9)
+                layers = min(2, int(several[number].params["layers"] or 0))
+                assert set(more) - set(metrics) == set(statistic_names(layers))

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from rich.console import Console
 
 import caviar as cv
-from caviar.errors import DamagedError, DataError
+from caviar.errors import DamagedError, DataError, RunError
 from caviar.records.frames import load
 from caviar.records.json_files import write_checked
 from caviar.records.winner import Baseline, Best
@@ -33,10 +34,10 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(x, columns=COLUMNS).assign(label=np.where(right, "right", "left"))
 
 
-def trained(data: Any, runs: Path) -> Best:
+def trained(data: Any, runs: Path, **fixed: Any) -> Best:
     study = cv.Study(
         name="table",
-        objective=cv.Classifier(data=data, engine="reference"),
+        objective=cv.Classifier(data=data, engine="reference", fixed=fixed),
         space=cv.Space(learning_rate=cv.log(1e-2, 1.0)),
         rounds=[cv.Round(4, 4), cv.Confirmation(1, 1)],
     )
@@ -136,6 +137,31 @@ def test_frames_keep_column_names_and_arrays_have_none(tmp_path: Path) -> None:
     assert by_place.predict(x).tolist() == by_place.predict(x.to_numpy()).tolist() == right
     with pytest.raises(DataError, match="in row 0, column 2"):
         by_place.predict(x.head(1).assign(c=np.nan))
+
+
+def test_a_row_alone_is_predicted_as_among_others(best: Best) -> None:
+    x = table()[COLUMNS].to_numpy()
+    together = best.predict(x).tolist()
+    assert [best.predict(row[None])[0] for row in x] == together
+    rows = torch.tensor(np.random.default_rng(0).normal(size=(200, 4)), dtype=torch.float32)
+    with torch.no_grad():
+        network = best.network()
+        alone = torch.cat([network(row[None]) for row in rows])
+        torch.testing.assert_close(alone, network(rows), rtol=1e-5, atol=1e-5)  # rounding
+
+
+def test_batch_statistics_fail_on_a_row_alone(best: Best) -> None:
+    x, y = table()[COLUMNS].to_numpy(), table()["label"].to_numpy()
+    assert (best.predict(x, batch_statistics=True) == y).mean() > 0.8
+    alone = [best.predict(row[None], batch_statistics=True)[0] for row in x]
+    assert len(set(alone)) == 1
+    assert best.predict(x[:0], batch_statistics=True).shape == (0,)
+
+
+def test_batch_statistics_need_batch_norm(tmp_path: Path) -> None:
+    plain = trained((table()[COLUMNS], table()["label"]), tmp_path, batch_norm=False)
+    with pytest.raises(RunError, match="no batch norm"):
+        plain.predict(table(), batch_statistics=True)
 
 
 def test_feature_names_are_saved_and_checked(folder: Path, tmp_path: Path) -> None:

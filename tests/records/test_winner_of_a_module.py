@@ -21,6 +21,7 @@ from caviar.errors import DamagedError, DataError, RunError
 from caviar.records.frames import Run, load
 from caviar.records.winner import Best
 from caviar.reporting.summary import show
+from caviar.training.batch_statistics import use_batch_statistics
 from tests.runs import run_inline
 from tests.training.module import modules
 
@@ -59,6 +60,19 @@ def test_the_network_predicts_from_raw_rows(digits: Run) -> None:
     assert (best.predict(x.reshape(-1, 8, 8), modules.convolutions) == predicted).all()
     with pytest.raises(DataError, match="rows must have 64 features"):
         best.predict(x[:, :63], modules.convolutions)
+
+
+def test_batch_statistics_depend_on_the_other_rows(digits: Run) -> None:
+    best, (x, y) = best_of(digits), load_digits(return_X_y=True)
+    assert (best.predict(x, modules.convolutions, batch_statistics=True) == y).mean() > 0.85
+    network = best.network(modules.convolutions)
+    use_batch_statistics(network)
+    rows = torch.tensor(x[:50] / 16, dtype=torch.float32)
+    with torch.no_grad():
+        ours = network(rows)
+        norms = [module.train() for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        norms[0]._forward_hooks.clear()
+        torch.testing.assert_close(ours, network(rows))
 
 
 def test_test_rows_have_their_predictions(digits: Run) -> None:

@@ -5,6 +5,7 @@ mini-batches together, each at its own place in its own epoch; a lane that ends 
 numbers depend on no other lane (see `kernels`).
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress, divergen
 from caviar.errors import ClusterError, StudyError, one_line
 from caviar.training.fused import kernels, lane_count
 from caviar.training.fused.pack import DeviceSplit, EndedEpoch, Pack, Tiles
+from caviar.training.layer_statistics import Observe
 from caviar.training.recipe import recipe_from
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Measurement, Outcome, Trial, Value
@@ -39,6 +41,7 @@ class FusedEngine(Engine):
         lanes: largest number of networks in training.
         precision: precision of matrix products: "ieee" for float32 throughout; "tf32x3" and "tf32" use tensor cores.
         tiles: sizes of the kernels' tiles.
+        observe: returns further metrics after each epoch; None for none.
 
     Raises:
         ClusterError: there is no GPU.
@@ -54,6 +57,7 @@ class FusedEngine(Engine):
         lanes: int = 1024,
         precision: str = "ieee",
         tiles: Tiles = Tiles(),  # noqa: B008
+        observe: Observe | None = None,
     ) -> None:
         if device == "cpu" and not kernels.are_interpreted():
             raise ClusterError('the fused engine needs a GPU; use engine="auto" for CPU workers')
@@ -63,7 +67,7 @@ class FusedEngine(Engine):
             )
         self._reference = ReferenceEngine(dataset, fixed, device, dtype)
         self._fixed, self._lanes, self._classes = fixed or {}, lanes, len(dataset.classes)
-        self._precision, self._tiles = precision, tiles
+        self._precision, self._tiles, self._observe = precision, tiles, observe
         self._train, self._dev = (
             DeviceSplit(torch.tensor(part.x, dtype=dtype, device=device), torch.tensor(part.y, device=device))
             for part in (dataset.train, dataset.dev)
@@ -119,8 +123,11 @@ class FusedEngine(Engine):
             yield from training.advance()
 
     def _begin(self, lanes: int) -> "FusedTraining":
-        pack = Pack(self._train, self._dev, self._classes, lanes, self._precision, self._tiles)
-        return FusedTraining(pack, self._fixed)
+        has_states = self._observe is not None
+        pack = Pack(
+            self._train, self._dev, self._classes, lanes, self._precision, self._tiles, has_states=has_states
+        )
+        return FusedTraining(pack, self._fixed, self._observe)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         return self._reference.evaluate(trial, checkpoint, split)
@@ -135,10 +142,11 @@ class FusedTraining:
     Args:
         pack: an empty pack.
         fixed: hyperparameters that all trials share.
+        observe: returns further metrics after each epoch; None for none.
     """
 
-    def __init__(self, pack: Pack, fixed: Mapping[str, Value]) -> None:
-        self._pack, self._fixed = pack, fixed
+    def __init__(self, pack: Pack, fixed: Mapping[str, Value], observe: Observe | None = None) -> None:
+        self._pack, self._fixed, self._observe = pack, fixed, observe
         self._waiting: deque[Part] = deque()
 
     @property
@@ -177,6 +185,10 @@ class FusedTraining:
             "dev_accuracy": ended.dev_accuracy,
             "learning_rate": ended.learning_rate,
         }
+        if self._observe is not None:
+            began = time.perf_counter()
+            metrics |= self._observe(lane.part.trial, ended.state)
+            lane.train_s += time.perf_counter() - began
         progress = Progress(number, Measurement(ended.epoch, metrics))
         failure = divergence(ended.train_loss, ended.dev_loss)
         if failure is None and ended.epoch < lane.until:

@@ -13,7 +13,7 @@ Shape legend: N rows of a split, D features.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,11 +83,15 @@ class Lane:
         trial = self.part.trial
         return trial.epochs if self.part.until is None else self.part.until
 
+    @property
+    def state(self) -> Tensor:
+        """The part of the flat array that a checkpoint holds."""
+        return self.memory[: self.layout.state]
+
     def save(self) -> Checkpoint:
         """Return a checkpoint from which training continues as if it had never stopped."""
         counts_steps = self.recipe.optimizer in ("rmsprop", "adam")
-        flat = self.memory[: self.layout.state].cpu().numpy()
-        views = self.layout.state_views(flat)
+        views = self.layout.state_views(self.state.cpu().numpy())
         return {
             "epoch": np.array(self.epoch),
             "step": np.array(self.step if counts_steps else 0),
@@ -109,6 +113,8 @@ class EndedEpoch:
     dev_loss: float = math.nan
     """Mean loss on the dev split in nats."""
     dev_accuracy: float = math.nan
+    state: Checkpoint = field(default_factory=dict)
+    """Arrays of the network after the epoch, if the pack keeps them; else empty."""
 
 
 class _Download:
@@ -142,6 +148,8 @@ class _Scored:
     dev_rows: int
     reals: _Download
     """Rows of the table of real numbers."""
+    states: tuple[_Download, ...]
+    """State of each lane after its epoch; empty if the pack keeps none."""
 
     def read(self) -> list[EndedEpoch]:
         """Wait for the scores, and return the epochs with them."""
@@ -152,6 +160,9 @@ class _Scored:
                 float(sums[n]) / self.dev_rows for n in (Real.SCORED_LOSS, Real.CORRECT)
             )
             found.append(replace(epoch, train_loss=train_loss, dev_loss=dev_loss, dev_accuracy=dev_accuracy))
+        for number, state in enumerate(self.states):
+            arrays = found[number].lane.layout.state_views(state.wait())
+            found[number] = replace(found[number], state=arrays)
         return found
 
 
@@ -202,6 +213,7 @@ class Pack:
         slots: largest number of lanes.
         precision: precision of products: "ieee", "tf32x3" or "tf32".
         tiles: sizes of tiles.
+        has_states: True to return the state of each lane after each epoch.
     """
 
     def __init__(
@@ -212,8 +224,11 @@ class Pack:
         slots: int,
         precision: str = "ieee",
         tiles: Tiles = Tiles(),
+        *,
+        has_states: bool = False,
     ) -> None:
         self._train, self._dev, self._classes = train, dev, classes
+        self._has_states = has_states
         self._precision, self._tiles = precision, tiles
         self.lanes: dict[int, Lane] = {}
         """The lanes in training, by their slot."""
@@ -413,7 +428,8 @@ class Pack:
         self._scorings.launch(self._launches)
         lanes = [(slot, self.lanes[slot]) for slot in slots]
         epochs = tuple(EndedEpoch(slot, lane, lane.epoch, lane.learning_rate) for slot, lane in lanes)
-        return _Scored(epochs, self._dev.rows, _Download(self._reals[index]))
+        states = (_Download(lane.state.clone()) for _, lane in lanes if self._has_states)
+        return _Scored(epochs, self._dev.rows, _Download(self._reals[index]), tuple(states))
 
     def _upload(self, array: npt.NDArray[Any]) -> Tensor:
         """Copy an array to the device, without waiting for what the device is doing."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from caviar.data.splits import Split
 from caviar.engine import Checkpoint
 from caviar.training import random_streams
+from caviar.training.batch_statistics import BATCH_NORMS
 from caviar.training.function.process_state import ProcessState, child_ends
 from caviar.training.module.dropout import DropoutMasks, key_dropout
 from caviar.training.module.losses import logits_BC, loss_terms, total
@@ -32,7 +33,6 @@ from caviar.trial import Value
 
 EVALUATED_ROWS = 1024
 """Rows of a split that are evaluated at a time."""
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class ModuleTraining(Training):
         trained = [p for p in self.module.parameters() if p.requires_grad]
         if not trained:
             raise ValueError("the module has no parameters that are trained: assign layers in its __init__")
-        has_norm = any(isinstance(layer, _BATCH_NORMS) for layer in self.module.modules())
+        has_norm = any(isinstance(layer, BATCH_NORMS) for layer in self.module.modules())
         named = {name: self._params[name] for name in self._code.training_names if name in self._params}
         self.recipe = recipe_from({**named, "batch_norm": has_norm})
         self.optimizer = self._make_optimizer(trained)

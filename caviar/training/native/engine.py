@@ -26,6 +26,7 @@ import numpy.typing as npt
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.training import random_streams
+from caviar.training.layer_statistics import Observe
 from caviar.training.native import kernels
 from caviar.training.native.arrays import VECTOR_SIZE, Array, aligned_zeros, padded_size, row_stride
 from caviar.training.native.kernel_cache import compile_once
@@ -49,6 +50,7 @@ class NativeEngine(Engine):
         dataset: data set to learn from. Its test split is not used.
         fixed: hyperparameters that all trials share.
         dtype: float32, or float64 to compare engines.
+        observe: returns further metrics after each epoch; None for none.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class NativeEngine(Engine):
         dataset: Dataset,
         fixed: Mapping[str, Value] | None = None,
         dtype: npt.DTypeLike = np.float32,
+        observe: Observe | None = None,
     ) -> None:
-        self._fixed, self._dtype = fixed or {}, np.dtype(dtype)
+        self._fixed, self._dtype, self._observe = fixed or {}, np.dtype(dtype), observe
         self._train = PaddedSplit.of(dataset.train, self._dtype)
         self._dev = PaddedSplit.of(dataset.dev, self._dtype)
         self._features, self._classes = dataset.features, len(dataset.classes)
@@ -68,7 +71,7 @@ class NativeEngine(Engine):
         return "native"
 
     def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
-        return train_one_by_one(parts, self.begin)
+        return train_one_by_one(parts, self.begin, observe=self._observe)
 
     def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
         training = self.begin(Part(trial=trial, checkpoint=checkpoint))

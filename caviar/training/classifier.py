@@ -162,10 +162,10 @@ class Classifier(Objective):
         warnings: tuple[str, ...] = ()
         if self._engine_on(device) == "fused":
             try:
-                from caviar.training.fused.engine import FusedEngine
+                from caviar.training.fused.engine import FusedEngine, try_out
 
+                try_out(dataset, device)
                 fused = FusedEngine(dataset, self.fixed, device, lanes=FUSED_LANES[device], observe=observe)
-                fused.try_out()
                 if device == "cuda":
                     fused.choose_lanes()
             except Exception as error:

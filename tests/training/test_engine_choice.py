@@ -8,6 +8,7 @@ import pytest
 
 from caviar.errors import StudyError
 from caviar.training.classifier import Classifier
+from caviar.training.fused.engine import FusedEngine
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from tests.training.networks import blobs
@@ -34,6 +35,12 @@ def test_the_fused_engine_is_refused_without_a_gpu() -> None:
     )
     assert "ClusterError" in done.stderr
     assert "needs a GPU" in done.stderr
+
+
+def test_fixed_widths_are_no_obstacle_to_the_fused_engine() -> None:
+    fixed = {"layers": 2, "units_1": 8, "units_2": 4, "learning_rate": 1e6}
+    objective = Classifier(data=(DATA.train.x, DATA.train.y), engine="fused", fixed=fixed)
+    assert isinstance(objective.make_engine(DATA, "cpu"), FusedEngine)
 
 
 def test_an_unknown_engine_is_refused() -> None:

@@ -30,6 +30,28 @@ TRY_OUT_TOLERANCE = 1e-3
 """Largest relative difference of the loss of the first network from that of the reference engine."""
 
 
+def try_out(dataset: Dataset, device: str) -> None:
+    """Train a small network for an epoch, and compare it with the reference engine.
+
+    It compiles the kernels, which takes seconds the first time on a machine.
+
+    Args:
+        dataset: data set to learn from.
+        device: "cuda", or "cpu" for tests.
+
+    Raises:
+        ClusterError: the networks differ.
+    """
+    trial = Trial(number=0, round=0, params={"layers": 1, "units": 8, "dropout": 0.5}, epochs=1, seed=0)
+    engines = FusedEngine(dataset, device=device, lanes=1), ReferenceEngine(dataset, device=device)
+    (ours, _), (theirs, _) = (list(engine.train([Part(trial=trial)])) for engine in engines)
+    assert isinstance(ours, Progress)
+    assert isinstance(theirs, Progress)
+    loss, expected = (event.measurement.metrics["train_loss"] for event in (ours, theirs))
+    if not abs(loss - expected) <= TRY_OUT_TOLERANCE * abs(expected):
+        raise ClusterError(f"a first network has the loss {loss:g} instead of {expected:g}")
+
+
 class FusedEngine(Engine):
     """An engine that trains many networks at once.
 
@@ -80,24 +102,6 @@ class FusedEngine(Engine):
     @property
     def lanes(self) -> int:
         return self._lanes
-
-    def try_out(self) -> None:
-        """Train a small network for an epoch, and compare it with the reference engine.
-
-        It compiles the kernels, which takes seconds the first time on a machine.
-
-        Raises:
-            ClusterError: the networks differ.
-        """
-        trial = Trial(number=0, round=0, params={"layers": 1, "units": 8, "dropout": 0.5}, epochs=1, seed=0)
-        (ours, _), (theirs, _) = (
-            list(engine.train([Part(trial=trial)])) for engine in (self, self._reference)
-        )
-        assert isinstance(ours, Progress)
-        assert isinstance(theirs, Progress)
-        loss, expected = (event.measurement.metrics["train_loss"] for event in (ours, theirs))
-        if not abs(loss - expected) <= TRY_OUT_TOLERANCE * abs(expected):
-            raise ClusterError(f"a first network has the loss {loss:g} instead of {expected:g}")
 
     def choose_lanes(self) -> None:
         """Set the number of lanes to the one with which this device trains fastest, measured once a machine."""

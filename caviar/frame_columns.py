@@ -201,7 +201,11 @@ _BEFORE_CONFIRMED_PARAMS = (
     Column("high", "float64", "Upper end of that interval.", optional=True),
     Column("search_value", "float64", "Its value in the search, which is too good: it was chosen for it."),
 )
-RESERVED = frozenset({"epoch", *(column.name for column in (*_BEFORE_PARAMS, *_AFTER_METRICS))} - {"value"})
+_GIVEN = Column("given", "bool", "True if the study gives its params, by `try_first`: they are not drawn.")
+"""A column of the trials of a study that has `try_first`."""
+RESERVED = frozenset(
+    {"epoch", *(column.name for column in (*_BEFORE_PARAMS, _GIVEN, *_AFTER_METRICS))} - {"value"}
+)
 """Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 
 
@@ -213,17 +217,20 @@ class FrameColumns:
         space: the space of its study; None for any study.
         metrics: the metrics of its curves; likewise.
         objective: the kind of its objective: the meaning of a classifier's metrics is known.
+        has_given: True if the study gives the params of some trials.
     """
 
     space: Space | None = None
     metrics: Sequence[str] | None = None
     objective: str = ""
+    has_given: bool = False
 
     @property
     def trials(self) -> tuple[Column, ...]:
         """Columns of `Run.trials`: one row a finished trial."""
         metrics = tuple(column for column in self._metrics("after its last epoch") if column.name != "value")
-        return (*_BEFORE_PARAMS, *self._params, *metrics, *_AFTER_METRICS)
+        given = (_GIVEN,) if self.has_given else ()
+        return (*_BEFORE_PARAMS, *given, *self._params, *metrics, *_AFTER_METRICS)
 
     @property
     def curves(self) -> tuple[Column, ...]:

@@ -76,6 +76,16 @@ class Objective(ABC):
             StudyError: the objective has no parameter of that name, or a value is out of its limits.
         """
 
+    def check(self, params: Mapping[str, Value]) -> None:  # noqa: B027
+        """Refuse params that the user gives and that no trial could train.
+
+        Args:
+            params: params of the space that `adapt` returned.
+
+        Raises:
+            StudyError: no trial could train them.
+        """
+
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
         """Return all hyperparameters of a trial, by default its params; for `best.json`."""
         return dict(params)

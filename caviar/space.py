@@ -9,14 +9,17 @@ r, and widths and distances are measured in r:
     reverse_log   -log10(1 - x)        decades of 1 - x: 0.9..0.99 as often as 0.99..0.999
 
 `reverse_log` is the scale of momenta and of Adam's betas: an average with factor x covers about 1 / (1 - x) steps.
+
+A space may have constraints between its parameters: functions that say which draws to train (`caviar.constraints`).
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, get_args
 
+from caviar.constraints import Constraint, allows, check_constraints
 from caviar.errors import SpaceError
 from caviar.trial import Value
 from caviar.validation import number, plain_value, require_name, require_text, require_type, set_fields
@@ -99,6 +102,13 @@ class Interval:
     def ends(self) -> tuple[float, float]:
         """The coordinates of the two bounds."""
         return self.coordinate(self.low), self.coordinate(self.high)
+
+    @property
+    def drawn_ends(self) -> tuple[float, float]:
+        """The coordinates that draws lie between: the first and the last integer get as much room as the others."""
+        if not self.integer:
+            return self.ends
+        return self.coordinate(self.low - 0.5), self.coordinate(self.high + 0.5)
 
     @property
     def width(self) -> float:
@@ -321,20 +331,42 @@ class Space(Mapping[str, Parameter]):
     """A search space: a mapping from names to parameters.
 
     Args:
+        where: a constraint between parameters, or several: functions of a draw's params that return True if it may be
+            trained. Draws that break one are never trained, whatever the sampler. Params that do not apply are absent,
+            and so are those that the objective fixes. (A scale here is a parameter named where.)
         parameters: for each name a scale, a choice, or a conditional parameter made by `when`.
 
     Raises:
-        SpaceError: there is no parameter, one is not a scale, or a condition cannot hold.
+        SpaceError: there is no parameter, one is not a scale, a condition cannot hold, or a constraint is no function.
 
     Example:
         >>> space = Space(learning_rate=log(1e-4, 1.0), layers=integer(1, 4))
         >>> print(space["learning_rate"].domain)
         0.0001 .. 1
+
+        A second layer that is not wider than the first:
+
+        >>> space = Space(
+        ...     units_1=integer(16, 256, scale="log"),
+        ...     units_2=integer(16, 256, scale="log"),
+        ...     where=lambda p: p["units_2"] <= p["units_1"],
+        ... )
+        >>> space.allows({"units_1": 64, "units_2": 32})
+        True
     """
 
-    __slots__ = ("_parameters",)
+    __slots__ = ("_parameters", "constraints")
 
-    def __init__(self, /, **parameters: Domain | Parameter) -> None:
+    def __init__(
+        self,
+        /,
+        where: Constraint | Sequence[Constraint] | Domain | Parameter = (),
+        **parameters: Domain | Parameter,
+    ) -> None:
+        if isinstance(where, Domain | Parameter):
+            parameters["where"] = where
+        self.constraints = check_constraints(() if "where" in parameters else where)
+        """The constraints, which a draw must all keep."""
         if not parameters:
             raise SpaceError("Space(): give at least one parameter, such as learning_rate=log(1e-4, 1)")
         found: dict[str, Parameter] = {}
@@ -371,6 +403,23 @@ class Space(Mapping[str, Parameter]):
             for parameter in self.values()
         )
 
+    def with_parameters(self, parameters: Mapping[str, Domain | Parameter]) -> "Space":
+        """Return a space of other parameters with the same constraints."""
+        space = Space(**parameters)
+        space.constraints = self.constraints
+        return space
+
+    def allows(self, params: Mapping[str, Value]) -> bool:
+        """Return True if a draw keeps all constraints.
+
+        Args:
+            params: the params that apply.
+
+        Raises:
+            SpaceError: a constraint raises an exception, or returns something else than True or False.
+        """
+        return allows(self.constraints, params)
+
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the values of the parameters whose conditions hold, from values for all parameters."""
         kept: dict[str, Value] = {}
@@ -380,7 +429,10 @@ class Space(Mapping[str, Parameter]):
         return kept
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain form for `json.dump`; `space_from_json` reads it back."""
+        """Return a plain form of the parameters for `json.dump`; `space_from_json` reads it back.
+
+        Constraints are functions, which no JSON can hold.
+        """
         return {name: _parameter_to_json(parameter) for name, parameter in self.items()}
 
 

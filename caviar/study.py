@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from caviar.errors import StudyError
@@ -13,7 +15,8 @@ from caviar.objective import Objective
 from caviar.retries import Retries
 from caviar.rounds import Confirmation, Halving, Narrowing, Round, Search, Stages, default_confirmation
 from caviar.space import Space
-from caviar.trial import Value
+from caviar.space_draws import complete, refused_share
+from caviar.trial import Value, derive_seed
 from caviar.validation import plain_value, require_type, set_fields, whole_number
 
 if TYPE_CHECKING:
@@ -45,10 +48,13 @@ class Study:
             from the whole space: nothing is narrowed. Optuna has no reverse-log scale: there a sampler sees
             log10(1 - x), while values that it holds itself, such as those of a grid, are x.
         retries: how often a failed trial is tried again, by cause.
+        try_first: configurations to train first, each a dict of hyperparameters, in the place of as many draws of the
+            search. Those left out are drawn. The search learns from them as from any other trial, and the column
+            `given` of the trials says which ones they are.
 
     Raises:
         StudyError: a part of the declaration is invalid.
-        SpaceError: the objective needs another space.
+        SpaceError: the objective needs another space, or the constraints refuse nearly all of its draws.
 
     Example:
         >>> import caviar as cv
@@ -68,6 +74,7 @@ class Study:
     narrowing: Narrowing = field(default_factory=Narrowing)
     sampler: str | SamplerFactory = "random"
     retries: Retries = field(default_factory=Retries)
+    try_first: Sequence[Mapping[str, Value]] = ()
 
     def __post_init__(self) -> None:
         where = f"Study {check_name(self.name)}"
@@ -84,6 +91,10 @@ class Study:
             rounds=_with_confirmation(where, self.rounds),
             space=self.objective.adapt(self.space),
         )
+        self.refused  # noqa: B018  draws from the space, and raises what its constraints raise
+        set_fields(self, try_first=_check_try_first(where, self.try_first, self.search_rounds))
+        for params in self.given_params:
+            self.objective.check(params)
         if any(r.halving for r in self.search_rounds) and not self.objective.has_checkpoints:
             raise StudyError(
                 f"{where}: halving pauses trials, and this objective cannot continue a paused trial; "
@@ -102,9 +113,27 @@ class Study:
         assert isinstance(last, Confirmation)
         return last
 
+    @cached_property
+    def refused(self) -> float:
+        """The share of the draws from the whole space that its constraints refuse, measured by many draws."""
+        return refused_share(self.space)
+
+    @cached_property
+    def given_params(self) -> tuple[Mapping[str, Value], ...]:
+        """The params of the first trials: those of `try_first`, with draws of what is left out."""
+        return tuple(
+            complete(
+                self.space,
+                given,
+                Random(derive_seed(self.seed, "try_first", number)),
+                f"Study {self.name}: try_first[{number}]",
+            )
+            for number, given in enumerate(self.try_first)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the declaration in a plain form; two studies are the same if and only if these are equal."""
-        return {
+        plain = {
             "name": self.name,
             "objective": _plain_form(self.objective.describe()),
             "space": self.space.to_json(),
@@ -115,6 +144,11 @@ class Study:
             "retries": asdict(self.retries),
             "seed": self.seed,
         }
+        if self.space.constraints:
+            plain["constraints"] = [fingerprint(constraint) for constraint in self.space.constraints]
+        if self.try_first:
+            plain["try_first"] = [dict(given) for given in self.try_first]
+        return plain
 
     def try_one(
         self, params: Mapping[str, Value] | None = None, *, epochs: int | None = None
@@ -318,6 +352,28 @@ def _check_sampler(where: str, sampler: object) -> None:
             f"{where}: sampler={sampler!r} is unknown; use {', '.join(map(repr, SAMPLERS))}, "
             "or a function that makes an Optuna sampler from a seed"
         )
+
+
+def _check_try_first(
+    where: str, given: object, rounds: Sequence[Round | Search]
+) -> tuple[Mapping[str, Value], ...]:
+    """Return the configurations to train first; refuse other things than dicts, and more than the search has trials."""
+    expected = 'a list of dicts such as [{"learning_rate": 0.1}]'
+    if isinstance(given, str | Mapping):
+        raise StudyError(f"{where}: try_first must be {expected}, not {given!r}")
+    require_type(f"{where}: try_first", given, Sequence, expected)
+    assert isinstance(given, Sequence)
+    for number, params in enumerate(given):
+        require_type(
+            f"{where}: try_first[{number}]", params, Mapping, 'a dict such as {"learning_rate": 0.1}'
+        )
+    trials = sum(this.trials for this in rounds)
+    if len(given) > trials:
+        raise StudyError(
+            f"{where}: try_first has {len(given):,} configurations, but the search trains {trials:,} trials: "
+            "give fewer, or search longer"
+        )
+    return tuple({name: plain_value(value) for name, value in params.items()} for params in given)
 
 
 def _with_confirmation(where: str, stages: Stages) -> tuple[Round | Search | Confirmation, ...]:

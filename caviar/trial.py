@@ -78,6 +78,8 @@ class Trial:
     """Number of the search trial that this one trains again; None for a search trial."""
     learned_from: int = 0
     """The trials numbered below this decided about it: for a search trial, the first so many."""
+    given: bool = False
+    """True if the study gives its params (`try_first`)."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ PACKAGE = Path(caviar.__file__).parent
 LAYERS = [
     {"errors", "control_chars", "notebook_kernel"},
     {"trial", "fingerprint", "script_names", "validation", "optional_packages"},
-    {"space", "resources"},
-    {"columns", "rounds", "retries", "storage", "data"},
+    {"constraints", "resources"},
+    {"space"},
+    {"columns", "space_draws", "rounds", "retries", "storage", "data"},
     {"engine", "frame_columns"},
     {"objective"},
     {"study"},

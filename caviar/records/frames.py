@@ -180,7 +180,8 @@ class Run:
 
     @property
     def _columns(self) -> FrameColumns:
-        return FrameColumns(self.space, self.metrics, self.study["objective"].get("kind", ""))
+        kind, has_given = self.study["objective"].get("kind", ""), self.study_file.has_given
+        return FrameColumns(self.space, self.metrics, kind, has_given)
 
     @property
     def plot(self) -> "RunPlots":

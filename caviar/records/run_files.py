@@ -47,6 +47,7 @@ _STUDY_SHAPE = {
     "signature": str | None,
     "search_ended": bool | None,
     "edits": list | None,
+    "refused": int | float | None,
 }
 ROUNDS: Final = "rounds.json"
 _ROUNDS_SHAPE = {
@@ -91,6 +92,8 @@ class StudyFile:
     """True once `caviar finish` has ended the search before its last trial."""
     edits: tuple[dict[str, Any], ...] = ()
     """Functions that were edited during the run: before, after, and after how many trials."""
+    refused: float | None = None
+    """Share of the draws from the whole space that the constraints refuse; None without constraints."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
@@ -105,6 +108,7 @@ class StudyFile:
             script=path,
             folder=folder,
             signature=None if path is None else sign_script(path, folder),
+            refused=study.refused if study.space.constraints else None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
         )
@@ -170,6 +174,11 @@ class StudyFile:
         if self.script is None:
             return f"study.{verb}({str(run)!r})"
         return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
+
+    @property
+    def has_given(self) -> bool:
+        """True if the study gives the params of some trials (`try_first`)."""
+        return "try_first" in self.study
 
     def space(self) -> Space:
         """Return the space that the study declares."""

@@ -20,13 +20,22 @@ MAX_VALUE_LENGTH = 60
 
 
 def accept_edited_function(begun: StudyFile, study: Study, run: Run) -> StudyFile:
-    """Return the study file with the function as it is now, and a note of the edit."""
-    objective, function = begun.study["objective"], study.to_json()["objective"].get("function")
-    if function is None or function == objective.get("function"):
-        return begun
-    edit = {"after_trials": len(run.trials), "before": objective.get("function"), "after": function}
-    edited = {**begun.study, "objective": {**objective, "function": function}}
-    return replace(begun, study=edited, edits=(*begun.edits, edit))
+    """Return the study file with the function and the constraints as they are now, and a note of each edit."""
+    now, edited = json.loads(json.dumps(study.to_json())), dict(begun.study)
+    edits = list(begun.edits)
+
+    def note(what: str, before: Any, after: Any) -> None:
+        edits.append({"after_trials": len(run.trials), "what": what, "before": before, "after": after})
+
+    before, after = (plain["objective"].get("function") for plain in (edited, now))
+    if after is not None and after != before:
+        edited["objective"] = {**edited["objective"], "function": after}
+        note("function", before, after)
+    before, after = edited.get("constraints", []), now.get("constraints", [])
+    if after != before and len(after) == len(before):
+        edited["constraints"] = after
+        note("constraints", before, after)
+    return replace(begun, study=edited, edits=tuple(edits)) if len(edits) > len(begun.edits) else begun
 
 
 def require_same_study(location: Location, begun: StudyFile, study: Study) -> None:
@@ -40,7 +49,7 @@ def require_same_study(location: Location, begun: StudyFile, study: Study) -> No
     if not differing:
         return
     hint = ""
-    if all(difference.startswith("objective.function.") for difference in differing):
+    if all(_is_edit(difference) for difference in differing):
         hint = ", or accept the edited function with --same-function or study.resume(..., same_function=True)"
     raise RunError(
         f"{location} belongs to another study, which differs in {_listed(differing)}: run this one under another "
@@ -58,10 +67,15 @@ def _differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         for number, pair in enumerate(zip(then, now, strict=True)):
             yield from _differences(*pair, f"{place}[{number}]")
-    elif place.startswith("objective.function.") and place.endswith((".source", ".uses")):
+    elif _is_edit(place) and place.endswith((".source", ".uses")):
         yield f"{place} (it was edited)"
     else:
         yield f"{place} ({_shortened(then)} then, {_shortened(now)} now)"
+
+
+def _is_edit(place: str) -> bool:
+    """Return True for a place in the fingerprint of a function that the user may edit."""
+    return place.startswith(("objective.function.", "constraints["))
 
 
 def _listed(differing: Sequence[str]) -> str:

@@ -30,9 +30,9 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 }
 
 
-def trials_schema(space: Space, metrics: Sequence[str]) -> pa.Schema:
+def trials_schema(space: Space, metrics: Sequence[str], has_given: bool = False) -> pa.Schema:
     """Return the schema of trials: one row a finished trial, with the last measurement of each metric."""
-    return _schema(FrameColumns(space, metrics).trials)
+    return _schema(FrameColumns(space, metrics, has_given=has_given).trials)
 
 
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
@@ -106,6 +106,7 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         "outcome": result.outcome.value,
         **(last.metrics if last else {}),
         "value": result.value,
+        "given": trial.given,
         **{param_column(name): to_cell(space[name].domain, value) for name, value in trial.params.items()},
         "test_accuracy": result.test.get("accuracy"),
         "test_loss": result.test.get("loss"),

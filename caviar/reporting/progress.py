@@ -65,6 +65,10 @@ class Display(Watcher):
     def __enter__(self) -> Self:
         asked = f": {self._standing.asked:,} trials, then the winner trains once more"
         self._screen.say(asked, title=self._study.name)
+        if self._study.space.constraints:
+            self._screen.say(
+                f"  the constraints refuse {self._study.refused:.0%} of the draws from the whole space"
+            )
         self._open.enter_context(self._screen)
         self._open.callback(_LOG.removeHandler, self._log)
         _LOG.addHandler(self._log)

@@ -14,6 +14,8 @@ The document of a run has these keys. Later versions may add keys; if they chang
                  test_rows and test_value
     importance   a row a parameter, as `Run.importance()` returns it; empty if the trials are too few to tell
     rounds       round, stage, trials, epochs, completed, stopped, diverged, failed, best and median of each
+    tried_first  a row a configuration that the study gives (`try_first`): trial, outcome, value, params, and its rank
+                 among the completed search trials
     confirmed    a row a contender, as in `Run.confirmed`, with `params` in one object
     failures     a row a cause: outcome, cause, trials (how many), and of the first its number, example, and failure
     worker_time  shares of the workers' time: training, setup, waiting
@@ -41,6 +43,7 @@ import pandas as pd
 
 from caviar.analysis.failures import failures
 from caviar.analysis.round_summary import summarize_groups
+from caviar.analysis.tried_first import tried_first
 from caviar.columns import is_param, params_from_row
 from caviar.records.frames import Run
 from caviar.records.winner import Best
@@ -75,7 +78,8 @@ def run_document(run: Run) -> dict[str, Any]:
     }
     groups = list(zip(trials["round"], trials["stage"], strict=True))
     rounds = summarize_groups(trials, groups, maximize).sort_index()
-    best = run.best_so_far
+    best, given = run.best_so_far, tried_first(run)
+    params = [name for name in given.columns if is_param(name)]
     return {
         "format": FORMAT,
         "run": str(run.location),
@@ -91,6 +95,7 @@ def run_document(run: Run) -> dict[str, Any]:
             {"round": number, "stage": stage, **row}
             for (number, stage), row in zip(rounds.index, rounds.to_dict(orient="records"), strict=True)
         ],
+        "tried_first": rows_with_params(run, given[["trial", "outcome", "value", "rank", *params]]),
         "confirmed": rows_with_params(run, run.confirmed),
         "failures": failures(trials).to_dict(orient="records"),
         "worker_time": worker_time(trials),

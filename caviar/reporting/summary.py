@@ -11,6 +11,8 @@ from rich.text import Text
 
 from caviar.analysis.failures import failures
 from caviar.analysis.round_summary import summarize_groups
+from caviar.analysis.tried_first import tried_first
+from caviar.columns import params_from_row
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
 from caviar.reporting.formatting import metric_text, params_text, score_text, test_origin
@@ -39,6 +41,8 @@ MAX_PARAMETERS = 4
 """Largest number of parameters that are named as important."""
 FEW_PARTS = 3
 """Rows of the search in a short summary."""
+MAX_GIVEN = 5
+"""Largest number of configurations whose result is shown that the study gives."""
 MAX_PARTS = 8
 """Largest number of rows of the search in a long summary, and of rounds whose narrowing is shown."""
 
@@ -85,12 +89,15 @@ def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[Renderabl
     if not run.trials.empty:
         yield from _what_mattered(run)
         yield _rounds(run, every_round, width)
+        yield from _tried_first(run)
         yield from _not_completed(run)
         if every_round:
             yield from _changes(run)
             yield from _narrowing(run)
         yield _worker_time(run.trials)
     yield from _deviations(run)
+    if (refused := run.study_file.refused) is not None:
+        yield heading("Constraints", f"  refuse {refused:.0%} of the draws from the whole space")
     attributes = ".trials, .curves, .rounds, .confirmed, " + (".best" if run.finished else ".best_so_far")
     yield heading("In Python", f"    caviar.load({str(run.location)!r}) has {attributes}")
     if not every_round:
@@ -156,7 +163,30 @@ def _deviations(run: Run) -> Iterator[RenderableType]:
         asked = sum(r["trials"] for r in run.study["rounds"])
         yield heading("Ended early", f"  the search was ended after {searched:,} of {asked:,} trials")
     for edit in run.study_file.edits:
-        yield heading("Edited", f"       the function was edited after {edit['after_trials']:,} trials")
+        what = "the constraints were" if edit.get("what") == "constraints" else "the function was"
+        yield heading("Edited", f"       {what} edited after {edit['after_trials']:,} trials")
+
+
+def _tried_first(run: Run) -> Iterator[RenderableType]:
+    """Yield how the configurations did that the study gives."""
+    given = tried_first(run)
+    if given.empty:
+        return
+    completed = int(
+        ((run.trials["stage"] == Stage.SEARCH) & (run.trials["outcome"] == Outcome.COMPLETED)).sum()
+    )
+    rows = [
+        (
+            f"trial {row['trial']}",
+            row["outcome"] if pd.isna(row["rank"]) else f"{metric_text(row['value'])}",
+            "-" if pd.isna(row["rank"]) else f"{int(row['rank']):,} of {completed:,}",
+            params_text(params_from_row(run.space, row)),
+        )
+        for row in given.head(MAX_GIVEN).to_dict(orient="records")
+    ]
+    yield table(rows, ["Tried first", run.metric, "rank", "params"])
+    if len(given) > MAX_GIVEN:
+        yield line(f"  and {len(given) - MAX_GIVEN:,} more: .trials.query('given')")
 
 
 def _how_far(run: Run) -> str:

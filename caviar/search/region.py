@@ -62,7 +62,7 @@ class Region:
                 for other, allowed in parameter.when.items()
             ):
                 inside[name] = replace(parameter, domain=self.domain(name))
-        return Space(**inside)
+        return self.declared.with_parameters(inside)
 
     def option_shares(self, name: str, choice_mutation: float) -> tuple[float, ...]:
         """Return the probability of each option of a choice, in draws that do not explore.
@@ -125,12 +125,8 @@ def only(option: Value) -> Choice:
 
 
 def whole_range(domain: Domain) -> Window | Choice:
-    """Return all of a domain. For integers, the first and the last get as much room as those between."""
-    if isinstance(domain, Choice):
-        return domain
-    if not domain.integer:
-        return domain.ends
-    return domain.coordinate(domain.low - 0.5), domain.coordinate(domain.high + 0.5)
+    """Return all of a domain."""
+    return domain if isinstance(domain, Choice) else domain.drawn_ends
 
 
 def window_around(domain: Interval, value: Value, width: float) -> Window:

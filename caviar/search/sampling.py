@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,12 +27,13 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, QMCSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from caviar.errors import StudyError
+from caviar.errors import SpaceError, StudyError
 from caviar.rounds import Narrowing
 from caviar.search.candidate_ranking import CandidateRanking
 from caviar.search.region import Box, Region, Window, only, whole_range
 from caviar.search.schedule import search_steps
 from caviar.space import Choice, Domain, Interval, Space
+from caviar.space_draws import TRIES
 from caviar.study import SamplerFactory, Study
 from caviar.trial import Value, derive_seed
 from caviar.validation import plain_value
@@ -40,6 +42,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # its samplers would log a l
 
 _STRATA = 16
 """Number of equal parts that a range is divided into in the first round."""
+ASKED = 1_000
+"""Largest number of times that a sampler is asked for one trial, while the constraints refuse what it draws."""
+TRIES_NEAR = 100
+"""Largest number of draws near the elite for each candidate, while the constraints refuse them."""
 _REHEARSED = 100
 """Largest number of draws by which a user's sampler is checked before a study starts."""
 
@@ -108,9 +114,13 @@ def draw_params(
     history: Sequence[Observation] = (),
     maximize: bool = True,
     drawn: Iterable[Mapping[str, Value]] = (),
+    given: Mapping[int, Mapping[str, Value]] = MappingProxyType({}),
     done: Mapping[int, Mapping[str, Value]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Value]]:
-    """Draw the params of a round's trials, in the order of their indices.
+    """Draw the params of a round's trials, in the order of their indices. All keep the constraints of the space.
+
+    If these refuse a draw, the next is tried: one from the whole space in place of a draw from a stratum, so that the
+    draws of the first round are uniform over what is allowed.
 
     Args:
         region: the region that the round draws from.
@@ -125,11 +135,16 @@ def draw_params(
         maximize: True if larger values are better, for samplers that learn.
         drawn: params of earlier trials that the region does not know. A random draw near the elite repeats none of
             them, nor any other, if one of its candidates is new.
+        given: params of the round's trials that the study gives, by index. They are not drawn.
         done: params of the round's trials that are recorded already, by index. They are not drawn again, unless the
             sampler learns.
 
     Yields:
         The params of each other trial, without those whose conditions do not hold.
+
+    Raises:
+        SpaceError: a constraint raises an exception, or refuses every draw.
+        StudyError: a user's sampler raises an exception, or draws what is not in the space.
 
     Example:
         >>> from caviar.space import Space, log
@@ -140,7 +155,7 @@ def draw_params(
         True
     """
     draws = _random_draws(region.declared, seed, round_number)
-    learner = None
+    learner: Callable[[], dict[str, Value]] | None = None
     sampler_seed = derive_seed(seed, "sampler", round_number)
     if isinstance(sampler, OptunaSearch):
         learner = sampler.ask
@@ -148,29 +163,53 @@ def draw_params(
         learner = OptunaSearch(region.space, sampler, sampler_seed, history, maximize).ask
     elif sampler != "random":
         learner = _learner_draws(region.space, sampler, sampler_seed, history, maximize)
-    anywhere = {name: whole_range(parameter.domain) for name, parameter in region.declared.items()}
-    stratified = _latin_hypercube(region.declared, seed, round_number)
-    ranking = CandidateRanking(region.declared, region.finished)
+    space, whole = region.declared, {name: whole_range(p.domain) for name, p in region.declared.items()}
+    stratified = _latin_hypercube(space, seed, round_number)
+    ranking = CandidateRanking(space, region.finished)
     before = {_identity(params) for params in chain(region.finished, drawn)}
     for index in range(count):
         if learner is None and index in done:
             before.add(_identity(done[index]))
             continue
         draw = draws(index)
+        anywhere = _repeat(draw, whole)
         random = Random(derive_seed(seed, "place", round_number, index)) if region.elite else None
-        if random is not None and random.random() < rule.explore:
-            params = draw(anywhere)
+        if index in given:
+            params = dict(given[index])
+        elif random is not None and random.random() < rule.explore:
+            params = _first_allowed(space, anywhere)
         elif learner is not None:
-            params = region.declared.active(learner())
+            asked = map(space.active, islice(_repeat(learner), ASKED))
+            params = _first_allowed(space, chain(asked, anywhere))
         elif random is not None:
-            candidates = [draw(region.draw_box(rule, random)) for _ in range(rule.candidates)]
+            near = (draw(region.draw_box(rule, random)) for _ in range(rule.candidates * TRIES_NEAR))
+            candidates = list(islice(filter(space.allows, near), rule.candidates))
+            candidates = candidates or [_first_allowed(space, anywhere)]
             new = [candidate for candidate in candidates if _identity(candidate) not in before] or candidates
             params = new[ranking.best_candidate(new)]
         else:
-            params = draw(stratified(index))
+            params = _first_allowed(space, chain([draw(stratified(index))], anywhere))
         before.add(_identity(params))
         if index not in done:
             yield params
+
+
+def _repeat(draw: Callable[..., dict[str, Value]], *arguments: Any) -> Iterator[dict[str, Value]]:
+    """Yield draws without end."""
+    while True:
+        yield draw(*arguments)
+
+
+def _first_allowed(space: Space, draws: Iterable[dict[str, Value]]) -> dict[str, Value]:
+    """Return the first of some draws that the constraints allow.
+
+    Raises:
+        SpaceError: they refuse all of the first `TRIES`.
+    """
+    for params in islice(draws, TRIES):
+        if space.allows(params):
+            return params
+    raise SpaceError(f"Space: the constraints refuse all of {TRIES:,} draws, the last of them {params}")
 
 
 def distribution(domain: Domain) -> BaseDistribution:
@@ -295,7 +334,9 @@ def _learner_draws(
 ) -> Callable[[], dict[str, Value]]:
     """Return a function that asks an Optuna sampler for the next params, after telling it the history."""
     study = _optuna_study(_FACTORIES[sampler](seed % 2**32), maximize)
-    space = Space(**dict(sorted(space.items())))  # however it is written, the draws are the same
+    space = space.with_parameters(
+        dict(sorted(space.items()))
+    )  # however it is written, the draws are the same
     distributions = {name: distribution(parameter.domain) for name, parameter in space.items()}
     for observation in history:
         if _is_inside(space, observation.params):
@@ -316,8 +357,9 @@ class OptunaSearch:
     """A search with a user's Optuna sampler, which is asked for one trial after the other.
 
     The sampler lives as long as the search, because some know only what they were asked for, such as that of a grid.
-    Trials that have been asked for and not told are running for it, so it can avoid them. Which trials are told before
-    which are asked for follows from the steps of the search alone, so a resumed run asks and tells as the first one.
+    Trials that have been asked for and not told are running for it, so it can avoid them. Draws that the constraints
+    refuse have failed for it. Which trials are told before which are asked for follows from the steps of the search
+    alone, so a resumed run asks and tells as the first one.
 
     Args:
         space: the space to draw from.
@@ -326,6 +368,7 @@ class OptunaSearch:
         history: trials to tell at once, those inside the space.
         maximize: True if larger values are better.
         first: number of the first trial that it is asked for.
+        given: params of the first trials of the study, which it does not choose.
     """
 
     def __init__(
@@ -336,11 +379,13 @@ class OptunaSearch:
         history: Sequence[Observation] = (),
         maximize: bool = True,
         first: int = 0,
+        given: Sequence[Mapping[str, Value]] = (),
     ) -> None:
-        self._space = Space(**dict(sorted(space.items())))  # however it is written, the draws are the same
+        # However the space is written, the draws are the same
+        self._space = space.with_parameters(dict(sorted(space.items())))
         self._study = _optuna_study(factory(seed % 2**32), maximize)
         self._study.stop = lambda: None  # type: ignore[method-assign]  # a grid calls it after its last point
-        self._first, self._asked = first, list[optuna.Trial]()
+        self._first, self._asked, self._given = first, list[optuna.Trial](), given
         self._told: set[int] = set()
         for observation in history:
             # Samplers such as BruteForceSampler need the order in which they are asked
@@ -349,16 +394,36 @@ class OptunaSearch:
                 self._study.add_trial(_optuna_trial(self._space, params, observation.value))
 
     def ask(self) -> dict[str, Value]:
-        """Return the params of the next trial, those that apply."""
+        """Return the params of the next trial, those that apply.
+
+        Raises:
+            StudyError: the sampler raises an exception, or the constraints refuse all that it draws.
+        """
+        number = self._first + len(self._asked)
+        if number < len(self._given):
+            given = dict(self._given[number])
+            self._study.enqueue_trial({n: _to_optuna(self._space[n].domain, v) for n, v in given.items()})
+            trial, _ = self._ask_sampler()
+            self._asked.append(trial)
+            return given
+        for _ in range(ASKED):
+            trial, values = self._ask_sampler()
+            if self._space.allows(values):
+                self._asked.append(trial)
+                return values
+            with _errors_as_study_errors():
+                self._study.tell(trial, state=TrialState.FAIL)
+        raise StudyError(f"sampler: the constraints refuse all of its {ASKED:,} draws, the last one {values}")
+
+    def _ask_sampler(self) -> tuple[optuna.Trial, dict[str, Value]]:
         values: dict[str, Value] = {}
         with _errors_as_study_errors():
             trial = self._study.ask()
-            self._asked.append(trial)
             for name, parameter in self._space.items():
                 if parameter.applies(values):
                     drawn = _suggest(trial, name, distribution(parameter.domain), parameter.domain)
                     values[name] = _from_optuna(name, parameter.domain, drawn)
-        return values
+        return trial, values
 
     def learn(self, first: int, known: Mapping[int, float | None]) -> None:
         """Tell the sampler what is known before the next step draws its trials.

@@ -318,8 +318,15 @@ def _learn(
         return None
     step, known = this.step, _comparable(this, trials)
     if asked is None or this.learns_from_other_epochs:
-        seed, maximize = derive_seed(study.seed, "sampler", step.number), study.objective.maximize
-        return OptunaSearch(study.space, study.sampler, seed, _history(study, known), maximize, step.first)
+        return OptunaSearch(
+            study.space,
+            study.sampler,
+            derive_seed(study.seed, "sampler", step.number),
+            _history(study, known),
+            study.objective.maximize,
+            step.first,
+            study.given_params,
+        )
     completed = known["value"].where(known["outcome"] == Outcome.COMPLETED)
     values = {
         int(n): None if pd.isna(v) else float(v) for n, v in zip(known["trial"], completed, strict=True)
@@ -352,6 +359,7 @@ def _draw_trials(
 ) -> Iterator[Trial]:
     step = this.step
     own = {number - step.first: params for number, params in done.items()}
+    given = dict(enumerate(study.given_params[step.first : step.first + step.count]))
     new = draw_params(
         region,
         study.narrowing,
@@ -362,6 +370,7 @@ def _draw_trials(
         history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
         drawn=drawn,
+        given={} if asked else given,
         done=own,
     )
     left = (index for index in range(step.count) if index not in own)
@@ -373,6 +382,7 @@ def _draw_trials(
             epochs=step.rule.epochs,
             seed=trial_seed(study, step.number, index),
             learned_from=step.known,
+            given=index in given,
         )
 
 

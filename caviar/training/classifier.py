@@ -133,6 +133,9 @@ class Classifier(Objective):
             )
         return adapted
 
+    def check(self, params: Mapping[str, Value]) -> None:
+        recipe_from({**self.fixed, **params})
+
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
         return used_hyperparameters({**self.fixed, **params})
 

@@ -302,7 +302,7 @@ def adapt(space: Space, fixed: Mapping[str, Value]) -> Space:
     contradictory = ("layers", "batch_norm", "batch_size")
     if not any(name in space for name in contradictory):  # else some trials may have values that agree
         recipe_from({name: fixed[name] for name in contradictory if name in fixed})
-    return Space(**{name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
+    return space.with_parameters({name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
 
 
 def most_layers(space: Space, fixed: Mapping[str, Value]) -> int:

@@ -42,6 +42,15 @@ SEARCHES = {
         bowl_study(rounds=(Search(60, 9, in_flight=24),), epochs=9),
         space=Space(rate=choice(*(10 ** (-n / 4) for n in range(16))), method=choice("plain", "heavy", None)),
     ),
+    "constraints": replace(
+        bowl_study(rounds=(Search(60, 9, in_flight=9),), epochs=9),
+        space=Space(
+            rate=log(1e-4, 1.0),
+            method=choice("plain", None),
+            where=lambda p: bool(p["method"]) or p["rate"] < 0.1,
+        ),
+        try_first=[{"rate": 0.02}, {"method": None}],
+    ),
     "tpe": replace(bowl_study(rounds=(Search(40, 9, in_flight=9),), epochs=9), sampler="tpe"),
 }
 FUNCTION = function_study(rounds=(20, Round(10, 3, HALVING)))

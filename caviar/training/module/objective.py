@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from caviar.data.splits import Dataset, Preprocess
@@ -16,6 +17,7 @@ from caviar.frame_columns import RESERVED
 from caviar.objective import Objective
 from caviar.resources import Resources
 from caviar.space import Interval, Parameter, Space
+from caviar.space_draws import draw
 from caviar.training.function.fresh_function import FreshCopies
 from caviar.training.module.user_code import takes_params
 from caviar.training.recipe import TRAINING, changeable, check_value, conditions_of_use, used_hyperparameters
@@ -249,7 +251,9 @@ class Module(Objective):
             name: conditions_of_use(name, space, self.fixed) if name in names else parameter.when
             for name, parameter in space.items()
         }
-        return Space(**{name: Parameter(p.domain, conditions[name]) for name, p in space.items()})
+        return space.with_parameters(
+            {name: Parameter(p.domain, conditions[name]) for name, p in space.items()}
+        )
 
     def recipe(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
         given = {**self.fixed, **params}
@@ -277,7 +281,8 @@ class Module(Objective):
         from caviar.training.module.rehearsal import rehearse
 
         device = "cuda" if self.resources is not None and self.resources.gpus else "cpu"
-        rehearse(self.for_workers(), list(_points(space)), dataset, device)
+        points = list(filter(space.allows, _points(space))) or [draw(space, Random(0))]
+        rehearse(self.for_workers(), points, dataset, device)
 
     def for_workers(self) -> "Module":
         return replace(self, data=data_name(self.data))

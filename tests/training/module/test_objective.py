@@ -361,3 +361,12 @@ def test_costs_grow_with_the_work() -> None:
     dataset: Dataset = objective.load()
     few, more = (objective.costs({"batch_size": size}, 5, dataset)["cpu"] for size in (64, 8))
     assert 0 < few < more
+
+
+def test_a_module_is_rehearsed_where_the_constraints_allow() -> None:
+    def build(params: dict[str, Any]) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 12 // params["heads"] * params["heads"]), nn.LazyLinear(3))
+
+    objective = cv.Module(build, data="sklearn:iris")
+    space = cv.Space(heads=cv.integer(0, 12), where=lambda p: 0 < p["heads"] < 6)
+    objective.rehearse(space, objective.load())

@@ -167,9 +167,7 @@ def test_constraints_and_given_values_tell_studies_apart(tmp_path: Path) -> None
     assert [edit["what"] for edit in finished.study_file.edits] == ["constraints"]
 
 
-def test_the_summary_says_how_given_values_did(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_summary_says_how_given_values_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = Space(x=linear(0.0, 1.0), y=linear(0.0, 1.0), where=lambda p: p["x"] < p["y"])
     given = [{"x": 0.0}, {"x": 0.2, "y": 0.3}]
     study = replace(function_study(lambda p: p["x"]), space=space, try_first=given)

@@ -178,8 +178,8 @@ def _require_script_is_loaded() -> None:
 
 
 def _require_sampler(study: Study) -> None:
-    """Refuse a user's sampler that could not draw the study's params."""
-    if not isinstance(study.sampler, str):
+    """Refuse a grid or a user's sampler that could not draw the study's params."""
+    if not study.narrows:
         from caviar.search.sampling import require_sampler
 
         require_sampler(study)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SamplerFactory = Callable[[int], Any]
 """A function that makes an Optuna sampler from a seed."""
-SAMPLERS = ("random", "qmc", "tpe")
+SAMPLERS = ("random", "qmc", "tpe", "grid")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -42,7 +42,9 @@ class Study:
         seed: determines all draws and all trainings.
         narrowing: how the space narrows between rounds, unless `sampler` is a function.
         sampler: "random"; "qmc", scrambled Sobol points (Owen 1998); "tpe", the tree-structured Parzen estimator
-            (Bergstra et al. 2011); or a function that makes any Optuna sampler from a seed, such as
+            (Bergstra et al. 2011); "grid", for comparison, a grid of as many points as there are trials, without
+            narrowing: each number has the same number of values (one more or less), evenly spaced on its scale, and a
+            choice all its options; or a function that makes any Optuna sampler from a seed, such as
             `lambda seed: GridSampler({"layers": [1, 2, 4]}, seed=seed)`. A sampler is made anew for each round and sees
             the results of earlier rounds, not those of its own. The sampler of a function draws every trial, and always
             from the whole space: nothing is narrowed. Optuna has no reverse-log scale: there a sampler sees
@@ -112,6 +114,11 @@ class Study:
         last = self.rounds[-1]
         assert isinstance(last, Confirmation)
         return last
+
+    @property
+    def narrows(self) -> bool:
+        """True if the search narrows. A grid and the sampler of a function draw from the whole space to the end."""
+        return isinstance(self.sampler, str) and self.sampler != "grid"
 
     @cached_property
     def refused(self) -> float:

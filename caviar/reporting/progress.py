@@ -111,7 +111,7 @@ class Display(Watcher):
         if isinstance(rule, Search):
             self._screen.say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
         elif done < plan.count:
-            self._screen.say(f"{stage}: {_trials_text(plan, self._study.objective.refit)}")
+            self._screen.say(f"{stage}: {_trials_text(plan, self._study)}")
         self._update(force=False)
 
     def _begin_confirmation(self) -> None:
@@ -221,10 +221,13 @@ class Display(Watcher):
         return ", ".join(parts)
 
 
-def _trials_text(plan: "StagePlan", is_refit: bool) -> str:
+def _trials_text(plan: "StagePlan", study: Study) -> str:
     """Return a stage's trials in a few words."""
     if plan.stage is Stage.FINAL:
+        is_refit = study.objective.refit
         return "the winner trains once more" + (", on train and dev rows together" if is_refit else "")
+    if study.sampler == "grid":
+        return f"{plan.count:,} trials on a grid"
     elite = len(plan.region.elite) if plan.region is not None else 0
     return f"{plan.count:,} trials " + (
         f"near the best {elite:,} so far" if elite else "from the whole space"

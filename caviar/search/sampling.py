@@ -30,6 +30,7 @@ from optuna.trial import TrialState, create_trial
 from caviar.errors import SpaceError, StudyError
 from caviar.rounds import Narrowing
 from caviar.search.candidate_ranking import CandidateRanking
+from caviar.search.grid import grid_trials
 from caviar.search.region import Box, Region, Window, only, whole_range
 from caviar.search.schedule import search_steps
 from caviar.space import Choice, Domain, Interval, Space
@@ -61,13 +62,17 @@ class Observation:
 def require_sampler(study: Study) -> None:
     """Refuse a sampler that could not draw the study's params, by drawing with it what the study would draw.
 
+    A grid must have a point for each trial, and no more points than that in its coarsest form.
+
     The first step is drawn, up to `_REHEARSED` trials. If more steps follow, the sampler is then told these trials
     with made-up values and draws once more, because many samplers need their packages only then.
 
     Raises:
-        StudyError: the function makes no Optuna sampler, or ignores its seed; or the sampler raises an exception or
-            draws a value that is not in the space.
+        StudyError: the grid does not fit; the function makes no Optuna sampler, or ignores its seed; or the sampler
+            raises an exception or draws a value that is not in the space.
     """
+    if study.sampler == "grid":
+        grid_trials(study)
     if isinstance(study.sampler, str):
         return
     with _errors_as_study_errors():
@@ -135,7 +140,7 @@ def draw_params(
         maximize: True if larger values are better, for samplers that learn.
         drawn: params of earlier trials that the region does not know. A random draw near the elite repeats none of
             them, nor any other, if one of its candidates is new.
-        given: params of the round's trials that the study gives, by index. They are not drawn.
+        given: params of the round's trials that the study gives, by index, such as those of a grid. They are not drawn.
         done: params of the round's trials that are recorded already, by index. They are not drawn again, unless the
             sampler learns.
 
@@ -161,7 +166,7 @@ def draw_params(
         learner = sampler.ask
     elif not isinstance(sampler, str):
         learner = OptunaSearch(region.space, sampler, sampler_seed, history, maximize).ask
-    elif sampler != "random":
+    elif sampler in _FACTORIES:
         learner = _learner_draws(region.space, sampler, sampler_seed, history, maximize)
     space, whole = region.declared, {name: whole_range(p.domain) for name, p in region.declared.items()}
     stratified = _latin_hypercube(space, seed, round_number)

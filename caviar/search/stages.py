@@ -27,6 +27,7 @@ from caviar.search.confirmation import (
     is_deterministic,
     next_contenders,
 )
+from caviar.search.grid import grid_trials
 from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
@@ -224,7 +225,7 @@ def _search_step(
     if number <= len(steps):
         before, twice_before = (steps[max(0, number - back)].rule.epochs for back in (2, 3))
         return _SearchStep(steps[number - 1], before, before != twice_before)
-    if search_ended or number == stage_count(study) or not isinstance(study.sampler, str):
+    if search_ended or number == stage_count(study) or not study.narrows:
         return None
     if not _is_deterministic(trials):
         return None
@@ -280,8 +281,7 @@ def _plan_step(
     asked: OptunaSearch | None,
 ) -> StagePlan:
     step, decisions = this.step, tuple[Decision, ...]()
-    # A user's sampler always draws from the whole space
-    if region is None or not isinstance(study.sampler, str):
+    if region is None or not study.narrows:
         region = Region(declared=study.space)
     else:
         region, decisions = narrow(
@@ -359,7 +359,7 @@ def _draw_trials(
 ) -> Iterator[Trial]:
     step = this.step
     own = {number - step.first: params for number, params in done.items()}
-    given = dict(enumerate(study.given_params[step.first : step.first + step.count]))
+    given = grid_trials(study) if study.sampler == "grid" else study.given_params
     new = draw_params(
         region,
         study.narrowing,
@@ -370,7 +370,7 @@ def _draw_trials(
         history=_history(study, _comparable(this, trials)),
         maximize=study.objective.maximize,
         drawn=drawn,
-        given={} if asked else given,
+        given={} if asked else dict(enumerate(given[step.first : step.first + step.count])),
         done=own,
     )
     left = (index for index in range(step.count) if index not in own)
@@ -382,13 +382,13 @@ def _draw_trials(
             epochs=step.rule.epochs,
             seed=trial_seed(study, step.number, index),
             learned_from=step.known,
-            given=index in given,
+            given=step.first + index < len(study.given_params),
         )
 
 
 def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
-    """Return the completed trials for a sampler that learns; nothing for the random one."""
-    if study.sampler == "random" or trials.empty:
+    """Return the completed trials for a sampler that learns; nothing for others."""
+    if study.sampler in ("random", "grid") or trials.empty:
         return []
     completed = trials[trials["outcome"] == Outcome.COMPLETED]
     return [

@@ -83,7 +83,7 @@ def test_search_rounds_exclude_the_confirmation() -> None:
         ({"seed": -1}, "seed"),
         ({"seed": 1.0}, "seed"),
         ({"seed": True}, "seed"),
-        ({"sampler": "grid"}, "sampler='grid'"),
+        ({"sampler": "annealing"}, "sampler='annealing'"),
         ({"sampler": TPESampler}, "use lambda seed: TPESampler(seed=seed)"),
         ({"narrowing": 0.5}, "cv.Narrowing"),
         ({"retries": 3}, "cv.Retries"),

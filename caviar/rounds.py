@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from caviar.errors import StudyError
@@ -312,6 +312,73 @@ def coarse_to_fine(
 def _default_in_flight(trials: int) -> int:
     """Return how many trials of a search may learn nothing from one another: fewer where each of them counts more."""
     return max(1, trials // 10, trials // 4 - 16, trials // 3 - 200)
+
+
+def training_count(stages: Stages) -> int:
+    """Return the number of trainings in all stages together, the confirmation's largest number among them.
+
+    Example:
+        >>> training_count(coarse_to_fine(trials=100, epochs=20))
+        100
+    """
+    return sum(stage.trials for stage in stages)
+
+
+def resize(stages: Stages, trials: int) -> tuple[Round | Search | Confirmation, ...]:
+    """Return the stages of a study for another number of trainings.
+
+    What `coarse_to_fine` chose is chosen anew, and so is a default confirmation. Rounds keep their proportions, all
+    stages their epochs and their halving, and a confirmation of the user's stays as it is.
+
+    Args:
+        stages: rounds or searches, and the confirmation at the end.
+        trials: number of trainings in all. Rounds of few trials come near it.
+
+    Example:
+        >>> resize(coarse_to_fine(trials=100, epochs=20), 200) == coarse_to_fine(trials=200, epochs=20)
+        True
+        >>> resize([Round(60, 5), Round(20, 20), Confirmation(top=4)], 160)
+        (Round(trials=114, epochs=5, halving=None), Round(trials=38, epochs=20, halving=None), \
+Confirmation(top=4, seeds=1, divisor=2))
+    """
+    *search, confirmation = stages
+    assert isinstance(confirmation, Confirmation)
+    rounds = [stage for stage in search if isinstance(stage, Round | Search)]
+    before = training_count(stages)
+    this = rounds[0]
+    if isinstance(this, Search) and _is_coarse_to_fine(stages, this):
+        chosen, again = coarse_to_fine(trials, this.epochs, halving=this.halving)
+        return _with_in_flight(this, chosen), again
+    is_default = confirmation == default_confirmation(rounds)
+    if is_default:
+        confirmation = default_confirmation([_scaled(this, trials / before) for this in rounds])
+    factor = max(0, trials - confirmation.trials) / sum(this.trials for this in rounds)
+    return (*(_scaled(this, factor) for this in rounds), confirmation)
+
+
+def _is_coarse_to_fine(stages: Stages, search: Search) -> bool:
+    """Return whether `coarse_to_fine` chose these stages, which begin with a search."""
+    trials = training_count(stages)
+    if trials < _MIN_BUDGET:
+        return False
+    return coarse_to_fine(trials, search.epochs, search.in_flight, search.halving) == tuple(stages)
+
+
+def _scaled(this: Round | Search, factor: float) -> Round | Search:
+    """Return a round or a search with another number of trials."""
+    count = max(1, round(factor * this.trials))
+    if isinstance(this, Round):
+        return replace(this, trials=count)
+    return _with_in_flight(this, replace(this, trials=count, in_flight=count))
+
+
+def _with_in_flight(declared: Search, resized: Search) -> Search:
+    """Return a resized search with as many trials in flight as declared, or as chosen by default."""
+    in_flight = declared.in_flight
+    if in_flight == _default_in_flight(declared.trials):
+        in_flight = _default_in_flight(resized.trials)
+    least = math.ceil(resized.trials / MAX_SHARES)
+    return replace(resized, in_flight=min(max(in_flight, least), resized.trials))
 
 
 def default_confirmation(search: Sequence[Round | Search]) -> Confirmation:

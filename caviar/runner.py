@@ -72,7 +72,7 @@ def run_study(
     """
     _require_script_is_loaded()
     check_name(study.name if name is None else name)
-    _require_workers(workers, gpus)
+    require_workers(workers, gpus)
     factory = backend or _choose_backend(study, address, workers, gpus)
     _require_sampler(study)
     folder = locate(runs)
@@ -133,7 +133,7 @@ def resume_study(
     )
     from caviar.search.stages import is_complete
 
-    _require_workers(workers, gpus)
+    require_workers(workers, gpus)
     factory = backend or _choose_backend(study, address, workers, gpus)
     location = locate(path)
     begun = StudyFile.read(location)
@@ -267,11 +267,11 @@ def _choose_backend(study: Study, address: str, workers: int | None, gpus: int |
 
     if address != HERE:
         return start_on_ray
-    _require_one_worker(study, workers, gpus)
+    require_one_worker(study, workers, gpus)
     return start_here
 
 
-def _require_one_worker(study: Study, workers: int | None, gpus: int | None) -> None:
+def require_one_worker(study: Study, workers: int | None, gpus: int | None) -> None:
     """Refuse what a worker in this process cannot be given, and warn of limits that it cannot enforce."""
     resources, limit_s = study.objective.resources, study.objective.time_limit_s
     if workers not in (None, 1):
@@ -403,7 +403,7 @@ def _end_search(begun: StudyFile, run: "Run") -> StudyFile:
     return replace(begun, search_ended=searched < sum(r["trials"] for r in begun.study["rounds"]))
 
 
-def _require_workers(workers: int | None, gpus: int | None) -> None:
+def require_workers(workers: int | None, gpus: int | None) -> None:
     """Refuse counts that are not whole numbers from 0, and zero workers in all."""
     for name, count in (("workers", workers), ("gpus", gpus)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):

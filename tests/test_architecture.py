@@ -20,7 +20,7 @@ PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
     {"errors", "control_chars", "notebook_kernel"},
-    {"trial", "fingerprint", "script_names", "validation", "optional_packages"},
+    {"durations", "trial", "fingerprint", "script_names", "validation", "optional_packages"},
     {"constraints", "resources"},
     {"space"},
     {"columns", "space_draws", "rounds", "retries", "storage", "data"},
@@ -32,9 +32,11 @@ LAYERS = [
     {"exports"},
     {"analysis"},
     {"driver"},
-    {"backends", "reporting"},
+    {"backends"},
+    {"planning"},
+    {"reporting"},
     {"runner", "one_trial", "explanation"},
-    {"experiment_script"},
+    {"experiment_script", "study_plan"},
     {"submission"},
     {"cli"},
     {"__main__"},

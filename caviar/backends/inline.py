@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,6 +41,10 @@ class InlineBackend(Backend):
         self._queue: deque[tuple[str, int, Sequence[Task], Split | None]] = deque()
         self._joining = names
         self._running: Iterator[BackendEvent] = iter(())
+
+    @property
+    def expected_workers(self) -> Mapping[str, int]:
+        return {"cpu": len(self._workers)}
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         self._queue.append((worker, chunk, tasks, test))

@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -39,6 +39,8 @@ class SimulatedCluster:
     """Number of GPU workers beside the CPU workers."""
     gpu_cost_s: Callable[[Trial], float] | None = None
     """Returns the seconds that a trial trains on a GPU worker; None for as long as on a CPU worker."""
+    part_s: float = 0.0
+    """Seconds that each part of a trial takes before its first epoch."""
     start_s: float = 1.0
     """Seconds until the first worker joins; the others follow one a millisecond."""
     deaths_per_hour: float = 0.0
@@ -88,9 +90,9 @@ class SimulatedBackend(Backend):
             self._start("cuda", cluster.start_s + number / 1_000)
 
     @property
-    def devices(self) -> frozenset[str]:
+    def expected_workers(self) -> Mapping[str, int]:
         counts = {"cpu": self._cluster.workers, "cuda": self._cluster.gpus}
-        return frozenset(device for device, count in counts.items() if count)
+        return {device: count for device, count in counts.items() if count}
 
     def clock(self) -> float:
         return self._now
@@ -155,11 +157,11 @@ class SimulatedBackend(Backend):
         heapq.heappush(self._events, (at, next(self._order), event))
 
     def _cost_s(self, task: Task, computed: Result, device: str) -> float:
-        """Return the seconds of a task: its share of the trial's epochs."""
-        epochs = len(computed.measurements)
+        """Return the seconds of a task: its start, and its share of the trial's epochs."""
+        epochs = computed.measurements[-1].epoch - task.trained_epochs if computed.measurements else 0
         on_gpu = self._cluster.gpu_cost_s or self._cluster.cost_s
         cost_s = self._cluster.cost_s if device == "cpu" else on_gpu
-        return cost_s(task.trial) * epochs / task.trial.epochs
+        return self._cluster.part_s + cost_s(task.trial) * epochs / task.trial.epochs
 
     def _advance_clock(self, trials: int) -> None:
         """Advance the clock by the time that the driver has worked."""

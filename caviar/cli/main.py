@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import caviar
-from caviar.cli import compare, explain, exports, jobs, params, report, runs, show, space, studies, watch
+from caviar.cli import (
+    compare,
+    explain,
+    exports,
+    jobs,
+    params,
+    plan,
+    report,
+    runs,
+    show,
+    space,
+    studies,
+    watch,
+)
 from caviar.control_chars import escaped_output, replace_control_chars
 from caviar.errors import CaviarError, InterruptedStudy
 from caviar.experiment_script import locate_error
 
 SECTIONS = {
-    "write a study:": (params, space, explain),
+    "write a study:": (params, space, explain, plan),
     "run a study from this machine:": (studies,),
     "look at the results:": (show, report, watch, runs, compare, exports),
     "run a study as a Ray job; you can disconnect while it runs:": (jobs,),

@@ -3,6 +3,9 @@
 import math
 from argparse import ArgumentTypeError
 
+from caviar.durations import parse_duration
+from caviar.errors import RunError
+
 
 def positive(text: str) -> int:
     """Return a whole number from 1.
@@ -51,3 +54,19 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**16:
         raise ArgumentTypeError(f"{text!r} must be a TCP port from 0 to 65535; 0 takes a free one")
     return int(text)
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration.
+
+    Raises:
+        ArgumentTypeError: it is none.
+
+    Example:
+        >>> duration("1h30m")
+        5400.0
+    """
+    try:
+        return parse_duration(text, "the time")
+    except RunError as error:
+        raise ArgumentTypeError(str(error)) from None

@@ -61,7 +61,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     results.add_argument(
         "--name", help="name of the run directory (default: that of the study, with a number if it exists)"
     )
-    _add_address(add_worker_options(run))
+    add_address(add_worker_options(run))
     run.set_defaults(action=_run)
 
     continuing = []
@@ -85,7 +85,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         command.add_argument(
             "--repair", action="store_true", help="set damaged files aside and train their trials again"
         )
-        _add_address(add_worker_options(command))
+        add_address(add_worker_options(command))
         command.set_defaults(action=_resume, finish=verb == "finish")
         continuing.append(command)
     return [run, *continuing]
@@ -125,7 +125,8 @@ def add_worker_options(command: argparse.ArgumentParser) -> argparse._ArgumentGr
     return workers
 
 
-def _add_address(workers: argparse._ArgumentGroup) -> None:
+def add_address(workers: argparse._ArgumentGroup) -> None:
+    """Add the option that says where the workers are."""
     workers.add_argument(
         "--address",
         default="local",

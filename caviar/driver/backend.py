@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caviar.data.splits import Split
@@ -34,9 +34,14 @@ class Backend(ABC):
     """Workers of a study. Every submitted chunk comes back as `ChunkDone`, or its worker as `WorkerLost`."""
 
     @property
+    def expected_workers(self) -> Mapping[str, int]:
+        """Number of its workers, present and expected, for each of their devices: "cpu", "cuda" or both."""
+        return {"cpu": 1}
+
+    @property
     def devices(self) -> frozenset[str]:
-        """Devices of its workers, present and expected: "cpu", "cuda" or both."""
-        return frozenset({"cpu"})
+        """Devices of its workers, present and expected."""
+        return frozenset(self.expected_workers)
 
     @abstractmethod
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:

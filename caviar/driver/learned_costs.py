@@ -20,11 +20,15 @@ MIN_S = 0.01
 RIDGE = 1.0
 """Weight of the penalty, in units of one trial's squared error."""
 MAX_FACTOR = 100.0
-"""Largest factor by which a prediction is corrected, either way."""
+"""Largest factor by which the correction of a trial differs from the usual one, either way."""
 
 
 class LearnedCosts:
     """Factors that correct the predicted seconds of trials.
+
+    Args:
+        space: the space of the trials.
+        min_trials: smallest number of finished trials to learn from.
 
     Example:
         >>> from caviar.space import integer
@@ -36,10 +40,11 @@ class LearnedCosts:
         True
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, min_trials: int = MIN_TRIALS) -> None:
+        self._space, self._min_trials = space, min_trials
         self._noted: deque[tuple[Mapping[str, Value], float, float]] = deque(maxlen=MAX_TRIALS)
         self._weights: npt.NDArray[np.float64] = np.zeros(0)
+        self._usual = 0.0  # logarithm of the median correction
 
     def note(self, params: Mapping[str, Value], predicted_s: float, observed_s: float) -> None:
         """Note the seconds of a finished trial, unless it was so short that its length does not matter."""
@@ -48,10 +53,11 @@ class LearnedCosts:
 
     def learn(self) -> None:
         """Learn from the trials noted last, unless they are few."""
-        if len(self._noted) < MIN_TRIALS:
+        if len(self._noted) < self._min_trials:
             return
         features = np.array([_features(self._space, params) for params, _, _ in self._noted])
         logs = np.log([observed_s / predicted_s for _, predicted_s, observed_s in self._noted])
+        self._usual = float(np.median(logs))
         penalty = RIDGE * np.eye(features.shape[1])
         penalty[0, 0] = 0.0  # the first feature is constant
         self._weights = np.linalg.solve(features.T @ features + penalty, features.T @ logs)
@@ -60,8 +66,8 @@ class LearnedCosts:
         """Return the factor for a trial; 1 if nothing is learned."""
         if not self._weights.size:
             return 1.0
-        log = float(np.dot(_features(self._space, params), self._weights))
-        return float(np.clip(np.exp(log), 1 / MAX_FACTOR, MAX_FACTOR))
+        log, most = float(np.dot(_features(self._space, params), self._weights)), np.log(MAX_FACTOR)
+        return float(np.exp(np.clip(log, self._usual - most, self._usual + most)))
 
 
 def _features(space: Space, params: Mapping[str, Value]) -> list[float]:

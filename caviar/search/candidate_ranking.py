@@ -62,6 +62,19 @@ class CandidateRanking:
         gains = [_expected_improvement(best - mean, deviation) for mean, deviation in predictions]
         return gains.index(max(gains))
 
+    def expected_scores(self, candidates: Sequence[Mapping[str, Value]]) -> Floats:
+        """Return the expected score of each candidate: smaller is better, and 0 is the median of the finished trials.
+
+        Args:
+            candidates: the params of each.
+        """
+        return self._process.predict(self._squared_distances(self._coordinates(candidates), self._known))[0]
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of a score around its expected one."""
+        return self._process.noise
+
     @cached_property
     def _known(self) -> Floats:
         """The coordinates of the trials that the process knows."""

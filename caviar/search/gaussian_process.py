@@ -79,6 +79,8 @@ class GaussianProcess:
             self._weights = self._inverse @ scores
             self.smallest_mean = float((covariance @ self._weights).min())
         """The smallest expected score of the points."""
+        self.noise = float(np.sqrt(hyperparameters.noise))
+        """The standard deviation of a score around its expected one."""
 
     def predict(self, squared: Floats) -> tuple[Floats, Floats]:
         """Return the expected score of each candidate, and its standard deviation without noise.

@@ -2,7 +2,7 @@
 
 python experiments/lecture/01_importance.py            # saves results/01_importance.csv, .json and .png
 python experiments/lecture/01_importance.py --quick    # seconds, with too little data to mean anything
-python experiments/lecture/gallery.py                  # writes README.md and QUIZ.md from results/
+python experiments/lecture/gallery.py                  # writes README.md from results/
 
 Neighbours import `Finding` and `main` from here.
 """
@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
-import quiz
 from scipy.special import stdtrit
 
 HERE = Path(__file__).parent
@@ -134,8 +133,7 @@ made of caviar's own parts, with a figure and a table that the script beside it 
 sets and networks show, not more: they are small, and two CPU cores train them in minutes. Every script has `--quick`,
 which runs in seconds.
 
-[QUIZ.md](QUIZ.md) answers the questions of the course's quiz with what was measured here. Both pages are written by
-`python experiments/lecture/gallery.py` from the files in [results/](results/).
+This page is written by `python experiments/lecture/gallery.py` from the files in [results/](results/).
 """
 
 
@@ -171,6 +169,5 @@ def _duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    for name, text in (("README.md", page()), ("QUIZ.md", quiz.page(RESULTS))):
-        (HERE / name).write_text(text)
-        print(f"wrote {HERE / name}")
+    (HERE / "README.md").write_text(page())
+    print(f"wrote {HERE / 'README.md'}")

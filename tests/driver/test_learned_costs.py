@@ -55,4 +55,17 @@ def test_few_or_short_trials_teach_nothing(trials: int, observed_s: float) -> No
 
 
 def test_corrections_are_bounded() -> None:
-    assert learned(100, 1e9).factor(draw(Random(1))) == MAX_FACTOR
+    costs = LearnedCosts(SPACE)
+    for number in range(100):
+        is_heavy = number % 20 == 0
+        costs.note({"method": "heavy" if is_heavy else "plain"}, 1.0, 1e12 if is_heavy else 1.0)
+    costs.learn()
+    assert costs.factor({"method": "heavy"}) == pytest.approx(MAX_FACTOR)
+
+
+def test_predictions_of_another_magnitude_are_corrected() -> None:
+    costs = LearnedCosts(Space(layers=integer(1, 4)))
+    for layers in 10 * [1, 2, 3, 4]:
+        costs.note({"layers": layers}, predicted_s=1e-3, observed_s=100.0 * layers)
+    costs.learn()
+    assert costs.factor({"layers": 4}) / costs.factor({"layers": 1}) == pytest.approx(4.0, rel=0.2)

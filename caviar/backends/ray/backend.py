@@ -7,7 +7,8 @@ trial twice: the controller decides what is tried again.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,7 +138,7 @@ class RayBackend(Backend):
             machines = self._all_machines()
             self._request.require_room(machines)
             planned = self._request.plan(machines)
-            self._devices = frozenset(spec.device for spec in planned)
+            self._expected = Counter(spec.device for spec in planned)
             self._check_nodes_at = time.monotonic() + timing.node_check_s
             self._remote_read = self._ray.remote(num_cpus=0, max_retries=0)(read_note)
             self._remote_actor = self._ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
@@ -151,8 +152,8 @@ class RayBackend(Backend):
             raise
 
     @property
-    def devices(self) -> frozenset[str]:
-        return self._devices
+    def expected_workers(self) -> Mapping[str, int]:
+        return self._expected
 
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         if worker not in self._actors:

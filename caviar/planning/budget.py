@@ -1,0 +1,171 @@
+"""The number of trials that a time budget buys, fixed from the measured cost of trials before a study begins."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from caviar.data.splits import Dataset
+from caviar.driver.backend import Backend
+from caviar.durations import duration_words
+from caviar.errors import RunError
+from caviar.planning.advice import LEAST_TRIALS
+from caviar.planning.costs import TrialCosts, learn_costs
+from caviar.planning.forecast import Forecaster, fit_trials
+from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
+from caviar.rounds import MAX_TRIALS, resize, training_count
+from caviar.study import Study
+from caviar.trial import Outcome
+
+IMPORT_S = 0.4
+"""Seconds from the start of the command until it runs (experiments/benchmarks/results/startup.md)."""
+END_S = 0.6
+"""Seconds from the last trial until the command has ended (likewise)."""
+MEASURED_SHARE = 0.15
+"""Largest share of a budget that is spent on measuring, unless a single trial takes longer."""
+WAITED_SHARE = 0.5
+"""Largest share of a budget for which a single trial is waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeBudget:
+    """The origin of a number of trials, for `study.json`."""
+
+    time_s: float
+    """Seconds that the whole run was given."""
+    trials: int
+    """Trainings that fit."""
+    trial_s: float
+    """Mean seconds of a trial, as forecast."""
+    timed: int
+    """Number of trials that were timed."""
+    workers: int
+    """Number of workers that were reckoned with."""
+    measured_s: float
+    """Seconds that were spent on measuring and on the forecast."""
+    expected_s: float
+    """Expected seconds from the first trial to the last."""
+    declared: Mapping[str, Any]
+    """Rounds and confirmation that the script declares, as `Study.to_json` writes them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in a plain form."""
+        return asdict(self)
+
+
+def unmeasured_reason(measurement: Measurement, costs: TrialCosts | None) -> str | None:
+    """Return why no cost of a trial is known; None if one is."""
+    parts = measurement.parts
+    if not parts:
+        return "no worker was ready to train a trial"
+    if all(part.outcome is Outcome.FAILED for part in parts):
+        trials = (
+            "the trial that was tried" if len(parts) == 1 else f"all {len(parts):,} trials that were tried"
+        )
+        return f"{trials} failed: {measurement.failures[0]}"
+    if costs is None:
+        longest_s = max(part.took_s for part in parts)
+        return f"a trial was still running after {duration_words(longest_s)} and had reported no epoch"
+    return None
+
+
+def choose_trials(
+    study: Study,
+    dataset: Dataset | None,
+    backend: Backend,
+    time_s: float,
+    began_s: float,
+    cores: int | None,
+) -> tuple[Study, TimeBudget, Backend]:
+    """Measure trials on the workers of a study, and return the study with as many trials as fit.
+
+    Args:
+        study: the study as it is declared.
+        dataset: what its objective loads.
+        backend: its workers.
+        time_s: seconds that the whole run is given.
+        began_s: the time, in seconds of `time.monotonic`, at which the run began.
+        cores: cores of this machine, if workers and driver share it; None if the workers are elsewhere.
+
+    Returns:
+        The study, how its number of trials came about, and its workers.
+
+    Raises:
+        RunError: the time is too short for a search, or the cost of a trial could not be measured.
+    """
+    measuring_began_s = time.monotonic()
+    limit_s = min(MEASURE_S, MEASURED_SHARE * time_s)
+    measuring = Measuring(study, dataset, backend, limit_s, wait_s=WAITED_SHARE * time_s)
+    measurement = measuring.run()
+    costs = learn_costs(measurement.parts, study.space)
+    workers = sum(backend.expected_workers.values())
+    if reason := unmeasured_reason(measurement, costs):
+        raise RunError(
+            f"--time {duration_words(time_s)}: the cost of a trial could not be measured ({reason}): "
+            "declare the number of trials in the study and leave out --time"
+        )
+    assert costs is not None
+    forecaster = forecaster_of(study, dataset, measurement, costs, workers, cores)
+
+    def left_s() -> float:
+        return time_s - (time.monotonic() - began_s) - IMPORT_S - END_S
+
+    smallest = forecaster.forecast(LEAST_TRIALS)
+    if smallest.trained_s > left_s():
+        raise RunError(
+            f"--time {duration_words(time_s)} is too short for a search: a trial takes "
+            f"{duration_words(smallest.mean_s)}, and {LEAST_TRIALS} trials, the fewest that make sense, take "
+            f"{duration_words(smallest.trained_s)} on {workers:,} workers after the start and the measuring: "
+            f"give at least --time {least_time(time_s - left_s() + smallest.trained_s)}, or adjust one model by hand "
+            "(the panda way)"
+        )
+    trials, found = fit_trials(forecaster.forecast, left_s(), LEAST_TRIALS, MAX_TRIALS)
+    chosen = replace(study, rounds=resize(study.rounds, trials))
+    declared = study.to_json()
+    budget = TimeBudget(
+        time_s=time_s,
+        trials=training_count(chosen.rounds),
+        trial_s=found.mean_s,
+        timed=costs.timed,
+        workers=workers,
+        measured_s=time.monotonic() - measuring_began_s,
+        expected_s=found.trained_s,
+        declared={name: declared[name] for name in ("rounds", "confirmation")},
+    )
+    return chosen, budget, measuring.workers()
+
+
+def forecaster_of(
+    study: Study,
+    dataset: Dataset | None,
+    measurement: Measurement,
+    costs: TrialCosts,
+    workers: int,
+    cores: int | None,
+) -> Forecaster:
+    """Return the forecaster of a study from its measured trials."""
+    whole = [part for part in measurement.parts if part.is_whole and part.outcome is Outcome.COMPLETED]
+    seldom = any(part.trial.epochs > 1 and 2 * part.reports < part.trial.epochs for part in whole)
+    return Forecaster(
+        study=study,
+        dataset=dataset,
+        costs=costs,
+        parts=measurement.parts,
+        workers=workers,
+        cores=cores,
+        reports_all=not seldom,
+    )
+
+
+def least_time(seconds: float) -> str:
+    """Return a duration for the command line, rounded up to a step of about a tenth.
+
+    Example:
+        >>> [least_time(seconds) for seconds in (41.2, 200.0, 5_000.0, 100_000.0)]
+        ['45s', '4m', '84m', '28h']
+    """
+    if seconds <= 120:
+        return f"{5 * -(-seconds // 5):.0f}s"
+    if seconds <= 7_200:
+        return f"{-(-seconds // 60):.0f}m"
+    return f"{-(-seconds // 3_600):.0f}h"

@@ -1,0 +1,126 @@
+"""Costs of trials from timed ones: pure arithmetic.
+
+The seconds of a trial are a start and a rate times the seconds that its objective predicts, corrected by what the
+params of the timed trials show (`caviar.driver.learned_costs`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median, stdev
+
+from caviar.driver.learned_costs import LearnedCosts
+from caviar.planning.measuring import TimedPart
+from caviar.space import Space
+from caviar.trial import Value
+
+MIN_LEARNED = 6
+"""Smallest number of whole trials from whose params something is learned."""
+MIN_WHOLE = 3
+"""Smallest number of whole trials that are trusted alone; with fewer, parts of trials count as well."""
+ALONE_ERROR = 0.3
+"""Relative standard error of the mean cost if a single trial was timed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCosts:
+    """A model of the seconds that trials take on one worker."""
+
+    learned: LearnedCosts
+    rate: float
+    """Factor from the seconds that the objective predicts to real ones."""
+    start_s: float = 0.0
+    """Seconds that each part of a trial takes before its first epoch, if they are known apart."""
+    first_s: float = 0.0
+    """Additional seconds of the first trial of a worker."""
+    error: float = 0.0
+    """Relative standard error of the mean of many trials."""
+    timed: int = 0
+    """Number of trials that it was learned from."""
+    measured_s: tuple[float, ...] = ()
+    """Seconds of the whole trials that were timed, the shortest first."""
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the seconds of whole trials, relative to their mean; 1 if too few were timed."""
+        if len(self.measured_s) < MIN_WHOLE:
+            return 1.0
+        return stdev(self.measured_s) / max(mean(self.measured_s), 1e-12)
+
+    def train_s(self, params: Mapping[str, Value], predicted_s: float) -> float:
+        """Return the seconds of a trial without its start.
+
+        Args:
+            params: its hyperparameters.
+            predicted_s: the seconds that the objective predicts.
+        """
+        return self.rate * self.learned.factor(params) * predicted_s
+
+
+def learn_costs(parts: Sequence[TimedPart], space: Space) -> TrialCosts | None:
+    """Learn the costs of trials; None if no part tells anything.
+
+    Args:
+        parts: the timed parts.
+        space: the space of the study.
+    """
+    useful = [part for part in parts if part.epochs > 0 or part.is_whole]
+    later = [part for part in useful if not part.is_first]
+    whole = [part for part in later if part.is_whole]
+    if len(whole) >= MIN_WHOLE:
+        return _from_whole(whole, [part for part in useful if part.is_first], space)
+    if not useful:
+        return None
+    return _from_parts(useful, later, space)
+
+
+def _from_whole(whole: Sequence[TimedPart], first: Sequence[TimedPart], space: Space) -> TrialCosts:
+    """Learn from whole trials, whose start is part of their seconds."""
+    learned = LearnedCosts(space, MIN_LEARNED)
+    for part in whole:
+        learned.note(part.trial.params, part.predicted_s, part.took_s)
+    learned.learn()
+    fitted = [learned.factor(part.trial.params) * part.predicted_s for part in whole]
+    seconds = [part.took_s for part in whole]
+    rate = sum(seconds) / max(sum(fitted), 1e-12)
+    residuals = [took_s - rate * fit for took_s, fit in zip(seconds, fitted, strict=True)]
+    variance = sum(residual**2 for residual in residuals) / max(1, len(whole) - 1)
+    costs = TrialCosts(
+        learned=learned,
+        rate=rate,
+        error=math.sqrt(variance / len(whole)) / max(mean(seconds), 1e-12),
+        timed=len(whole),
+        measured_s=tuple(sorted(seconds)),
+    )
+    extra = [part.took_s - part.share * costs.train_s(part.trial.params, part.predicted_s) for part in first]
+    return replace(costs, first_s=max(0.0, median(extra)) if extra else 0.0)
+
+
+def _from_parts(useful: Sequence[TimedPart], later: Sequence[TimedPart], space: Space) -> TrialCosts:
+    """Learn from parts of trials: the seconds of an epoch from the reports, the rest is the start."""
+    reported = [part for part in useful if part.later_epochs > 0 and part.later_s > 0]
+    if reported:
+        took_s = sum(part.later_s for part in reported)
+        predicted_s = sum(part.predicted_s * part.later_epochs / part.trial.epochs for part in reported)
+    else:
+        source = later or useful
+        took_s = sum(part.took_s for part in source)
+        predicted_s = sum(part.predicted_s * part.share for part in source)
+    rate = took_s / max(predicted_s, 1e-12)
+    starts = {
+        is_first: [
+            part.took_s - rate * part.predicted_s * part.share for part in useful if part.is_first is is_first
+        ]
+        for is_first in (True, False)
+    }
+    start_s = max(0.0, median(starts[False] or starts[True])) if reported else 0.0
+    first_s = max(0.0, median(starts[True]) - start_s) if starts[True] and starts[False] else 0.0
+    return TrialCosts(
+        learned=LearnedCosts(space),
+        rate=rate,
+        start_s=start_s,
+        first_s=first_s,
+        error=ALONE_ERROR / math.sqrt(len(useful)),
+        timed=len(useful),
+        measured_s=tuple(sorted(part.took_s for part in useful if part.is_whole)),
+    )

@@ -1,0 +1,236 @@
+"""Forecasts: a study runs on a simulated cluster with the measured costs of its trials.
+
+Search, halving, narrowing, confirmation, scheduling and recording are the real ones, and the driver's work takes the
+time that it takes here. A long study is simulated with fewer trials and extrapolated: a trial's cost does not grow with
+how many went before.
+"""
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from statistics import stdev
+
+from caviar.backends.simulated import SimulatedBackend, SimulatedCluster
+from caviar.data.splits import Dataset
+from caviar.driver.loop import Loop
+from caviar.driver.watcher import Watcher
+from caviar.planning.costs import TrialCosts
+from caviar.planning.measuring import TimedPart
+from caviar.planning.stand_in import MIN_MODELED, StandIn, ValueModel
+from caviar.records.ledger import Ledger
+from caviar.records.run_files import StudyFile
+from caviar.rounds import Search, Stages, resize, training_count
+from caviar.storage.uri import locate
+from caviar.study import Study
+from caviar.trial import Trial
+
+MAX_SIMULATED = 300
+"""Number of trainings of which a longer study is extrapolated, unless there are many workers."""
+PER_WORKER = 12
+"""Number of trainings for each worker that are simulated at least."""
+SPEED_ERROR = 0.06
+"""Relative standard error of a forecast because a machine's speed varies."""
+RESAMPLINGS, RESAMPLED_TRIALS = 3, 60
+"""Number of simulations that show how surely the search narrows to cheap or expensive trials; their trainings."""
+UNKNOWN_NARROWING = 0.4
+"""Share of the spread of costs by which narrowing may move their mean, if nothing is known of the values."""
+MEMORY, MIN_FREE_BYTES = "/dev/shm", 2**28
+"""Folder in memory on Linux, and least free space with which it is used."""
+MAX_FORECASTS = 4
+"""Number of forecasts in which a number of trials is found that fits a time."""
+CAUTION = 1.02
+"""Factor of the expected seconds of a trial after a forecast of too many."""
+NEARLY = 0.96
+"""Share of a time that counts as filled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """The course of a study that has not run."""
+
+    trials: int
+    """Trainings in all, the winner's last one apart."""
+    trained_s: float
+    """Seconds from the first trial to the last."""
+    mean_s: float
+    """Mean seconds of a whole trial, also of those that halving would stop."""
+    driver_s: float
+    """Seconds of the driver's work in that time."""
+    disk_bytes: float
+    """Size of the tables of the run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecaster:
+    """A forecast of a study of any number of trials.
+
+    Args:
+        study: the study.
+        dataset: what its objective loads.
+        costs: costs of trials on one worker.
+        parts: the timed parts, whose values show where the search will narrow to.
+        workers: number of workers.
+        cores: cores of this machine, if workers and driver share it; None if the workers are elsewhere.
+        reports_all: True if a trial reports after each epoch.
+        max_simulated: number of trainings of which a study of more than twice as many is extrapolated.
+    """
+
+    study: Study
+    dataset: Dataset | None
+    costs: TrialCosts
+    parts: Sequence[TimedPart]
+    workers: int
+    cores: int | None
+    reports_all: bool = True
+    max_simulated: int = MAX_SIMULATED
+
+    def forecast(self, trials: int | None = None) -> Forecast:
+        """Return the forecast for a number of trainings; by default for those that the study declares."""
+        asked = (
+            self.study if trials is None else replace(self.study, rounds=resize(self.study.rounds, trials))
+        )
+        count = training_count(asked.rounds)
+        largest = max(self.max_simulated, PER_WORKER * self.workers)
+        if count <= 2 * largest:
+            return self._simulate(asked, self.parts)
+        few, more = (
+            self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)), self.parts)
+            for number in (largest // 2, largest)
+        )
+        return _extrapolate(few, more, count)
+
+    @cached_property
+    def error(self) -> float:
+        """The relative standard error: of the mean cost, of the way the search narrows, of the machine's speed."""
+        small = replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
+        narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
+        if len(self.parts) >= MIN_MODELED:
+            random = Random(self.study.seed)
+            resampled = [random.choices(self.parts, k=len(self.parts)) for _ in range(RESAMPLINGS)]
+            logs = [math.log(self._simulate(small, parts).mean_s) for parts in resampled]
+            narrowing = max(narrowing, stdev(logs))
+        return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)
+
+    def _simulate(self, study: Study, parts: Sequence[TimedPart]) -> Forecast:
+        """Run a study on simulated workers, with values as some timed parts have them."""
+        values = ValueModel(parts, study.space, study.objective.maximize)
+        stand_in = StandIn(self.study.objective, self.dataset, values, self.reports_all)
+        simulated = replace(study, objective=stand_in)
+        trained: list[float] = []
+
+        def cost_s(trial: Trial) -> float:
+            predicted_s = stand_in.costs(trial.params, trial.epochs, None)["cpu"]
+            seconds = self.costs.train_s(trial.params, predicted_s)
+            trained.append(seconds)
+            return seconds
+
+        cluster = SimulatedCluster(
+            workers=self.workers, cost_s=cost_s, part_s=self.costs.start_s, start_s=0.0
+        )
+        with tempfile.TemporaryDirectory(prefix="caviar-plan-", dir=_in_memory()) as folder, _silence():
+            study_file = StudyFile.describe(simulated, None, None)
+            with closing(Ledger.create(locate(folder), study.name, study_file, numbered=False)) as ledger:
+                backend = SimulatedBackend(stand_in, None, cluster)
+                Loop(simulated, None, ledger, backend, Watcher()).run()
+                trained_s, driver_s = backend.clock(), backend.driver_s
+                trials = len(ledger.trials()) - 1
+            tables = [f for f in Path(folder).rglob("*") if f.is_file() and "best" not in f.parts]
+            disk_bytes = sum(file.stat().st_size for file in tables)
+        return Forecast(
+            trials=trials,
+            trained_s=self.costs.first_s + trained_s * self._slowdown(driver_s / trained_s),
+            mean_s=sum(trained) / len(trained),
+            driver_s=driver_s,
+            disk_bytes=disk_bytes,
+        )
+
+    def _slowdown(self, driver_load: float) -> float:
+        """Return the factor by which trials slow down because the driver takes a share of their cores."""
+        if self.cores is None or self.workers == 0:
+            return 1.0
+        return max(1.0, (self.workers + driver_load) / self.cores)
+
+
+def fit_trials(
+    forecast: Callable[[int], Forecast], time_s: float, least: int, most: int
+) -> tuple[int, Forecast]:
+    """Return the number of trainings that fill some seconds, and its forecast.
+
+    The seconds grow about linearly with the number, so a few forecasts find it.
+
+    Args:
+        forecast: returns the forecast for a number of trainings.
+        time_s: seconds from the first trial to the last.
+        least: smallest number; returned if even this takes longer.
+        most: largest number.
+    """
+    number, best = least, forecast(least)
+    slope_s = best.trained_s / least
+    for _ in range(MAX_FORECASTS):
+        guess = min(number + int((time_s - best.trained_s) / max(slope_s, 1e-9)), most)
+        if guess <= number or best.trained_s > NEARLY * time_s:
+            break
+        found = forecast(guess)
+        slope_s = max(0.0, found.trained_s - best.trained_s) / (guess - number)
+        if found.trained_s <= time_s:
+            number, best = guess, found
+        else:
+            slope_s *= CAUTION
+    return number, best
+
+
+def _shortened(stages: Stages, trials: int) -> Stages:
+    """Return the stages for fewer trainings, with as many trials in flight as before: workers wait no more for it."""
+    before = [stage for stage in stages if isinstance(stage, Search)]
+    shorter = resize(stages, trials)
+    if not before:
+        return shorter
+    most = max(search.in_flight for search in before)
+    return [
+        replace(stage, in_flight=min(most, stage.trials)) if isinstance(stage, Search) else stage
+        for stage in shorter
+    ]
+
+
+def _extrapolate(few: Forecast, more: Forecast, trials: int) -> Forecast:
+    """Return the forecast for many trials from two forecasts for few."""
+    factor = (trials - more.trials) / (more.trials - few.trials)
+
+    def at(name: str) -> float:
+        first, second = (float(getattr(forecast, name)) for forecast in (few, more))
+        return second + factor * max(0.0, second - first)
+
+    return Forecast(
+        trials=trials,
+        trained_s=at("trained_s"),
+        mean_s=more.mean_s,
+        driver_s=at("driver_s"),
+        disk_bytes=at("disk_bytes"),
+    )
+
+
+def _in_memory() -> str | None:
+    """Return a folder in memory, where a simulated run waits for no disk; None if there is none."""
+    if not os.path.ismount(MEMORY) or shutil.disk_usage(MEMORY).free < MIN_FREE_BYTES:
+        return None
+    return MEMORY
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Discard the warnings of the simulated study while inside."""
+    logger = logging.getLogger("caviar")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

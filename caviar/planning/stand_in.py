@@ -1,0 +1,124 @@
+"""An objective that stands in for a study's own in a simulation: it costs nothing to train.
+
+Its values come from a model of the values that were measured, so that the simulated search narrows to where the real
+one will, as far as the measured trials show. A trial's curve is flat: only its rank counts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from caviar.data.splits import Dataset, Split
+from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
+from caviar.objective import Objective
+from caviar.planning.measuring import TimedPart
+from caviar.search.candidate_ranking import CandidateRanking
+from caviar.space import Space
+from caviar.trial import Measurement, Outcome, Trial, Value
+
+MIN_MODELED = 8
+"""Smallest number of measured values from which a model is made; with fewer, values are drawn at random."""
+
+
+class ValueModel:
+    """A model of the values that trials will have, as scores of which smaller ones are better.
+
+    Args:
+        parts: timed parts; those that ended by themselves count.
+        space: the space of the study.
+        maximize: True if larger values are better.
+    """
+
+    def __init__(self, parts: Sequence[TimedPart], space: Space, maximize: bool) -> None:
+        whole = [part for part in parts if part.is_whole]
+        valued = [(part.value, part.trial.params) for part in whole if part.value is not None]
+        ranked = [params for _, params in sorted(valued, key=itemgetter(0), reverse=maximize)]
+        diverged = [part.trial.params for part in whole if part.outcome is Outcome.DIVERGED]
+        params = [*ranked, *diverged]
+        self._ranking = CandidateRanking(space, params) if len(params) >= MIN_MODELED else None
+
+    def score(self, trial: Trial) -> float:
+        """Return the score of a trial, with the noise of its seed."""
+        noise = Random(trial.seed).gauss(0.0, 1.0)
+        if self._ranking is None:
+            return noise
+        return float(self._ranking.expected_scores([trial.params])[0]) + self._ranking.noise * noise
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn(Objective):
+    """An objective with the costs of another one and modeled values."""
+
+    real: Objective
+    dataset: Dataset | None
+    """The dataset of the real one, for the costs that it predicts."""
+    values: ValueModel
+    reports_all: bool
+    """True if a trial reports after each epoch, False if it reports at its end."""
+
+    @property
+    def metric(self) -> str:
+        return self.real.metric
+
+    @property
+    def maximize(self) -> bool:
+        return self.real.maximize
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return self.real.metric_names
+
+    @property
+    def has_checkpoints(self) -> bool:
+        return self.real.has_checkpoints
+
+    def adapt(self, space: Space) -> Space:
+        return space
+
+    def load(self) -> None:
+        return None
+
+    def make_engine(self, dataset: Dataset | None, device: str) -> Engine:
+        del dataset, device
+        return _StandInEngine(self)
+
+    def costs(self, params: Mapping[str, Value], epochs: int, dataset: Dataset | None) -> Mapping[str, float]:
+        del dataset
+        return self.real.costs(params, epochs, self.dataset)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "stand-in"}
+
+
+class _StandInEngine(Engine):
+    """The engine of a stand-in."""
+
+    def __init__(self, objective: StandIn) -> None:
+        self._objective = objective
+
+    @property
+    def name(self) -> str:
+        return "stand-in"
+
+    def train(self, parts: Sequence[Part]) -> Iterator[Progress | PartDone]:
+        objective = self._objective
+        for part in parts:
+            until = part.trial.epochs if part.until is None else part.until
+            begun = 0 if part.checkpoint is None else int(part.checkpoint["epoch"])
+            score = objective.values.score(part.trial)
+            metrics = dict.fromkeys(objective.metric_names, score)
+            metrics[objective.metric] = -score if objective.maximize else score
+            for epoch in range(begun + 1 if objective.reports_all else until, until + 1):
+                yield Progress(part.trial.number, Measurement(epoch, metrics))
+            yield PartDone(
+                trial=part.trial.number,
+                outcome=Outcome.COMPLETED,
+                checkpoint={"epoch": np.array(until)} if part.keep_checkpoint else None,
+            )
+
+    def evaluate(self, trial: Trial, checkpoint: Checkpoint, split: Split) -> Mapping[str, float]:
+        raise NotImplementedError("a stand-in trains no network")

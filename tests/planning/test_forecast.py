@@ -1,0 +1,106 @@
+"""Forecasts on simulated workers, and the number of trials that fit a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caviar.driver.learned_costs import LearnedCosts
+from caviar.planning.advice import LEAST_TRIALS, Way, advise, chance_of_good, trials_in
+from caviar.planning.costs import TrialCosts, learn_costs
+from caviar.planning.forecast import Forecast, Forecaster, fit_trials
+from caviar.planning.measuring import TimedPart
+from caviar.rounds import Halving, coarse_to_fine
+from caviar.search.stages import open_stage
+from caviar.study import Study
+from caviar.trial import Outcome
+from tests.objectives import bowl_study
+
+
+def forecaster(study: Study, workers: int, second_s: float = 1e5) -> Forecaster:
+    """Return a forecaster of trials whose costs are as the objective predicts, times a factor."""
+    costs = TrialCosts(learned=LearnedCosts(study.space), rate=second_s)
+    return Forecaster(study=study, dataset=None, costs=costs, parts=(), workers=workers, cores=None)
+
+
+def straight(start_s: float, each_s: float) -> Callable[[int], Forecast]:
+    """Return a forecast whose seconds grow with the number of trials."""
+    return lambda trials: Forecast(
+        trials=trials, trained_s=start_s + each_s * trials, mean_s=each_s, driver_s=0.0, disk_bytes=0.0
+    )
+
+
+@given(start_s=st.floats(0.0, 20.0), each_s=st.floats(1e-3, 5.0), time_s=st.floats(1.0, 1e5))
+def test_the_trials_fit_the_time_and_nearly_fill_it(start_s: float, each_s: float, time_s: float) -> None:
+    trials, found = fit_trials(straight(start_s, each_s), time_s, LEAST_TRIALS, 10**7)
+    assert trials == found.trials
+    if found.trained_s > time_s:
+        assert trials == LEAST_TRIALS
+    else:
+        assert (
+            found.trained_s > 0.95 * time_s
+            or trials in (LEAST_TRIALS, 10**7)
+            or time_s - found.trained_s < each_s
+        )
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_a_forecast_is_the_work_shared_by_the_workers(workers: int) -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=60, epochs=3))
+    found = forecaster(study, workers).forecast()
+    assert found.trials == 60
+    assert found.trained_s >= 61 * found.mean_s / workers
+    assert found.trained_s <= 1.4 * (61 + 5 * workers) * found.mean_s / workers
+
+
+def test_many_trials_are_extrapolated_from_few() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=3))
+    found = replace(forecaster(study, workers=2), max_simulated=100).forecast(20_000)
+    assert found.trials == 20_000
+    assert found.trained_s == pytest.approx(20_000 * found.mean_s / 2, rel=0.1)
+
+
+def test_halving_is_part_of_a_forecast() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=60, epochs=9, halving=Halving()))
+    found = forecaster(study, workers=1).forecast()
+    assert found.trained_s < 0.7 * found.trials * found.mean_s
+
+
+def test_a_search_that_narrows_to_long_trials_takes_longer() -> None:
+    """The timed trials show that the best have a large rate, and that these take longer."""
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=3))
+    trials = list(open_stage(study, 1, pd.DataFrame(), None).trials)[:20]
+    rates = [float(trial.params["rate"]) for trial in trials]  # type: ignore[arg-type]
+    parts = [
+        TimedPart(
+            trial=trial,
+            predicted_s=3e-4,
+            epochs=3,
+            took_s=60.0 if rate > 0.01 else 1.0,
+            value=-rate,
+            outcome=Outcome.COMPLETED,
+        )
+        for trial, rate in zip(trials, rates, strict=True)
+    ]
+    costs = learn_costs(parts, study.space)
+    assert costs is not None
+    one = Forecaster(study=study, dataset=None, costs=costs, parts=parts, workers=1, cores=None)
+    declared = sum(part.took_s for part in parts) / len(parts)
+    assert one.forecast().mean_s > 1.3 * declared
+    assert 0.05 < one.error < 1.0
+
+
+@given(trials=st.integers(0, 10_000), trial_s=st.floats(1e-3, 1e5), workers=st.integers(1, 100))
+def test_few_trials_are_for_the_panda(trials: int, trial_s: float, workers: int) -> None:
+    advice = advise(trials, trial_s, workers, 3_600.0, 1e4)
+    assert advice.way is (Way.CAVIAR if trials >= LEAST_TRIALS else Way.PANDA)
+    assert 0.0 <= chance_of_good(trials) <= 1.0
+
+
+@given(time_s=st.floats(0.0, 1e6), trial_s=st.floats(0.1, 1e5), workers=st.integers(1, 50))
+def test_equal_trials_that_fit_end_in_time(time_s: float, trial_s: float, workers: int) -> None:
+    count = trials_in(time_s, 0.0, trial_s, workers)
+    assert count * trial_s / workers <= time_s * (1 + 1e-9)

@@ -16,7 +16,7 @@ test: $(VENV)/installed-dev ## install into .venv, check the code, run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: $(VENV)/installed-dev ## the slow suites: kills, endurance, browsers and databases (Debian's chromium, postgresql)
 	$(BIN)/pytest -q -m slow

@@ -7,6 +7,8 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -40,6 +42,26 @@ for name in [name for name in os.environ if name.startswith("AWS_")]:
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Let processes that share the tests take whole files, and one of them all those that need Ray."""
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def needs_ray(file: str) -> bool:
+        source = (config.rootpath / file).read_text()
+        return "mark.ray" in source or "ray_cluster" in source
+
+    class OneRayCluster(LoadFileScheduling):  # type: ignore[misc]
+        """A schedule of files, those that need the Ray cluster together."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if needs_ray(file) else file
+
+    return OneRayCluster(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,23 @@ def test_gallery_shows_what_was_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("lecture")
-def test_page_is_written_from_the_results() -> None:
+def test_pages_are_written_from_the_results() -> None:
     import gallery
+    import quiz
 
     assert (LECTURE / "README.md").read_text() == gallery.page()
+    assert (LECTURE / "QUIZ.md").read_text() == quiz.page(gallery.RESULTS)
+
+
+@pytest.mark.usefixtures("lecture")
+def test_answers_of_the_quiz_have_evidence(tmp_path: Path) -> None:
+    import quiz
+
+    for number in range(1, 15):
+        (tmp_path / f"{number:02}_name.json").write_text(json.dumps({"found": f"What {number} found."}))
+    page = quiz.page(tmp_path)
+    assert len(quiz.QUESTIONS) == 10
+    assert page.count("> What ") == sum(len(question.evidence) for question in quiz.QUESTIONS)
 
 
 @pytest.mark.usefixtures("lecture")

@@ -2,7 +2,7 @@
 
 python experiments/lecture/01_importance.py            # saves results/01_importance.csv, .json and .png
 python experiments/lecture/01_importance.py --quick    # seconds, with too little data to mean anything
-python experiments/lecture/gallery.py                  # writes README.md from results/
+python experiments/lecture/gallery.py                  # writes README.md and QUIZ.md from results/
 
 Neighbours import `Finding` and `main` from here.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
+import quiz
 from scipy.special import stdtrit
 
 HERE = Path(__file__).parent
@@ -133,7 +134,8 @@ made of caviar's own parts, with a figure and a table that the script beside it 
 sets and networks show, not more: they are small, and two CPU cores train them in minutes. Every script has `--quick`,
 which runs in seconds.
 
-This page is written by `python experiments/lecture/gallery.py` from the files in [results/](results/).
+[QUIZ.md](QUIZ.md) answers the questions of the course's quiz with what was measured here. Both pages are written by
+`python experiments/lecture/gallery.py` from the files in [results/](results/).
 """
 
 
@@ -169,5 +171,6 @@ def _duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    (HERE / "README.md").write_text(page())
-    print(f"wrote {HERE / 'README.md'}")
+    for name, text in (("README.md", page()), ("QUIZ.md", quiz.page(RESULTS))):
+        (HERE / name).write_text(text)
+        print(f"wrote {HERE / name}")

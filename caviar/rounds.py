@@ -309,6 +309,36 @@ def coarse_to_fine(
     return Search(search, epochs, in_flight, halving), confirmation
 
 
+def extension_stages(declared: Stages, trials: int) -> tuple[Round | Search | Confirmation, ...]:
+    """Return the stages that a study goes on with after its end: more search trials, and its confirmation again.
+
+    They train for as long as the longest declared trials, and are halved as those are. A search continues with as many
+    trials in flight, and rounds are about as large as the longest declared one.
+
+    Args:
+        declared: the stages of the study, with the confirmation at the end.
+        trials: number of search trials.
+
+    Raises:
+        StudyError: the number of trials is out of bounds.
+
+    Example:
+        >>> *rounds, _ = extension_stages([Round(60, epochs=5), Round(20, epochs=20), Confirmation()], trials=30)
+        >>> [(this.trials, this.epochs) for this in rounds]
+        [(15, 20), (15, 20)]
+    """
+    trials = whole_number("extend: trials", trials, 1, MAX_TRIALS)
+    *searching, confirmation = declared
+    rules = [this for this in searching if isinstance(this, Round | Search)]
+    longest = max(reversed(rules), key=lambda this: this.epochs)
+    if isinstance(longest, Search):
+        in_flight = max(math.ceil(trials / MAX_SHARES), min(longest.in_flight, trials))
+        return replace(longest, trials=trials, in_flight=in_flight), confirmation
+    count = math.ceil(trials / longest.trials)
+    ends = [trials * place // count for place in range(count + 1)]
+    return *(replace(longest, trials=end - start) for start, end in pairwise(ends)), confirmation
+
+
 def _default_in_flight(trials: int) -> int:
     """Return how many trials of a search may learn nothing from one another: fewer where each of them counts more."""
     return max(1, trials // 10, trials // 4 - 16, trials // 3 - 200)

@@ -1,4 +1,4 @@
-"""Run and resume studies: data, run directory, workers, loop, signals.
+"""Run, resume and extend studies: data, run directory, workers, loop, signals.
 
 The workers are asked for before the driver imports what decides and records: pandas, pyarrow and Optuna load while Ray
 and the workers start.
@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,11 +20,14 @@ from caviar.driver.backend import Backend
 from caviar.driver.status_writer import StatusWriter
 from caviar.driver.watcher import Watcher
 from caviar.driver.watchers import Watchers
-from caviar.errors import ClusterError, InterruptedStudy, RunError, StudyError
+from caviar.errors import ClusterError, DamagedError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.notebook_kernel import is_notebook
 from caviar.records.run_files import StudyFile, is_run_directory
+from caviar.records.winner import BEST
 from caviar.reporting.progress import Display
+from caviar.rounds import extension_stages
+from caviar.search.schedule import Phase
 from caviar.storage.location import Location
 from caviar.storage.uri import locate
 from caviar.study import Study, check_name
@@ -89,7 +91,7 @@ def run_study(
 
         return Ledger.create(folder, name or study.name, begun, numbered=name is None, remove_if_empty=True)
 
-    return _train(study, dataset, create, factory, progress)
+    return _train(study, dataset, begun.phases(), create, factory, progress)
 
 
 def resume_study(
@@ -143,21 +145,94 @@ def resume_study(
     with closing(Ledger.reopen(location, begun, repair)) as ledger:
         run = Run(location)
         is_whole = run.finished and not run.rounds.empty
-        if is_whole and is_complete(study, run.trials, begun.search_ended):
+        if is_whole and is_complete(study, run.trials, begun.phases()):
             _report(run, progress)
             return run
         dataset = load_same_data(study, location, begun)
         if finish:
             now = _end_search(now, run)
 
-        def reopen() -> (
-            "Ledger"
-        ):  # only once the workers are there, so that a refused command changes nothing
-            if now != begun:
-                ledger.write_study(now)
-            return ledger
+        return _train(study, dataset, now.phases(), _reopen(ledger, now), factory, progress)
 
-        return _train(study, dataset, reopen, factory, progress)
+
+def extend_study(
+    study: Study,
+    path: str | Path | Location,
+    trials: int,
+    *,
+    workers: int | None = None,
+    gpus: int | None = None,
+    address: str = "local",
+    progress: bool = True,
+    backend: BackendFactory | None = None,
+) -> "Run":
+    """Go on with a finished run: more search trials, which learn from all before, and another confirmation.
+
+    Args:
+        study: the study that the run was started with.
+        path: the run directory, or its URI.
+        trials: number of search trials.
+        workers: number of CPU workers.
+        gpus: number of GPU workers.
+        address: address of the Ray cluster; "here" for one worker in this process, without Ray.
+        progress: show live progress and the result.
+        backend: makes other workers than Ray's.
+
+    Raises:
+        RunError: the run is not finished, belongs to another study or version, or another driver is using it.
+        StudyError: the number of trials is out of bounds.
+        CaviarError: the study cannot run or continue; what was recorded stays intact.
+    """
+    from caviar.records.frames import Run
+    from caviar.records.ledger import Ledger
+    from caviar.records.same_study import load_same_data, require_same_study, require_same_version
+
+    require_workers(workers, gpus)
+    if study.sampler == "grid":
+        raise StudyError(
+            "a grid has as many points as its study has trials: run a larger one under another name"
+        )
+    stages = extension_stages(study.rounds, trials)
+    factory = backend or _choose_backend(study, address, workers, gpus)
+    location = locate(path)
+    begun = StudyFile.read(location)
+    require_same_version(location, begun.versions)
+    require_same_study(location, begun, study)
+    with closing(Ledger.reopen(location, begun)) as ledger:
+        _require_end(Run(location))
+        dataset = load_same_data(study, location, begun)
+        now = begun.extended(stages)
+        return _train(study, dataset, now.phases(), _reopen(ledger, now), factory, progress)
+
+
+def _require_end(run: "Run") -> None:
+    """Refuse to extend a run that is not finished, or whose winner cannot be read.
+
+    Raises:
+        RunError: it is not.
+    """
+    if not run.finished:
+        raise RunError(
+            f"{run.location} is not finished, so it cannot be extended: "
+            f"`{run.study_file.resume_command(run.location)}` continues it"
+        )
+    if run.best is None:
+        raise DamagedError(f"{run.location / BEST} is missing: copy the run again, with all its files")
+    run.best.require_files()
+
+
+def _reopen(ledger: "Ledger", study_file: StudyFile) -> Callable[[], "Ledger"]:
+    """Return a function that returns the ledger of a run that goes on, after writing its study file if it has changed.
+
+    It is called only once the workers are there, so that a refused command changes nothing.
+    """
+
+    def reopen() -> "Ledger":
+        if study_file != ledger.study_file:
+            ledger.write_study(study_file)
+        return ledger
+
+    return reopen
 
 
 def declaring_script(study: Study) -> Path | None:
@@ -201,6 +276,7 @@ def _report(run: "Run", progress: bool) -> None:
 def _train(
     study: Study,
     dataset: Dataset | None,
+    phases: Sequence[Phase],
     open_ledger: Callable[[], "Ledger"],
     factory: BackendFactory,
     progress: bool,
@@ -211,7 +287,7 @@ def _train(
         with ExitStack() as outer:
             interruption = outer.enter_context(_Interruption())
             with ExitStack() as inner:
-                display = inner.enter_context(Display(study) if progress else Watcher())
+                display = inner.enter_context(Display(study, phases) if progress else Watcher())
                 workers = factory(dataset.without_test() if dataset is not None else None)
                 outer.callback(workers.close)
                 import scipy.special  # noqa: F401  the interval of the winner needs it, and workers are starting
@@ -224,7 +300,7 @@ def _train(
                 status = inner.enter_context(StatusWriter(ledger.location, study.objective.metric))
                 watcher = Watchers(display, status)
                 interruption.await_trials()
-                watcher.recalled(ledger.trials(), ledger.study_file.search_ended)
+                watcher.recalled(ledger.trials())
                 inner.callback(interruption.ignore)  # closing must not be cut short
                 loop = Loop(study, dataset, ledger, workers, watcher, lambda: interruption.requested)
                 finished = loop.run()
@@ -399,8 +475,9 @@ def _end_search(begun: StudyFile, run: "Run") -> StudyFile:
     """
     if run.best_so_far is None:
         raise RunError(f"{run.location} has no completed trial to confirm: `caviar resume` trains more")
-    searched = int((run.trials["stage"] == Stage.SEARCH).sum())
-    return replace(begun, search_ended=searched < sum(r["trials"] for r in begun.study["rounds"]))
+    phase = begun.phases()[-1]
+    own = (run.trials["stage"] == Stage.SEARCH) & (run.trials["round"] >= phase.first_stage)
+    return begun.with_search_ended() if own.sum() < phase.trials else begun
 
 
 def require_workers(workers: int | None, gpus: int | None) -> None:

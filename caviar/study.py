@@ -144,8 +144,7 @@ class Study:
             "name": self.name,
             "objective": _plain_form(self.objective.describe()),
             "space": self.space.to_json(),
-            "rounds": [_round_to_json(r) for r in self.search_rounds],
-            "confirmation": asdict(self.confirmation),
+            **stages_to_json(self.rounds),
             "narrowing": asdict(self.narrowing),
             "sampler": self.sampler if isinstance(self.sampler, str) else _describe_function(self.sampler),
             "retries": asdict(self.retries),
@@ -332,6 +331,56 @@ class Study:
             same_function=same_function,
         )
 
+    def extend(
+        self,
+        run: str | Path,
+        *,
+        trials: int,
+        workers: int | None = None,
+        gpus: int | None = None,
+        address: str = "local",
+        progress: bool = True,
+    ) -> "Run":
+        """Go on with a finished run of this study: more search trials, and another confirmation.
+
+        The new trials learn from all before, and the rows of these stay as they are. The winner so far is among the
+        contenders. If it wins again, its network and its test score stay; otherwise the new winner is trained and
+        scored, and `run.best.test_uses` counts one more use of the test split. An interrupted extension is continued by
+        `resume`, and ended early by `finish`; until its end, `run.best` is the winner before it.
+
+        Args:
+            run: the run directory, or its URI.
+            trials: number of search trials; the confirmation trains as often again as the first one.
+            workers: as for `run`.
+            gpus: as for `run`.
+            address: as for `run`.
+            progress: as for `run`.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            RunError: as for `resume`, or the run is not finished.
+            StudyError: the number of trials is out of bounds.
+            CaviarError: the study cannot run or was interrupted.
+
+        Example:
+            >>> run = study.run()  # doctest: +SKIP
+            >>> run = study.extend(run.path, trials=100)  # doctest: +SKIP
+        """
+        quiet_notebook()
+        from caviar import runner
+
+        return runner.extend_study(
+            self,
+            run,
+            trials,
+            workers=workers,
+            gpus=gpus,
+            address=address,
+            progress=progress,
+        )
+
 
 def check_name(name: str) -> str:
     """Return a name if it can be the name of a run directory: one folder, safe in a shell.
@@ -415,6 +464,16 @@ def _round_to_json(this: Round | Search) -> dict[str, Any]:
         rungs = list(this.halving.rung_epochs(this.epochs))
         plain["halving"] = {"keep": this.halving.keep, "rungs": rungs, "cohort": this.halving.cohort}
     return plain
+
+
+def stages_to_json(stages: Stages) -> dict[str, Any]:
+    """Return stages in a plain form, in two entries: the rounds, and the confirmation at their end."""
+    *rounds, confirmation = stages
+    assert isinstance(confirmation, Confirmation)
+    return {
+        "rounds": [_round_to_json(r) for r in rounds if not isinstance(r, Confirmation)],
+        "confirmation": asdict(confirmation),
+    }
 
 
 def declared_stages(plain: Mapping[str, Any]) -> Stages:

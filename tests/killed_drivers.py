@@ -1,9 +1,10 @@
-"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing|behind FRACTION...`.
+"""Drivers that kill themselves: `python -m tests.killed_drivers RUNS anywhere|writing|behind|extending FRACTION...`.
 
 It runs a study once to its end, and counts how many functions, Python's and C's, are called: in all, or in the parts of
 the ledger that write. Then it runs the study once for each fraction, in RUNS/0, RUNS/1 and so on; the process kills
 itself with SIGKILL after that fraction of the calls. `behind` is like `anywhere`, but results are written late, so
-trials that follow from them are lost with them.
+trials that follow from them are lost with them. `extending` is like `anywhere`, but the study has ended before, and it
+is its extension that is killed.
 """
 
 import os
@@ -16,10 +17,12 @@ from typing import Any
 
 from caviar.driver import controller, loop
 from caviar.records import ledger
+from caviar.records.frames import Run
 from caviar.rounds import Confirmation, Halving, Round, Search
+from caviar.runner import extend_study
 from caviar.study import Study
 from tests.objectives import bowl_study
-from tests.runs import run_inline
+from tests.runs import inline, run_inline
 
 
 def make_study() -> Study:
@@ -51,10 +54,21 @@ def run_and_die(runs: Path, where: str, moment: int) -> int:
             if calls == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    if where == "extending":
+        run = run_inline(make_study(), runs)
     sys.setprofile(count)
-    run_inline(make_study(), runs)
+    if where == "extending":
+        extend(run)
+    else:
+        run_inline(make_study(), runs)
     sys.setprofile(None)
     return calls
+
+
+def extend(run: Run) -> Run:
+    """Extend a run of the study in this process."""
+    study = make_study()
+    return extend_study(study, run.path, 9, progress=False, backend=inline(study))
 
 
 def main() -> None:
@@ -62,7 +76,7 @@ def main() -> None:
     runs, where, fractions = Path(sys.argv[1]), sys.argv[2], [float(fraction) for fraction in sys.argv[3:]]
     record_often(where)
     with tempfile.TemporaryDirectory() as folder:
-        run_inline(make_study(), Path(folder, "first"))  # it imports what is imported late
+        extend(run_inline(make_study(), Path(folder, "first")))  # it imports what is imported late
         total = run_and_die(Path(folder), where, moment=0)
     for number, fraction in enumerate(fractions):
         child = os.fork()

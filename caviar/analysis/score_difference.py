@@ -66,10 +66,9 @@ def confirmed_score(run: Run) -> Score | None:
 
     The trainings are those of the last step of the confirmation, which did not choose the winner's contenders.
     """
-    search, confirmed, final = (run.trials[run.trials["stage"] == stage] for stage in Stage)
-    if final.empty:
+    winner, search, confirmed = run.winner, run.trials[run.trials["stage"] == Stage.SEARCH], run.confirming
+    if winner is None or not run.finished:
         return None
-    winner = final["confirms"].iloc[0]
     if is_deterministic(search, confirmed):
         value = search.loc[search["trial"] == winner, "value"].iloc[0]
         return Score(float(value), variance=0.0, n=0)

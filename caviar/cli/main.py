@@ -12,6 +12,7 @@ from caviar.cli import (
     compare,
     explain,
     exports,
+    extend,
     jobs,
     params,
     plan,
@@ -28,7 +29,7 @@ from caviar.experiment_script import locate_error
 
 SECTIONS = {
     "write a study:": (params, space, explain, plan),
-    "run a study from this machine:": (studies,),
+    "run a study from this machine:": (studies, extend),
     "look at the results:": (show, report, watch, runs, compare, exports),
     "run a study as a Ray job; you can disconnect while it runs:": (jobs,),
 }

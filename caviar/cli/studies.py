@@ -2,7 +2,8 @@
 
 import argparse
 import shlex
-from contextlib import AbstractContextManager, chdir, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from caviar.optional_packages import packages_of
 if TYPE_CHECKING:
     from caviar.records.frames import Run
     from caviar.records.run_files import StudyFile
+    from caviar.study import Study
 
 RUN = """Run the study of an experiment script.
 
@@ -68,14 +70,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     for verb, description in (("resume", RESUME), ("finish", FINISH)):
         usage = f"caviar {verb} RUN [EXPERIMENT.py] [OPTIONS]"
         command = commands.add_parser(verb, usage=usage, description=description)
-        command.add_argument("run", metavar="RUN", help="run directory: a path or URI")
-        command.add_argument(
-            "experiment",
-            type=Path,
-            nargs="?",
-            metavar="EXPERIMENT.py",
-            help="script that declares the study, if it has moved or is not yours",
-        )
+        add_run(command)
         command.add_argument(
             "--same-function",
             action="store_true",
@@ -86,7 +81,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
             "--repair", action="store_true", help="set damaged files aside and train their trials again"
         )
         add_address(add_worker_options(command))
-        command.set_defaults(action=_resume, finish=verb == "finish")
+        command.set_defaults(action=_resume, finish=verb == "finish", verb=verb)
         continuing.append(command)
     return [run, *continuing]
 
@@ -97,6 +92,18 @@ def add_experiment(command: argparse.ArgumentParser) -> None:
         "experiment", type=Path, metavar="EXPERIMENT.py", help="Python script that declares the study"
     )
     command.add_argument("--study", metavar="NAME", help="which study (default: the only one in the script)")
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a run, and the script of its study."""
+    command.add_argument("run", metavar="RUN", help="run directory: a path or URI")
+    command.add_argument(
+        "experiment",
+        type=Path,
+        nargs="?",
+        metavar="EXPERIMENT.py",
+        help="script that declares the study, if it has moved or is not yours",
+    )
 
 
 def add_study_options(command: argparse.ArgumentParser) -> None:
@@ -139,7 +146,7 @@ def add_address(workers: argparse._ArgumentGroup) -> None:
 def _run(options: argparse.Namespace) -> None:
     from caviar.runner import resume_study, run_study
 
-    _require_report_packages(options)
+    require_report_packages(options)
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
     name = options.name or study.name if options.resume else options.name
@@ -147,7 +154,7 @@ def _run(options: argparse.Namespace) -> None:
         finished = resume_study(study, run, **machines)
     else:
         finished = run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
-    _report(options, finished)
+    report(options, finished)
 
 
 def _find_run(runs: str, name: str) -> str | None:
@@ -170,12 +177,11 @@ def _resume(options: argparse.Namespace) -> None:
     from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
-    _require_report_packages(options)
+    require_report_packages(options)
     path = options.run if is_uri(options.run) else Path(options.run).expanduser().resolve()
     location = locate(options.run)
     started = StudyFile.read(location)
-    with _original_folder(options, str(location), started):
-        study = load_study(options.experiment, started.study["name"])
+    with loaded_study(options, str(location), started) as study:
         finished = resume_study(
             study,
             path,
@@ -186,10 +192,10 @@ def _resume(options: argparse.Namespace) -> None:
             finish=options.finish,
             same_function=options.same_function,
         )
-        _report(options, finished)
+        report(options, finished)
 
 
-def _require_report_packages(options: argparse.Namespace) -> None:
+def require_report_packages(options: argparse.Namespace) -> None:
     """Refuse to start a study whose report could not be written at its end.
 
     Raises:
@@ -201,12 +207,35 @@ def _require_report_packages(options: argparse.Namespace) -> None:
                 import_module(package)
 
 
-def _report(options: argparse.Namespace, run: "Run") -> None:
+def report(options: argparse.Namespace, run: "Run") -> None:
     """Write the report of a finished run, if it was asked for."""
     if options.report:
         from caviar.reporting.report.page import write_report
 
         print(f"the report is {write_report(run)}")
+
+
+@contextmanager
+def loaded_study(options: argparse.Namespace, run: str, started: "StudyFile") -> Iterator["Study"]:
+    """Load the study of a run from its script, in the folder in which the run was started.
+
+    Args:
+        options: the options, with the script in `experiment`, or None for the one that the run names.
+        run: the run directory, in words.
+        started: its study file.
+
+    Raises:
+        RunError: the script is not known, not trusted or does not exist.
+        CaviarError: the script declares no such study.
+    """
+    with _original_folder(options, run, started):
+        yield load_study(options.experiment, started.study["name"])
+
+
+def _command(options: argparse.Namespace, run: str) -> str:
+    """Return the command that names the script of a run."""
+    trials = f" --trials {options.trials}" if options.verb == "extend" else ""
+    return f"caviar {options.verb} {shlex.quote(run)} EXPERIMENT.py{trials}"
 
 
 def _original_folder(
@@ -219,20 +248,21 @@ def _original_folder(
     if options.experiment is not None:
         return nullcontext()
     if started.script is None:
+        trials = f", trials={options.trials}" if options.verb == "extend" else ""
         raise RunError(
             f"{run} was started from Python, so its script is not known: "
-            f"call study.resume({run!r}), or run `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
+            f"call study.{options.verb}({run!r}{trials}), or run `{_command(options, run)}`"
         )
     options.experiment = Path(started.script)
     if not started.is_script_trusted:
         raise RunError(
             f"{run} names the script {options.experiment}, and it is not certain that you began the run with it, so it "
-            f"is not executed: if you trust it, name it with `caviar resume {shlex.quote(run)} EXPERIMENT.py`"
+            f"is not executed: if you trust it, name it with `{_command(options, run)}`"
         )
     if not options.experiment.is_file():
         raise RunError(
             f"the script of {run}, {options.experiment}, does not exist any more: "
-            f"run `caviar resume {shlex.quote(run)} EXPERIMENT.py` with its present path"
+            f"run `{_command(options, run)}` with its present path"
         )
     folder = Path(started.folder)
     return chdir(folder) if folder.is_dir() else nullcontext()

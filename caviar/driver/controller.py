@@ -231,7 +231,7 @@ def _add_stage(state: State, opened: StageOpened) -> State:
         opened=number,
         undrawn=opened.left,
         left=state.left + opened.left,
-        known=state.known.add(opened.done),
+        known=state.known.up_to(opened.known).add(opened.done),
         races=races,
         busy=False,
     )

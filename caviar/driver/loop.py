@@ -4,6 +4,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -32,16 +33,16 @@ from caviar.driver.messages import (
     TrialsDrawn,
 )
 from caviar.driver.watcher import Watcher
-from caviar.errors import StudyError
+from caviar.errors import DamagedError, StudyError
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import round_entry
-from caviar.records.winner import Baseline, Best
+from caviar.records.winner import BEST, Baseline, Best, read_best
 from caviar.rounds import Search
-from caviar.search.confirmation import loss_by_pauses, wilson_interval
+from caviar.search.confirmation import Winner, loss_by_pauses, wilson_interval
 from caviar.search.halving import Race
 from caviar.search.region import Region
 from caviar.search.sampling import OptunaSearch
-from caviar.search.schedule import first_learner, search_steps
+from caviar.search.schedule import first_learner, phase_of
 from caviar.search.stages import StagePlan, certain_trials, open_stage, stage_needs
 from caviar.study import Study
 from caviar.trial import Outcome, Result, Stage, Trial
@@ -80,8 +81,9 @@ class Loop:
     ) -> None:
         self._study, self._dataset, self._ledger, self._backend = study, dataset, ledger, backend
         self._watcher, self._interrupted = watcher, interrupted
-        needs = stage_needs(study, ledger.study_file.search_ended)
-        self._state, commands = controller.begin(needs, study.retries, backend.devices)
+        self._phases = ledger.study_file.phases()
+        self._steps = {step.number: step for phase in self._phases for step in phase.steps}
+        self._state, commands = controller.begin(stage_needs(self._phases), study.retries, backend.devices)
         self._commands: deque[Command] = deque(commands)
         self._events: deque[Event] = deque()
         self._write_at = -math.inf
@@ -91,7 +93,6 @@ class Loop:
         self._rounds: list[dict[str, Any]] = []
         self._region: Region | None = None
         self._asked: OptunaSearch | None = None
-        self._steps = search_steps(study.rounds)
         self._learned = LearnedCosts(study.space)
         self._has_warned = False
         self._finish: Finish | None = None
@@ -168,15 +169,14 @@ class Loop:
             self._write()
         recorded = self._ledger.trials()
         number = self._state.opened + 1
-        search_ended = self._ledger.study_file.search_ended
-        if search_ended and number <= len(self._steps):
+        if number in self._steps and phase_of(self._phases, number).search_ended:
             self._events.append(StageOpened(0))
             return
         done = frozenset(recorded.loc[recorded["round"] == number, "trial"])
         self._warn_of_incomplete_checkpoints(number, recorded)
         under_way = controller.trials_under_way(self._state)
         plan = open_stage(
-            self._study, number, recorded, self._region, done, search_ended, self._asked, under_way
+            self._study, number, recorded, self._region, done, self._asked, under_way, self._phases
         )
         if plan.region is not None:
             self._region, self._asked = plan.region, plan.asked
@@ -186,16 +186,19 @@ class Loop:
         self._plan = plan
         self._trials = plan.trials
         self._watcher.opened(plan, len(done))
-        self._events.append(StageOpened(plan.count - len(done), self._resumed_race(plan, done), done))
+        if plan.winner is not None and plan.count == 0 and number == self._phases[-1].final:
+            self._keep_winner(plan.winner)
+        race = self._resumed_race(plan, done)
+        self._events.append(StageOpened(plan.count - len(done), race, done, plan.known))
 
     def _warn_of_incomplete_checkpoints(self, number: int, recorded: pd.DataFrame) -> None:
         """Warn after the first confirmation step if functions that were paused in the search trained worse for it."""
-        study = self._study
-        is_halved = any(this.halving for this in study.search_rounds)
-        if self._dataset is not None or not is_halved or number != len(self._steps) + 2:
+        study, phase = self._study, phase_of(self._phases, number)
+        is_halved = any(rule.halving for rule in phase.rules)
+        if self._dataset is not None or not is_halved or number != phase.confirming.start + 1:
             return
-        before = recorded[recorded["round"] < number]
-        search, confirmed = (before[before["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+        search, confirmed = (recorded[recorded["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+        confirmed = confirmed[confirmed["round"] == phase.confirming.start]
         means = loss_by_pauses(search, confirmed, study.objective.maximize)
         if means is not None:
             _log.warning(
@@ -224,7 +227,8 @@ class Loop:
     def _draw_certain(self) -> None:
         """Draw the trials of later stages that are certain by now."""
         under_way = controller.trials_under_way(self._state)
-        certain = certain_trials(self._study, self._state.opened, self._ledger.trials(), under_way)
+        opened, recorded = self._state.opened, self._ledger.trials()
+        certain = certain_trials(self._study, opened, recorded, under_way, self._phases)
         self._events.append(CertainDrawn(tuple(self._make_task(trial) for trial in certain)))
 
     def _make_task(self, trial: Trial) -> Task:
@@ -232,10 +236,10 @@ class Loop:
         costs = {device: factor * seconds for device, seconds in self._predict(trial).items()}
         plan = self._plan
         assert plan is not None
-        if trial.round > len(self._steps):
+        step = self._steps.get(trial.round)
+        if step is None:
             return Task(trial=trial, costs=costs, due=trial.learned_from)
-        step = self._steps[trial.round - 1]
-        due = first_learner(self._steps, trial.number)
+        due = first_learner(phase_of(self._phases, trial.round).steps, trial.number)
         room = step.rule.in_flight if isinstance(step.rule, Search) else step.count
         if plan.race is not None:  # cohorts one after the other
             cohort = plan.race.cohort_numbers(plan.race.cohort_index(trial.number))
@@ -274,10 +278,23 @@ class Loop:
             self._write_at = ended + max(RECORD_S, min(RECORD_FACTOR * (ended - began), MAX_RECORD_S))
             self._watcher.recorded(results)
 
+    def _keep_winner(self, winner: Winner) -> None:
+        """Write that an extension has come to the same winner: its network and its test score stay as they are."""
+        best = read_best(self._ledger.location)
+        if best is None:
+            raise DamagedError(
+                f"{self._ledger.location / BEST} is missing; "
+                f"`caviar resume {self._ledger.location.quoted} --repair` trains the winner again"
+            )
+        best = replace(best, value=winner.value, interval=winner.interval, seeds=winner.seeds)
+        self._ledger.keep_best(best)
+        self._watcher.handed_over(best)
+
     def _hand_over(self, final: Result) -> None:
         """Write the winner: params, score and network, or what a function saved.
 
-        If the final training of a function failed, its params are handed over alone.
+        If the final training of a function failed, its params are handed over alone. A winner of an earlier phase,
+        which a repair trains again, does not replace a later one.
 
         Raises:
             StudyError: the final training failed or diverged, so there is no network.
@@ -293,9 +310,15 @@ class Loop:
             _log.warning(
                 "the winner is trial %d; its final training: %s", final.trial.confirms, final.failure
             )
+        others = self._ledger.trials()
+        others = others[(others["stage"] == Stage.FINAL) & (others["trial"] != final.trial.number)]
+        if (others["round"] > final.trial.round).any():
+            return
+        phase = phase_of(self._phases, final.trial.round)
         winner, objective = self._plan.winner, self._study.objective
         test = self._dataset.test if self._dataset else None
-        accuracy = final.test.get("accuracy")
+        accuracy, value = final.test.get("accuracy"), final.test.get("value")
+        has_score = accuracy is not None or value is not None
         best = Best(
             trial=winner.trial,
             params=final.trial.params,
@@ -309,7 +332,9 @@ class Loop:
             test_accuracy=accuracy,
             test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
             test_rows=len(test.y) if test else None,
-            test_value=final.test.get("value"),
+            test_value=value,
+            test_uses=len(others) + 1 if has_score else 0,
+            folder=f"extension-{phase.number}" if phase.number else "",
             baseline=Baseline.of(self._dataset) if self._dataset and self._dataset.classes else None,
         )
         self._ledger.write_best(best, final.checkpoint, self._dataset, final.predictions)

@@ -103,6 +103,8 @@ class StageOpened:
     """State of the halving, for a stage that halves; trials in the ledger have ended."""
     done: frozenset[int] = frozenset()
     """Numbers of its trials that are in the ledger."""
+    known: int = 0
+    """All trials numbered below this are known; numbers that no trial has count as well."""
 
 
 @dataclass(frozen=True, slots=True)

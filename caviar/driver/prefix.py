@@ -25,3 +25,13 @@ class Prefix:
             beyond.remove(length)
             length += 1
         return Prefix(length, frozenset(beyond))
+
+    def up_to(self, number: int) -> "Prefix":
+        """Return the set with all numbers below this one, whether they are given to trials or not.
+
+        Example:
+            >>> Prefix().add([0, 7]).up_to(7)
+            Prefix(length=8, beyond=frozenset())
+        """
+        beyond = (other for other in self.beyond if other >= number)
+        return Prefix(max(self.length, number)).add(beyond)

@@ -52,7 +52,7 @@ class StatusWriter(Watcher):
         with suppress(RunError):  # the disk or the store is gone
             self._run.remove([STATUS])
 
-    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame") -> None:
         self._recalled = len(trials)
 
     def measured(self, progress: Sequence[Progress]) -> None:

@@ -23,8 +23,8 @@ class Watcher:
     def __exit__(self, *exception: object) -> None:
         """Do nothing."""
 
-    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
-        """Note the trials of a resumed run that are recorded already, and whether its search was ended early."""
+    def recalled(self, trials: "pd.DataFrame") -> None:
+        """Note the trials of a resumed run that are recorded already."""
 
     def opened(self, plan: "StagePlan", done: int) -> None:
         """Note that a stage begins, `done` of whose trials are recorded already."""

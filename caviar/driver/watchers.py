@@ -21,9 +21,9 @@ class Watchers(Watcher):
     def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
 
-    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame") -> None:
         for watcher in self._watchers:
-            watcher.recalled(trials, search_ended)
+            watcher.recalled(trials)
 
     def opened(self, plan: "StagePlan", done: int) -> None:
         for watcher in self._watchers:

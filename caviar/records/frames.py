@@ -19,7 +19,8 @@ from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.schema import to_frame
 from caviar.records.segments import Segment, open_tables
 from caviar.records.winner import Best, read_best
-from caviar.search.confirmation import score_contenders
+from caviar.search.confirmation import last_winner, score_contenders
+from caviar.search.schedule import phase_of
 from caviar.space import Space
 from caviar.storage.local import Disk
 from caviar.storage.location import Location
@@ -164,14 +165,28 @@ class Run:
         """One row a contender of the confirmation, best first: its fresh trainings, their mean, its params.
 
         The winner's `value`, `low` and `high` are those of `best`. While the study runs, they are what is known so far.
+        Of a study that was extended, it is the confirmation at the end of the last extension that has got there.
         """
-        search, confirmed, final = (self.trials[self.trials["stage"] == stage] for stage in Stage)
-        scores = score_contenders(search, confirmed, self.study_file.maximize)
+        search = self.trials[self.trials["stage"] == Stage.SEARCH]
+        scores = score_contenders(search, self.confirming, self.study_file.maximize)
         if not scores.empty:
             scores = scores.merge(search.drop(columns="value"), on="trial")
-            scores["winner"] = scores["trial"].isin(final["confirms"])
+            scores["winner"] = self.finished & (scores["trial"] == self.winner)
         columns = self._columns.confirmed
         return scores.reindex(columns=[c.name for c in columns]).astype({c.name: c.dtype for c in columns})
+
+    @property
+    def confirming(self) -> pd.DataFrame:
+        """The rows of `trials` from the last confirmation that has begun: contenders trained with fresh seeds."""
+        rows = self.trials[self.trials["stage"] == Stage.CONFIRMATION]
+        if rows.empty:
+            return rows
+        return rows[rows["round"] >= phase_of(self.study_file.phases(), rows["round"].max()).first_stage]
+
+    @property
+    def winner(self) -> int | None:
+        """The number of the search trial that has won the last confirmation that came to its end; None for none."""
+        return last_winner(self.trials)
 
     @property
     def schema(self) -> pd.DataFrame:
@@ -192,13 +207,13 @@ class Run:
 
     @property
     def best(self) -> Best | None:
-        """The winner; None until the study is finished."""
-        return read_best(self.location) if self.finished else None
+        """The winner; None until the study is finished. While an extension runs, it is the winner before it."""
+        return None if self.winner is None else read_best(self.location)
 
     @property
     def best_so_far(self) -> Best | None:
         """The winner; before the end, the completed search trial with the best value, which nothing has confirmed."""
-        if self.finished:
+        if self.winner is not None:
             return self.best
         search = self.trials[self.trials["stage"] == Stage.SEARCH]
         completed = search[search["outcome"] == Outcome.COMPLETED]
@@ -363,8 +378,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """True if the final trial is recorded, and with it the winner."""
-        return bool((self.trials["stage"] == Stage.FINAL).any())
+        """True if the study has come to its end, and its last extension too: then the winner is there."""
+        return self.study_file.is_finished_by(self.trials)
 
 
 def load(path: str | Path) -> Run:

@@ -42,7 +42,7 @@ from caviar.records.json_files import ListFile
 from caviar.records.recovery import recover
 from caviar.records.run_files import ROUNDS, StudyFile, write_recorded
 from caviar.records.segments import open_tables
-from caviar.records.winner import Best, write_best
+from caviar.records.winner import Best, write_best, write_description
 from caviar.storage.location import Location, Lock, hint_on_refusal
 from caviar.trial import Measurement, Result
 
@@ -227,6 +227,13 @@ class Ledger:
         with self._writing():
             self._write_notes(now=True)
             write_best(self.location, best, checkpoint, dataset, p_NC)
+
+    def keep_best(self, best: Best) -> None:
+        """Write that the last extension has the same winner as before, with its values from the new confirmation."""
+        with self._writing():
+            self._write_notes(now=True)
+            write_description(self.location, best)
+        self.write_study(self.study_file.with_winner_kept())
 
     def check_lock(self) -> None:
         """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""

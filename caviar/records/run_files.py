@@ -4,7 +4,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,9 +16,12 @@ from caviar.errors import DamagedError, RunError
 from caviar.frame_columns import ROUND_COLUMNS
 from caviar.records.json_files import errors_as_damage, read_checked, read_json, write_checked, write_json
 from caviar.records.script_signature import is_signed, sign_script
+from caviar.rounds import Stages
+from caviar.search.schedule import Phase, plan_phases
 from caviar.space import Space, space_from_json
 from caviar.storage.location import Location
-from caviar.study import Study
+from caviar.study import Study, declared_stages, stages_to_json
+from caviar.trial import Stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +51,7 @@ _STUDY_SHAPE = {
     "search_ended": bool | None,
     "edits": list | None,
     "refused": int | float | None,
+    "extensions": list | None,
 }
 ROUNDS: Final = "rounds.json"
 _ROUNDS_SHAPE = {
@@ -94,6 +98,9 @@ class StudyFile:
     """Functions that were edited during the run: before, after, and after how many trials."""
     refused: float | None = None
     """Share of the draws from the whole space that the constraints refuse; None without constraints."""
+    extensions: tuple[dict[str, Any], ...] = ()
+    """Extensions of the study (`caviar extend`): `rounds` and `confirmation` as in `study`, `search_ended` as here, and
+    `keeps_winner`: True once it has come to the same winner as before."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
@@ -140,15 +147,46 @@ class StudyFile:
             )
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
-        lists = {"metrics": tuple(content["metrics"]), "edits": tuple(content.get("edits") or ())}
+        lists = {name: tuple(content.get(name) or ()) for name in ("metrics", "edits", "extensions")}
         found = cls(**{name: content[name] for name in names if name in content} | lists)
         with errors_as_damage(file):
             found.space()
+            found.phases()
         return found
 
     def write(self, run: Location) -> None:
         """Write the file of a run directory."""
         write_json(run / _STUDY, {"format": FORMAT, **asdict(self)})
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases of the study: what it declares, and its extensions."""
+        parts = (self.study | {"search_ended": self.search_ended}, *self.extensions)
+        return plan_phases(
+            [declared_stages(part) for part in parts], [part["search_ended"] for part in parts]
+        )
+
+    def is_finished_by(self, trials: "pd.DataFrame") -> bool:
+        """Return True if, with these trials, the last phase has its winner."""
+        keeps_winner = bool(self.extensions) and bool(self.extensions[-1]["keeps_winner"])
+        is_final = (trials["stage"] == Stage.FINAL) & (trials["round"] == self.phases()[-1].final)
+        return keeps_winner or bool(is_final.any())
+
+    def extended(self, stages: Stages) -> Self:
+        """Return the study file of a study that goes on with an extension."""
+        extension = {**stages_to_json(stages), "search_ended": False, "keeps_winner": False}
+        return replace(self, extensions=(*self.extensions, extension))
+
+    def with_search_ended(self) -> Self:
+        """Return the study file of a study whose search, or that of its last extension, the user ends."""
+        return self._with_note("search_ended") if self.extensions else replace(self, search_ended=True)
+
+    def with_winner_kept(self) -> Self:
+        """Return the study file of a study whose last extension has come to the same winner as before."""
+        return self._with_note("keeps_winner")
+
+    def _with_note(self, name: str) -> Self:
+        *before, last = self.extensions
+        return replace(self, extensions=(*before, {**last, name: True}))
 
     @property
     def is_script_trusted(self) -> bool:

@@ -6,11 +6,15 @@ module.pt     the state dict of a module of the user's, for `torch.load(..., wei
 test.npz      for each row of the test split: its class, the predicted class and the probability of that class
 inputs.npz    shift and scale of the features, and the names of the classes; of a module also the shape of a row
 saved.pickle  what the final training of a function saved last
+
+If an extension of the study finds another winner, its files are in a folder of their own, which best.json names. So the
+winner before it can be read until best.json is replaced.
 """
 
 import io
 import math
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from caviar.engine import Checkpoint
     from caviar.training.module.trained import TorchModule
 
+FOLDER: Final = re.compile(r"extension-[0-9]+")
+"""Name of the folder of a winner that an extension has found."""
 BEST: Final = "best/best.json"
 """Path of the winner's description in a run directory."""
 _NUMBER = int | float
@@ -52,6 +58,8 @@ _BEST_SHAPE = {
     "test_rows": int | None,
     "baseline": dict | None,
     "test_value": _NUMBER | None,
+    "test_uses": int | None,
+    "folder": str | None,
     "feature_names": list | None,
     "files": dict,
 }
@@ -115,12 +123,17 @@ class Best:
     test_value: float | None = None
     """Score that the test function of the study gave the winner (see `Function`), or a module's ranking metric on the
     test split, unless that is its accuracy."""
+    test_uses: int = 0
+    """Number of winners that have been scored on the test split, or by the test function: more than one if extensions
+    of the study found others. Then the score is not independent any more of what was known of the test split before."""
     baseline: Baseline | None = None
     """The scores of always predicting the most frequent class; None if the study has no classes."""
     feature_names: tuple[str, ...] | None = None
     """Names of the columns that are features; None if the data were arrays."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Checksums of the other files in `best/`, by name."""
+    """Checksums of the winner's other files, by name."""
+    folder: str = ""
+    """The folder of these files in `best/`; empty if they are there themselves."""
     location: Location | None = None
     """The folder `best/`."""
 
@@ -328,7 +341,7 @@ class Best:
             raise RunError(
                 f"{self.location}: there is no {name}; the objective of this study yields params, not a network"
             )
-        return self.location / name
+        return (self.location / self.folder if self.folder else self.location) / name
 
     def _read(self, name: str) -> bytes:
         file = self._file(name)
@@ -350,7 +363,7 @@ def write_best(
     dataset: Dataset | None,
     p_NC: npt.NDArray[np.floating] | None = None,
 ) -> None:
-    """Write `best/`, with `best.json` last: if it exists, all of it does.
+    """Write `best/`, with `best.json` last: if it exists, all of it does. Then remove the files of another winner.
 
     Args:
         run: the run directory.
@@ -376,13 +389,28 @@ def write_best(
             files[_TEST] = _pack({**rows, "confidence": p_NC.max(axis=1).astype(np.float32)})
     elif checkpoint is not None and "object" in checkpoint:
         files = {_SAVED: checkpoint["object"].tobytes()}
-    (run / "best").make_folder()
+    folder = run / "best" / best.folder if best.folder else run / "best"
+    folder.make_folder()
     for name, content in files.items():
-        (run / "best" / name).write(content)
-    best = replace(best, files={name: checksum(content) for name, content in files.items()})
+        (folder / name).write(content)
+    write_description(run, replace(best, files={name: checksum(content) for name, content in files.items()}))
+    _remove_others(run / "best", best.folder)
+
+
+def write_description(run: Location, best: Best) -> None:
+    """Write `best.json` alone; the other files in `best/` stay as they are."""
     plain = asdict(replace(best, params=dict(best.params), recipe=dict(best.recipe), location=None))
     del plain["location"]
     write_checked(run / BEST, plain)
+
+
+def _remove_others(best: Location, folder: str) -> None:
+    """Remove the files of earlier winners."""
+    if folder:
+        best.remove(name for name in best.files() if best.name + "/" + name != BEST)
+    for other in best.folders():
+        if other != folder:
+            (best / other).remove_tree()
 
 
 def _pack(arrays: Arrays) -> bytes:
@@ -417,7 +445,13 @@ def read_best(run: Location) -> Best | None:
                 dev_accuracy=dev,
                 test_accuracy=None if test is None else float(test),
             )
-        names = plain.pop("feature_names")
+        names, is_tested = (
+            plain.pop("feature_names"),
+            (plain["test_accuracy"], plain["test_value"]) != (None, None),
+        )
+        plain = {"test_uses": int(is_tested), "folder": ""} | plain
+        if plain["folder"] and not FOLDER.fullmatch(plain["folder"]):
+            raise ValueError(f"folder is {plain['folder']!r}")
         if names is not None and not all(isinstance(name, str) for name in names):
             raise ValueError(f"feature_names is {names!r}")
         return Best(location=run / "best", feature_names=None if names is None else tuple(names), **plain)

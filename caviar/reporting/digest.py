@@ -41,7 +41,8 @@ def digest_best(best: Best, metric: str) -> tuple[Row, ...]:
     score = score_text(best.value, best.interval, metric.endswith("accuracy"))
     rows = [("trial", f"{best.trial}: {metric} {score}"), ("params", params_text(best.params))]
     if best.test_accuracy is not None:
-        rows.append(("test", f"accuracy {score_text(best.test_accuracy, best.test_interval)}"))
+        uses = f" (use {best.test_uses} of the test split)" if best.test_uses > 1 else ""
+        rows.append(("test", f"accuracy {score_text(best.test_accuracy, best.test_interval)}{uses}"))
     if best.test_value is not None:
         rows.append(("test", metric_text(best.test_value)))
     if best.beats_baseline is False:
@@ -53,7 +54,8 @@ def _run_rows(run: Run, driver: str | None) -> Iterator[Row]:
     best = run.best_so_far
     if best is not None:
         (_, trial), *others = digest_best(best, run.metric)
-        yield "winner" if run.finished else "best so far", f"trial {trial}"
+        label = "winner" if run.finished else "best so far" if run.winner is None else "winner so far"
+        yield label, f"trial {trial}"
         yield from others
     counts = run.trials["outcome"].value_counts()
     outcomes = ", ".join(f"{counts[o]:,} {o}" for o in Outcome if o in counts)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from caviar.records.followed_trials import FollowedTrials
 from caviar.records.frames import Run
-from caviar.records.json_files import errors_as_damage
+from caviar.records.run_files import StudyFile
 from caviar.records.status import Status
 from caviar.reporting.standing import FINAL, Standing
 from caviar.reporting.summary import worker_time
-from caviar.study import declared_stages
 from caviar.trial import Outcome, Stage
 
 COLUMNS = (
@@ -78,15 +77,10 @@ class Follower:
 
     Args:
         run: the run.
-
-    Raises:
-        DamagedError: its study cannot be read.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        with errors_as_damage(run.location):
-            self._stages = declared_stages(run.study)
         self._trials = FollowedTrials(run, COLUMNS)
         self._holder = run.location.follow_holder()
         self._status: Status | None = None
@@ -102,15 +96,17 @@ class Follower:
         driver = self._holder()  # first: what a driver that has ended has recorded is then all there is
         status = self._read_status(driver) if driver else None
         trials = self._trials.read()
-        standing = Standing(self._stages, self._run.study_file.maximize)
-        standing.recall(trials, self._run.study_file.search_ended)
+        study_file = StudyFile.read(self._run.location)  # it may be extended meanwhile
+        phase = study_file.phases()[-1]
+        standing = Standing(phase, study_file.maximize)
+        standing.recall(trials)
         is_final = status is not None and any(t.stage == Stage.FINAL for t in status.trials)
         failed = trials.loc[trials["outcome"] == Outcome.FAILED, ["trial", "failure"]].tail(MAX_FAILURES)
         return View(
             name=str(self._run.study["name"]),
             metric=self._run.metric,
             driver=driver,
-            is_finished=bool((trials["stage"] == Stage.FINAL).any()),
+            is_finished=study_file.is_finished_by(trials),
             stage=FINAL if is_final else standing.current,
             standing=standing,
             outcomes={o: n for o in Outcome if (n := int((trials["outcome"] == o).sum()))},

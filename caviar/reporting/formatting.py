@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from caviar.records.winner import Best
 from caviar.trial import Value
 
 UNFOLDED_WIDTH = 10_000
@@ -104,17 +105,21 @@ def age_text(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def test_origin(metric: str, rows: int | None) -> str:
-    """Return in words where the winner's test value comes from.
+def test_origin(metric: str, best: Best) -> str:
+    """Return in words where the winner's test value comes from, and how often such a score was taken.
 
     Args:
         metric: the metric that ranks trials.
-        rows: number of rows of the test split; None if the study has none, but a test function.
-
-    Example:
-        >>> test_origin("dev_loss", 360)
-        'loss on 360 rows that nothing else used'
+        best: the winner.
     """
-    if rows is None:
-        return "by the study's test function, called once"
-    return f"{metric.removeprefix('dev_')} on {rows:,} rows that nothing else used"
+    if best.test_rows is None:
+        times = "once" if best.test_uses < 2 else f"{best.test_uses} times, for as many winners"
+        return f"by the study's test function, called {times}"
+    return f"{metric.removeprefix('dev_')} {test_rows_text(best)}"
+
+
+def test_rows_text(best: Best) -> str:
+    """Return in words which rows a winner was scored on."""
+    if best.test_uses < 2:
+        return f"on {best.test_rows:,} rows that nothing else used"
+    return f"on {best.test_rows:,} rows; used {best.test_uses} times, for {best.test_uses} winners in turn"

@@ -17,7 +17,7 @@ from caviar.reporting.notebook import Cell
 from caviar.reporting.screens import Screen, Terminal
 from caviar.reporting.standing import CONFIRMATION, Standing
 from caviar.rounds import Search
-from caviar.search.schedule import search_steps
+from caviar.search.schedule import Phase, plan_phases
 from caviar.study import Study
 from caviar.trial import Result, Stage, Trial
 
@@ -46,15 +46,20 @@ class Display(Watcher):
     """A watcher that shows the stage, trials done, their rate, the best so far and the time left.
 
     It prints to standard error or to the output of a notebook's cell, and caviar's warnings as well while it is shown.
+
+    Args:
+        study: the study.
+        phases: its phases, of which the last one runs; by default what it declares.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, phases: Sequence[Phase] = ()) -> None:
         self._study = study
+        self._phase = phases[-1] if phases else plan_phases([study.rounds])[0]
         self._screen: Screen = Cell() if is_notebook() else Terminal()
         self._log = _LogLines(self._screen.say)
         self._open = ExitStack()
-        self._steps = search_steps(study.rounds)
-        self._standing = Standing(study.rounds, study.objective.maximize)
+        self._rules = {step.number: step.rule for step in self._phase.steps}
+        self._standing = Standing(self._phase, study.objective.maximize)
         self._latest: Progress | None = None
         self._errors = ErrorsShown()
         self._stage = ""
@@ -64,6 +69,11 @@ class Display(Watcher):
 
     def __enter__(self) -> Self:
         asked = f": {self._standing.asked:,} trials, then the winner trains once more"
+        if self._phase.number:
+            asked = (
+                f", extension {self._phase.number}: {self._phase.trials:,} search trials and at most "
+                f"{self._phase.confirmation.trials:,} for the confirmation; a new winner trains once more"
+            )
         self._screen.say(asked, title=self._study.name)
         if self._study.space.constraints:
             self._screen.say(
@@ -84,20 +94,21 @@ class Display(Watcher):
             self._screen.conclude(f"stopped{far}")
         self._open.close()
 
-    def recalled(self, trials: "pd.DataFrame", search_ended: bool) -> None:
+    def recalled(self, trials: "pd.DataFrame") -> None:
         """Count the trials of a resumed run that are recorded already, and find the best of them."""
-        if trials.empty:
-            return
-        self._standing.recall(trials, search_ended)
-        self._screen.say(f"  {len(trials):,} of them are recorded already")
+        self._standing.recall(trials)
+        if recorded := int((trials["round"] >= self._phase.first_stage).sum()):
+            self._screen.say(f"  {recorded:,} of them are recorded already")
 
     def opened(self, plan: "StagePlan", done: int) -> None:
         """Say which stage begins, and where its trials come from; nothing of a stage that is recorded already.
 
         The steps of a search are one stage, and so are those of the confirmation.
         """
+        if plan.round < self._phase.first_stage:
+            return
         stage = self._standing.name(plan.round, plan.stage)
-        if plan.stage is Stage.SEARCH and plan.round == len(self._steps) + 2:
+        if plan.stage is Stage.SEARCH and plan.round == self._phase.confirming.start + 1:
             self._screen.say(
                 "training shows no noise: the other trials of the confirmation go to extra rounds"
             )
@@ -107,7 +118,7 @@ class Display(Watcher):
             self._begin_confirmation()
             return
         self._stage = stage
-        rule = self._steps[plan.round - 1].rule if plan.round <= len(self._steps) else None
+        rule = self._rules.get(plan.round)
         if isinstance(rule, Search):
             self._screen.say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
         elif done < plan.count:
@@ -117,7 +128,7 @@ class Display(Watcher):
     def _begin_confirmation(self) -> None:
         """Say that the confirmation begins."""
         self._stage = CONFIRMATION
-        first, *more = self._study.confirmation.steps
+        first, *more = self._phase.confirmation.steps
         steps = f", in {len(more) + 1} steps" if more else ""
         best = f"the best {first.contenders:,} train again with fresh seeds{steps}"
         self._screen.say(f"{CONFIRMATION}: {best}")
@@ -126,7 +137,8 @@ class Display(Watcher):
     def recorded(self, results: list[Result]) -> None:
         """Count finished trials, and compare them with the best so far."""
         self._standing.add(results)
-        names = {self._standing.name(result.trial.round, result.trial.stage) for result in results}
+        own = [result.trial for result in results if result.trial.round >= self._phase.first_stage]
+        names = {self._standing.name(trial.round, trial.stage) for trial in own}
         self._trained += len(results)
         if self._latest is not None and self._latest.trial in {result.trial.number for result in results}:
             self._latest = None
@@ -173,11 +185,12 @@ class Display(Watcher):
         line += f"{self._study.objective.metric} {score_text(best.value, best.interval, share)}"
         if best.test_accuracy is not None:
             line += f", test accuracy {score_text(best.test_accuracy, best.test_interval)}"
+            line += f" (use {best.test_uses} of the test split)" if best.test_uses > 1 else ""
         self._screen.conclude(line)
 
     def _warn_of_idle_workers(self, workers: int) -> None:
         """Say once if the study cannot feed all workers."""
-        rules = self._study.search_rounds
+        rules = self._phase.rules
         fed = min(rule.in_flight if isinstance(rule, Search) else rule.trials for rule in rules)
         if workers <= fed or self._has_warned_of_idle_workers:
             return

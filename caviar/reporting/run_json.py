@@ -9,9 +9,10 @@ The document of a run has these keys. Later versions may add keys; if they chang
     metric       the metric that ranks the trials
     maximize     true if larger values are better
     trials       for each stage how many are `recorded`, and how many are `planned` (of a confirmation at most)
+    extensions   how often the study was extended with `caviar extend`
     best         the winner; before the end the best search trial, which nothing has `confirmed`; null if there is none:
                  trial, params, epochs, seed, value, interval, seeds, and its scores test_accuracy, test_interval,
-                 test_rows and test_value
+                 test_rows, test_value and test_uses (how many winners the test split has scored)
     importance   a row a parameter, as `Run.importance()` returns it; empty if the trials are too few to tell
     rounds       round, stage, trials, epochs, completed, stopped, diverged, failed, best and median of each
     tried_first  a row a configuration that the study gives (`try_first`): trial, outcome, value, params, and its rank
@@ -48,12 +49,11 @@ from caviar.columns import is_param, params_from_row
 from caviar.records.frames import Run
 from caviar.records.winner import Best
 from caviar.reporting.summary import worker_time
-from caviar.rounds import Confirmation
 from caviar.trial import Stage
 
 FORMAT = 1
 """Format of the document; raised when a key changes."""
-_SCORES = "seeds", "test_accuracy", "test_interval", "test_rows", "test_value"
+_SCORES = "seeds", "test_accuracy", "test_interval", "test_rows", "test_value", "test_uses"
 
 
 def json_text(value: Any) -> str:
@@ -71,10 +71,11 @@ def run_document(run: Run) -> dict[str, Any]:
     trials, maximize = run.trials, run.study_file.maximize
     state = run_state(run)
     stages = trials["stage"].value_counts()
+    phases, extensions = run.study_file.phases(), run.study_file.extensions
     planned = {
-        Stage.SEARCH: sum(this["trials"] for this in run.study["rounds"]),
-        Stage.CONFIRMATION: Confirmation(**run.study["confirmation"]).trials,
-        Stage.FINAL: 1,
+        Stage.SEARCH: sum(phase.trials for phase in phases),
+        Stage.CONFIRMATION: sum(phase.confirmation.trials for phase in phases),
+        Stage.FINAL: len(phases) - sum(bool(extension["keeps_winner"]) for extension in extensions),
     }
     groups = list(zip(trials["round"], trials["stage"], strict=True))
     rounds = summarize_groups(trials, groups, maximize).sort_index()
@@ -89,7 +90,8 @@ def run_document(run: Run) -> dict[str, Any]:
         "metric": run.metric,
         "maximize": maximize,
         "trials": {s: {"recorded": stages.get(s, 0), "planned": number} for s, number in planned.items()},
-        "best": None if best is None else _best(best, run.finished),
+        "extensions": len(extensions),
+        "best": None if best is None else _best(best, run.winner is not None),
         "importance": run.importance().dropna(subset="importance").to_dict(orient="records"),
         "rounds": [
             {"round": number, "stage": stage, **row}

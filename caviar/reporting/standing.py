@@ -1,12 +1,15 @@
-"""The standing of a study: how far it is, and the best so far, for the live progress and for those who follow a run."""
+"""The standing of a study: how far it is, and the best so far, for the live progress and for those who follow a run.
+
+If the study was extended, it is the standing of the last extension.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from caviar.reporting.formatting import metric_text
-from caviar.rounds import Confirmation, Round, Search, Stages
-from caviar.search.schedule import extra_round_trials, search_steps
+from caviar.rounds import Search
+from caviar.search.schedule import Phase, extra_round_trials
 from caviar.trial import Outcome, Result, Stage
 
 if TYPE_CHECKING:
@@ -24,35 +27,32 @@ class Standing:
     Stages have names: all steps of a search are one stage, and so are those of the confirmation.
 
     Args:
-        stages: the stages that the study declares, with the confirmation at the end.
+        phase: the last phase of the study.
         maximize: True if larger values are better.
 
     Example:
-        >>> standing = Standing([Round(60, epochs=5), Round(20, epochs=20), Confirmation(top=4)], maximize=True)
+        >>> from caviar.rounds import Confirmation, Round
+        >>> from caviar.search.schedule import plan_phases
+        >>> (phase,) = plan_phases([(Round(60, epochs=5), Round(20, epochs=20), Confirmation(top=4))])
+        >>> standing = Standing(phase, maximize=True)
         >>> standing.name(2, Stage.SEARCH), standing.ahead
         ('round 2 of 2', 89)
     """
 
-    def __init__(self, stages: Stages, maximize: bool) -> None:
-        *search, confirmation = stages
-        assert isinstance(confirmation, Confirmation)
-        rounds = [this for this in search if isinstance(this, Round | Search)]
-        is_whole = len(rounds) == 1 and isinstance(rounds[0], Search)
-        places = range(1, len(rounds) + 1)
-        self._names = ["search"] if is_whole else [f"round {place} of {len(rounds)}" for place in places]
-        self._steps = search_steps(stages)
-        self._search = {name: this.trials for name, this in zip(self._names, rounds, strict=True)}
+    def __init__(self, phase: Phase, maximize: bool) -> None:
+        self._phase, confirmation = phase, phase.confirmation
+        self._names = _search_names(phase)
+        self._places = {step.number: step.place for step in phase.steps}
+        self._search = {name: this.trials for name, this in zip(self._names, phase.rules, strict=True)}
         later = confirmation.steps[1:]
-        longest = max(reversed(rounds), key=lambda this: this.epochs)
         self._extra = {
-            f"extra round {place} of {len(later)}": extra_round_trials(longest, step)
+            f"extra round {place} of {len(later)}": extra_round_trials(phase.longest, step)
             for place, step in enumerate(later, start=1)
         }
         self._totals = self._search | self._extra | {CONFIRMATION: confirmation.trials, FINAL: 1}
         self._sign = 1 if maximize else -1
-        self._is_search_ended = False
-        self.asked = sum(self._search.values()) + confirmation.trials
-        """Number of trials that the study asks for, without the final one."""
+        self.asked = phase.trials + confirmation.trials
+        """Number of trials that it asks for, without the final one."""
         self.ahead = self.asked + 1
         """Number of trials that are not recorded."""
         self.done: Counter[str] = Counter()
@@ -60,21 +60,20 @@ class Standing:
         self.best: tuple[int, float] | None = None
         """Number and value of the best search trial."""
 
-    def recall(self, trials: "pd.DataFrame", search_ended: bool) -> None:
+    def recall(self, trials: "pd.DataFrame") -> None:
         """Count recorded trials, and find the best of them.
 
         Args:
             trials: their rows, in any order.
-            search_ended: True if the user has ended the search before its last trial.
         """
-        counts = trials.groupby(["round", "stage"]).size()
+        own = trials[trials["round"] >= self._phase.first_stage]
+        counts = own.groupby(["round", "stage"]).size()
         for number, stage in counts.index:
             self.done[self.name(number, stage)] += int(counts[number, stage])
-        self.ahead -= len(trials)
+        self.ahead -= len(own)
         searched = trials[trials["stage"] == Stage.SEARCH]
-        if search_ended:
-            self._is_search_ended = True
-            self.ahead -= sum(self._search.values()) - len(searched)
+        if self._phase.search_ended:
+            self.ahead -= self._phase.trials - int((own["stage"] == Stage.SEARCH).sum())
         ranked = searched[searched["outcome"] == Outcome.COMPLETED]
         best = (self._sign * ranked["value"]).max()
         equals = ranked[self._sign * ranked["value"] == best]
@@ -83,25 +82,27 @@ class Standing:
 
     def add(self, results: Sequence[Result]) -> None:
         """Count trials that have been recorded now, and compare them with the best."""
-        self.done.update(self.name(result.trial.round, result.trial.stage) for result in results)
-        self.ahead -= len(results)
+        own = [result.trial for result in results if result.trial.round >= self._phase.first_stage]
+        self.done.update(self.name(trial.round, trial.stage) for trial in own)
+        self.ahead -= len(own)
         for result in results:
             if result.outcome is Outcome.COMPLETED and result.trial.stage is Stage.SEARCH:
                 assert result.value is not None
                 self._compare(result.trial.number, result.value)
 
     def name(self, number: int, stage: str) -> str:
-        """Return the name of a stage.
+        """Return the name of a stage of the phase.
 
         Args:
             number: the number of the round or step.
             stage: the purpose of its trials.
         """
-        if number <= len(self._steps):
-            return self._names[self._steps[number - 1].place - 1]
+        if number in self._places:
+            return self._names[self._places[number] - 1]
         if stage == Stage.SEARCH:
             extra = list(self._extra)
-            return extra[min(number - len(self._steps) - 2, len(extra) - 1)] if extra else CONFIRMATION
+            place = number - self._phase.confirming.start - 1
+            return extra[min(place, len(extra) - 1)] if extra else CONFIRMATION
         return CONFIRMATION if stage == Stage.CONFIRMATION else FINAL
 
     def total(self, name: str) -> int:
@@ -114,7 +115,7 @@ class Standing:
         if self.done[FINAL]:
             return FINAL
         confirming = self._extra if any(self.done[name] for name in self._extra) else [CONFIRMATION]
-        names = [*([] if self._is_search_ended else self._search), *confirming]
+        names = [*([] if self._phase.search_ended else self._search), *confirming]
         return next((name for name in names if self.done[name] < self.total(name)), FINAL)
 
     def done_text(self, name: str) -> str:
@@ -132,3 +133,12 @@ class Standing:
         """Keep the better of a trial and the best so far."""
         if self.best is None or self._sign * value > self._sign * self.best[1]:
             self.best = trial, value
+
+
+def _search_names(phase: Phase) -> list[str]:
+    """Return the names of the stages of a search."""
+    extension = f"extension {phase.number}" if phase.number else ""
+    if len(phase.rules) == 1 and (extension or isinstance(phase.rules[0], Search)):
+        return [extension or "search"]
+    names = [f"round {place} of {len(phase.rules)}" for place in range(1, len(phase.rules) + 1)]
+    return [f"{extension}, {name}" if extension else name for name in names]

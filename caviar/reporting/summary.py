@@ -15,7 +15,7 @@ from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import metric_text, params_text, score_text, test_origin
+from caviar.reporting.formatting import metric_text, params_text, score_text, test_origin, test_rows_text
 from caviar.reporting.terminal import (
     fitting_columns,
     heading,
@@ -25,7 +25,7 @@ from caviar.reporting.terminal import (
     print_parts,
     table,
 )
-from caviar.rounds import Confirmation
+from caviar.search.schedule import Phase, phase_of
 from caviar.space import Choice
 from caviar.trial import Outcome, Stage
 
@@ -80,7 +80,7 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
 def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[RenderableType]:
     """Yield what `show` prints on a terminal with so many columns."""
     best = run.best
-    if best is not None:
+    if best is not None and run.finished:
         yield from _winner(run, best)
     elif run.finished:  # `caviar fetch --frames` copies no winner
         yield heading(run.study["name"], f" is finished. {run.location / 'best'} with the winner is missing.")
@@ -119,9 +119,9 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     ]
     if best.test_accuracy is not None:
         score = score_text(best.test_accuracy, best.test_interval)
-        rows.append(("test", f"accuracy {score} (on {best.test_rows:,} rows that nothing else used)"))
+        rows.append(("test", f"accuracy {score} ({test_rows_text(best)})"))
     if best.test_value is not None:
-        rows.append(("test", f"{metric_text(best.test_value)} ({test_origin(run.metric, best.test_rows)})"))
+        rows.append(("test", f"{metric_text(best.test_value)} ({test_origin(run.metric, best)})"))
     if best.baseline is not None:
         rows.append(("baseline", _baseline_text(best.baseline)))
     if best.refit:
@@ -152,16 +152,24 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
             yield line(f"  to end it    {run.study_file.resume_command(run.location, 'finish')}")
     best = run.best_so_far
     if best is not None:
+        label = "best so far" if run.winner is None else "winner so far"
         score = f"{run.metric} {metric_text(best.value)} (trial {best.trial})"
-        yield table([("best so far", score), ("params", params_text(best.params))])
+        yield table([(label, score), ("params", params_text(best.params))])
 
 
 def _deviations(run: Run) -> Iterator[RenderableType]:
     """Yield where the run went another way than the study declares."""
-    if run.study_file.search_ended:
-        searched = int((run.trials["stage"] == Stage.SEARCH).sum())
-        asked = sum(r["trials"] for r in run.study["rounds"])
-        yield heading("Ended early", f"  the search was ended after {searched:,} of {asked:,} trials")
+    for phase in run.study_file.phases():
+        what = f"extension {phase.number}" if phase.number else "the search"
+        searched = len(_own(run, phase, Stage.SEARCH))
+        if phase.number:
+            is_last = phase.final == run.study_file.phases()[-1].final
+            how = "is not finished yet" if is_last and not run.finished else "came to the same winner"
+            if len(_own(run, phase, Stage.FINAL)):
+                how = "found another winner"
+            yield heading("Extended", f"     {what}, with {searched:,} search trials, {how}")
+        if phase.search_ended:
+            yield heading("Ended early", f"  {what} was ended after {searched:,} of {phase.trials:,} trials")
     for edit in run.study_file.edits:
         what = "the constraints were" if edit.get("what") == "constraints" else "the function was"
         yield heading("Edited", f"       {what} edited after {edit['after_trials']:,} trials")
@@ -191,14 +199,19 @@ def _tried_first(run: Run) -> Iterator[RenderableType]:
 
 def _how_far(run: Run) -> str:
     """Return how many of the planned trials are recorded."""
-    stages = run.trials["stage"]
-    searched, confirmed = (int((stages == stage).sum()) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
-    planned = max(searched, sum(r["trials"] for r in run.study["rounds"]))  # extra rounds are not planned
+    phase = run.study_file.phases()[-1]
+    searched, confirmed = (len(_own(run, phase, stage)) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
+    planned = max(searched, phase.trials)  # extra rounds are not planned
     text = f"{searched:,} of {planned:,} search trials"
     if confirmed:
-        most = Confirmation(**run.study["confirmation"]).trials
-        text += f" and {confirmed:,} of at most {most:,} confirmation trials"
-    return f"{text} are recorded"
+        text += f" and {confirmed:,} of at most {phase.confirmation.trials:,} confirmation trials"
+    return f"{text}{f' of extension {phase.number}' if phase.number else ''} are recorded"
+
+
+def _own(run: Run, phase: Phase, stage: Stage) -> pd.DataFrame:
+    """Return the trials of one kind in a phase."""
+    trials = run.trials[run.trials["stage"] == stage]
+    return trials[trials["round"].between(phase.first_stage, phase.final)]
 
 
 # The rounds
@@ -222,16 +235,21 @@ def _rounds(run: Run, every_round: bool, width: int) -> Table:
     Columns that matter less are left out where the terminal is narrow.
     """
     trials = run.trials if every_round else run.trials[run.trials["stage"] != Stage.FINAL]
-    parts = _search_parts(run, every_round)
-    steps, first = len(Confirmation(**run.study["confirmation"]).steps), max(parts, default=0) + 1
+    trials = trials.sort_values("round", kind="stable")
+    phases = run.study_file.phases()
+    parts = {phase.number: _search_parts(run, phase, every_round) for phase in phases}
 
     def label(stage: str, number: int) -> str:
-        if stage == Stage.SEARCH and number not in parts:
-            return f"extra round {number - first}" if every_round else "extra"
+        phase = phase_of(phases, number)
+        if number in parts[phase.number]:
+            return parts[phase.number][number]
+        place, steps = number - phase.confirming.start, len(phase.confirming)
+        text = stage
         if stage == Stage.SEARCH:
-            return parts[number]
-        is_step = stage == Stage.CONFIRMATION and every_round
-        return f"step {number - first + 1} of {steps}" if is_step else stage
+            text = f"extra round {place}" if every_round else "extra"
+        elif stage == Stage.CONFIRMATION and every_round:
+            text = f"step {place + 1} of {steps}"
+        return f"extension {phase.number}, {text}" if phase.number else text
 
     labels = [label(stage, number) for stage, number in zip(trials["stage"], trials["round"], strict=True)]
     title = "Trials" if has_steps(run) else "Rounds"
@@ -265,12 +283,13 @@ def has_steps(run: Run) -> bool:
     return any("in_flight" in this for this in run.study["rounds"])
 
 
-def _search_parts(run: Run, every_round: bool) -> dict[int, str]:
-    """Return the title of each round or step of the search: several neighbours have the same one."""
-    trials = run.trials
-    confirmed = trials.loc[trials["stage"] == Stage.CONFIRMATION, "round"].min()
-    is_search = (trials["stage"] == Stage.SEARCH) & ~(trials["round"] > confirmed)
-    spans = trials[is_search].groupby("round")["trial"].agg(["min", "max"])
+def _search_parts(run: Run, phase: Phase, every_round: bool) -> dict[int, str]:
+    """Return the title of each round or step of a search: several neighbours have the same one."""
+    trials = _own(run, phase, Stage.SEARCH)
+    trials = trials[trials["round"] < phase.confirming.start]
+    spans = trials.groupby("round")["trial"].agg(["min", "max"])
+    if phase.number:
+        return dict.fromkeys(spans.index, f"extension {phase.number}")
     numbers, groups = list(spans.index), MAX_PARTS if every_round else FEW_PARTS
     if not has_steps(run):
         between = range(1, len(numbers) - 1) if len(numbers) > FEW_PARTS and not every_round else range(0)
@@ -347,7 +366,9 @@ def _changes(run: Run) -> Iterator[RenderableType]:
 
 def how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
     """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
-    learned = f"learns from {this['learned_from']:,} trials and " if has_steps(run) else ""
+    searched = run.trials.loc[run.trials["stage"] == Stage.SEARCH, "trial"]
+    known = int((searched < this["learned_from"]).sum())
+    learned = f"learns from {known:,} trials and " if has_steps(run) else ""
     sampler = run.study["sampler"].removeprefix("function ").split(" ")[0]  # without the digest of a function
     if sampler != "random":
         return f"{learned}draws from these ranges with the sampler {sampler}:"

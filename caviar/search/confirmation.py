@@ -19,7 +19,7 @@ import pandas as pd
 from caviar.columns import is_param
 from caviar.rounds import ConfirmationStep
 from caviar.search.narrowing import rank
-from caviar.trial import Outcome
+from caviar.trial import Outcome, Stage
 
 MIN_GAIN = 4.0
 """Mean gain of the contenders in confirmation, in standard errors, from which their parts trained worse."""
@@ -46,7 +46,9 @@ class Winner:
     search trial itself if training shows no noise."""
 
 
-def choose_contenders(search: pd.DataFrame, top: int, maximize: bool) -> list[int]:
+def choose_contenders(
+    search: pd.DataFrame, top: int, maximize: bool, champion: int | None = None
+) -> list[int]:
     """Return the numbers of the best search trials with different params, best first.
 
     Only completed trials of the longest training count, so that none is preferred because it had more epochs.
@@ -55,9 +57,12 @@ def choose_contenders(search: pd.DataFrame, top: int, maximize: bool) -> list[in
         search: the search trials.
         top: the number of contenders, at most.
         maximize: True if larger values are better.
+        champion: number of the trial that has won an earlier confirmation: it comes first, however lucky others were.
     """
     completed = rank(search[search["outcome"] == Outcome.COMPLETED], maximize)
     longest = completed[completed["epochs"] == completed["epochs"].max()]
+    if champion is not None:
+        longest = longest.iloc[(longest["trial"] != champion).argsort(kind="stable")]
     distinct = longest.drop_duplicates([name for name in longest.columns if is_param(name)])
     return [int(number) for number in distinct["trial"].head(top)]
 
@@ -88,7 +93,12 @@ def next_contenders(
 
 
 def certain_contenders(
-    search: pd.DataFrame, step: ConfirmationStep, maximize: bool, epochs: int, missing: int
+    search: pd.DataFrame,
+    step: ConfirmationStep,
+    maximize: bool,
+    epochs: int,
+    missing: int,
+    champion: int | None = None,
 ) -> list[int]:
     """Return the trials that will be contenders of the first step, whatever the missing search trials show.
 
@@ -101,10 +111,11 @@ def certain_contenders(
         maximize: True if larger values are better.
         epochs: epochs of the longest training. Trials with fewer are certain of nothing.
         missing: number of search trials that are not in `search`.
+        champion: as for `choose_contenders`.
     """
     places = step.contenders - missing
     longest = search[(search["outcome"] == Outcome.COMPLETED) & (search["epochs"] == epochs)]
-    return choose_contenders(longest, places, maximize) if places > 0 and len(longest) else []
+    return choose_contenders(longest, places, maximize, champion) if places > 0 and len(longest) else []
 
 
 def certain_to_continue(
@@ -153,6 +164,12 @@ def _repeats(search: pd.DataFrame, confirmed: pd.DataFrame) -> bool:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def last_winner(trials: pd.DataFrame) -> int | None:
+    """Return the number of the search trial that the last final trial trains again; None without a final trial."""
+    final = trials[trials["stage"] == Stage.FINAL].sort_values("round")
+    return None if final.empty else int(final["confirms"].iloc[-1])
 
 
 def loss_by_pauses(

@@ -390,7 +390,7 @@ class OptunaSearch:
         self._space = space.with_parameters(dict(sorted(space.items())))
         self._study = _optuna_study(factory(seed % 2**32), maximize)
         self._study.stop = lambda: None  # type: ignore[method-assign]  # a grid calls it after its last point
-        self._first, self._asked, self._given = first, list[optuna.Trial](), given
+        self._next, self._asked, self._given = first, dict[int, optuna.Trial](), given
         self._told: set[int] = set()
         for observation in history:
             # Samplers such as BruteForceSampler need the order in which they are asked
@@ -404,17 +404,16 @@ class OptunaSearch:
         Raises:
             StudyError: the sampler raises an exception, or the constraints refuse all that it draws.
         """
-        number = self._first + len(self._asked)
+        number, self._next = self._next, self._next + 1
         if number < len(self._given):
             given = dict(self._given[number])
             self._study.enqueue_trial({n: _to_optuna(self._space[n].domain, v) for n, v in given.items()})
-            trial, _ = self._ask_sampler()
-            self._asked.append(trial)
+            self._asked[number], _ = self._ask_sampler()
             return given
         for _ in range(ASKED):
             trial, values = self._ask_sampler()
             if self._space.allows(values):
-                self._asked.append(trial)
+                self._asked[number] = trial
                 return values
             with _errors_as_study_errors():
                 self._study.tell(trial, state=TrialState.FAIL)
@@ -437,15 +436,19 @@ class OptunaSearch:
             first: number of the step's first trial. Those before it that nobody needed are asked for now.
             known: values of the trials that the step learns from, by number; None for one that gave none.
         """
-        while self._first + len(self._asked) < first:
+        while self._next < first:
             self.ask()
         with _errors_as_study_errors():
             for number in sorted(known.keys() - self._told):
-                if number >= self._first:
+                if number in self._asked:
                     value = known[number]
                     state = TrialState.FAIL if value is None else TrialState.COMPLETE
-                    self._study.tell(self._asked[number - self._first], value, state)
+                    self._study.tell(self._asked[number], value, state)
         self._told |= known.keys()
+
+    def skip_to(self, number: int) -> None:
+        """Go on with another number: those before it are not of the search."""
+        self._next = number
 
 
 def _suggest(trial: optuna.Trial, name: str, part: BaseDistribution, domain: Domain) -> Value:

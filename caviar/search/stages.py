@@ -1,4 +1,7 @@
-"""The stages of a study: the steps of the search, then those of the confirmation, then the final trial.
+"""The stages of a study: in each phase the steps of the search, those of the confirmation, then the final trial.
+
+In an extension, the winner so far is a contender of the confirmation. If it wins again, the final trial is left out:
+its network and its score on the test split are there.
 
 If the first step of the confirmation shows that training has no noise, its other steps are search rounds of the same
 cost, because nothing is left to confirm. Trials of the confirmation that are certain can start before their step opens
@@ -25,6 +28,7 @@ from caviar.search.confirmation import (
     choose_contenders,
     choose_winner,
     is_deterministic,
+    last_winner,
     next_contenders,
 )
 from caviar.search.grid import grid_trials
@@ -32,7 +36,7 @@ from caviar.search.halving import Race
 from caviar.search.narrowing import Decision, narrow
 from caviar.search.region import Region
 from caviar.search.sampling import Observation, OptunaSearch, draw_params
-from caviar.search.schedule import Step, extra_round_trials, search_steps
+from caviar.search.schedule import Phase, Step, extra_round_trials, phase_of, plan_phases
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
 
@@ -67,21 +71,15 @@ class StagePlan:
     """The winner that the final trial trains."""
 
 
-def stage_count(study: Study) -> int:
-    """Return the number of stages: search steps, confirmation steps and the final trial."""
-    return len(stage_needs(study))
-
-
-def stage_needs(study: Study, search_ended: bool = False) -> tuple[int | None, ...]:
-    """Return for each stage the number of first trials that it learns from; None for all trials before it.
-
-    Args:
-        study: the declaration.
-        search_ended: True if the user has ended the search, so that its stages are empty.
-    """
-    steps = search_steps(study.rounds)
-    later = (None,) * (len(study.confirmation.steps) + 1)
-    return (*(None if search_ended else step.known for step in steps), *later)
+def stage_needs(phases: Sequence[Phase]) -> tuple[int | None, ...]:
+    """Return for each stage the number of first trials that it learns from; None for all trials before it."""
+    needs: list[int | None] = []
+    for phase in phases:
+        waits = phase.search_ended or phase.number > 0
+        needs.append(None if waits else 0)
+        needs += [None if phase.search_ended else step.known for step in phase.steps[1:]]
+        needs += [None] * (len(phase.confirming) + 1)
+    return tuple(needs)
 
 
 def open_stage(
@@ -90,9 +88,9 @@ def open_stage(
     trials: pd.DataFrame,
     region: Region | None,
     done: Collection[int] = frozenset(),
-    search_ended: bool = False,
     asked: OptunaSearch | None = None,
     under_way: Iterable[Trial] = (),
+    phases: Sequence[Phase] = (),
 ) -> StagePlan:
     """Return the plan of a stage.
 
@@ -102,49 +100,55 @@ def open_stage(
         trials: trials recorded so far. Those that the stage does not learn from change nothing.
         region: the region of the step before; None for the first one.
         done: numbers of the stage's own trials that are recorded already.
-        search_ended: True if the user has ended the search, so that no round takes the place of a confirmation step.
         asked: the search with a user's sampler that the step before has left; None to begin one.
         under_way: trials that have been drawn and are not recorded. No search trial before the stage is neither of
             the two.
+        phases: the phases of the study; by default what it declares.
 
     Raises:
         StudyError: no trial completed, so there is nothing to narrow to, to confirm or to hand over.
     """
-    steps = search_steps(study.rounds)
-    recorded, trials = trials, _known(trials, number, steps)
-    if number > len(steps) or steps[number - 1].known >= steps[0].count:
-        _require_success(study, trials, is_search=number <= len(steps))
-    if (this := _search_step(study, number, steps, trials, search_ended)) is not None:
+    phases = phases or plan_phases([study.rounds])
+    phase = phase_of(phases, number)
+    step = next((step for step in phase.steps if step.number == number), None)
+    recorded, trials = trials, _known(trials, number, step)
+    if step is None or step.known >= phases[0].steps[0].count:
+        _require_success(study, trials, is_search=step is not None)
+    if (this := _search_step(study, phases, number, step, trials)) is not None:
         drawn = _drawn_before(study, this.step, recorded, under_way)
         own = _params_by_number(study, recorded[recorded["trial"].isin(done)]) if done else {}
         return _plan_step(study, this, trials, region, drawn, own, asked)
-    if number < stage_count(study):
-        plan = _plan_confirmation_step(study, number, trials)
+    if number < phase.final:
+        plan = _plan_confirmation_step(study, phase, number, trials)
     else:
-        plan = _plan_final_trial(study, trials)
+        plan = _plan_final_trial(study, phase, trials)
     return replace(plan, trials=(trial for trial in plan.trials if trial.number not in done))
 
 
-def is_complete(study: Study, trials: pd.DataFrame, search_ended: bool = False) -> bool:
+def is_complete(study: Study, trials: pd.DataFrame, phases: Sequence[Phase]) -> bool:
     """Return True if no trial of any stage is missing: a repair may have set some aside.
 
     Args:
         study: the declaration.
         trials: all trials of a run.
-        search_ended: True if the user has ended the search, whose trials may then be missing.
+        phases: its phases. Trials of a search that the user has ended may be missing.
     """
-    steps, recorded = search_steps(study.rounds), Counter(trials["round"])
-    if not search_ended and any(recorded[step.number] < step.count for step in steps):
+    recorded = Counter(trials["round"])
+    searched = (step for phase in phases if not phase.search_ended for step in phase.steps)
+    if any(recorded[step.number] < step.count for step in searched):
         return False
-    later = range(len(steps) + 1, stage_count(study) + 1)
+    later = (number for phase in phases for number in (*phase.confirming, phase.final))
     return all(
-        recorded[number] == open_stage(study, number, trials, None, search_ended=search_ended).count
-        for number in later
+        recorded[number] == open_stage(study, number, trials, None, phases=phases).count for number in later
     )
 
 
 def certain_trials(
-    study: Study, opened: int, trials: pd.DataFrame, under_way: Sequence[Trial]
+    study: Study,
+    opened: int,
+    trials: pd.DataFrame,
+    under_way: Sequence[Trial],
+    phases: Sequence[Phase] = (),
 ) -> list[Trial]:
     """Return new trials of confirmation steps that are certain while trials of the stages before are under way.
 
@@ -155,29 +159,29 @@ def certain_trials(
         opened: number of stages opened. Steps among them are left out.
         trials: trials recorded so far.
         under_way: trials that have been drawn and are not recorded. No search trial is neither of the two.
+        phases: the phases of the study; by default what it declares.
     """
-    steps, planned = search_steps(study.rounds), study.confirmation.steps
-    maximize = study.objective.maximize
+    phase = phase_of(phases or plan_phases([study.rounds]), opened)
+    planned, maximize = phase.confirmation.steps, study.objective.maximize
     missing = [trial for trial in under_way if trial.stage is Stage.SEARCH]
-    if len(missing) >= planned[0].contenders and not (trials["round"] > len(steps)).any():
+    if len(missing) >= planned[0].contenders and not (trials["round"] >= phase.confirming.start).any():
         return []  # the missing ones may be the best, and nothing is confirmed yet
-    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+    search, confirmed = _search_and_confirmed(trials, phase)
     drawn = {trial.number for trial in under_way}.union(confirmed["trial"])
     certain: list[Trial] = []
-    for index, step in enumerate(planned):
-        number = len(steps) + index + 1
+    for index, (number, step) in enumerate(zip(phase.confirming, planned, strict=True)):
         before = confirmed[confirmed["round"] < number]
         if number <= opened:
             continue
         if index == 0:
-            epochs = max(step.rule.epochs for step in steps)
-            contenders = certain_contenders(search, step, maximize, epochs, len(missing))
+            epochs, champion = phase.longest.epochs, _winner_before(trials, phase)
+            contenders = certain_contenders(search, step, maximize, epochs, len(missing), champion)
         elif (before["round"] == number - 1).any():
             contenders = certain_to_continue(search, before, planned[index - 1], step, maximize)
         else:
             break
-        new = [o for o in contenders if not drawn.issuperset(_numbers_of(study, index, o))]
-        certain += _confirming_trials(study, index, search, new)
+        new = [o for o in contenders if not drawn.issuperset(_numbers_of(phase, index, search, o))]
+        certain += _confirming_trials(study, phase, index, search, new)
     twins = {_identity(trial) for trial in missing}
     return [trial for trial in certain if trial.number not in drawn and _identity(trial) not in twins]
 
@@ -199,12 +203,23 @@ def trial_seed(study: Study, round_number: int, index: int, replicate: int = 0) 
     return derive_seed(study.seed, "trial", round_number, index, replicate)
 
 
-def _known(trials: pd.DataFrame, number: int, steps: Sequence[Step]) -> pd.DataFrame:
+def _winner_before(trials: pd.DataFrame, phase: Phase) -> int | None:
+    """Return the number of the search trial that has won the phases before; None for the first phase."""
+    return last_winner(trials[trials["round"] < phase.first_stage])
+
+
+def _search_and_confirmed(trials: pd.DataFrame, phase: Phase) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return all search trials, and the confirming trials of a phase."""
+    is_confirming = (trials["stage"] == Stage.CONFIRMATION) & (trials["round"] >= phase.first_stage)
+    return trials[trials["stage"] == Stage.SEARCH], trials[is_confirming]
+
+
+def _known(trials: pd.DataFrame, number: int, step: Step | None) -> pd.DataFrame:
     """Return the trials that a stage learns from: those of all stages before, or the first of them."""
     if trials.empty:
         return trials
     before = trials[trials["round"] < number]
-    return before[before["trial"] < steps[number - 1].known] if number <= len(steps) else before
+    return before if step is None else before[before["trial"] < step.known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,39 +228,45 @@ class _SearchStep:
 
     step: Step
     epochs_before: int
-    """Epochs of the step before; those of the same step for the first one."""
+    """Epochs of the trials that it learns from: of the step before, or of the same one in an extension."""
     learns_from_other_epochs: bool = False
     """True if the step before learned from trials of other epochs."""
+    end_before: int = 0
+    """The number after the last trial of the step before."""
 
 
 def _search_step(
-    study: Study, number: int, steps: Sequence[Step], trials: pd.DataFrame, search_ended: bool
+    study: Study, phases: Sequence[Phase], number: int, step: Step | None, trials: pd.DataFrame
 ) -> _SearchStep | None:
     """Return a stage that searches; None for one that confirms or trains the winner."""
-    if number <= len(steps):
-        before, twice_before = (steps[max(0, number - back)].rule.epochs for back in (2, 3))
-        return _SearchStep(steps[number - 1], before, before != twice_before)
-    if search_ended or number == stage_count(study) or not study.narrows:
+    phase = phase_of(phases, number)
+    if step is not None:
+        return _declared_step(phases, step)
+    if phase.search_ended or number == phase.final or not study.narrows:
         return None
-    if not _is_deterministic(trials):
+    if not is_deterministic(*_search_and_confirmed(trials, phase)):
         return None
-    longest = max(reversed(steps), key=lambda step: step.rule.epochs)
-    rule, planned = longest.rule, study.confirmation.steps[number - len(steps) - 1]
-    step = Step(
+    rule, index = phase.longest, number - phase.confirming.start
+    extra = Step(
         number=number,
         first=_next_number(trials),
-        count=extra_round_trials(rule, planned),
+        count=extra_round_trials(rule, phase.confirmation.steps[index]),
         known=_next_number(trials),
-        shrinkages=steps[-1].shrinkages + number - len(steps),
+        shrinkages=phase.steps[-1].shrinkages + index + 1,
         rule=rule,
-        place=longest.place,
+        place=1 + phase.rules.index(rule),
     )
-    return _SearchStep(step, rule.epochs)
+    return _SearchStep(extra, rule.epochs)
 
 
-def _is_deterministic(trials: pd.DataFrame) -> bool:
-    stages = trials["stage"]
-    return is_deterministic(trials[stages == Stage.SEARCH], trials[stages == Stage.CONFIRMATION])
+def _declared_step(phases: Sequence[Phase], step: Step) -> _SearchStep:
+    """Return a stage that searches as the study, or an extension of it, declares."""
+    steps = [each for phase in phases for each in phase.steps]
+    place = steps.index(step)
+    last, twice_before = (steps[max(0, place - back)] for back in (1, 2))
+    is_extending = step.number > phases[0].final and step.known == step.first
+    before = step.rule.epochs if is_extending else last.rule.epochs
+    return _SearchStep(step, before, before != twice_before.rule.epochs, last.first + last.count)
 
 
 def _drawn_before(
@@ -281,12 +302,12 @@ def _plan_step(
     asked: OptunaSearch | None,
 ) -> StagePlan:
     step, decisions = this.step, tuple[Decision, ...]()
-    if region is None or not study.narrows:
+    if step.known == 0 or not study.narrows:
         region = Region(declared=study.space)
     else:
         region, decisions = narrow(
             _comparable(this, trials),
-            region,
+            region or Region(declared=study.space),
             study.narrowing,
             shrinkages=step.shrinkages,
             maximize=study.objective.maximize,
@@ -331,7 +352,8 @@ def _learn(
     values = {
         int(n): None if pd.isna(v) else float(v) for n, v in zip(known["trial"], completed, strict=True)
     }
-    asked.learn(step.first, values)
+    asked.learn(this.end_before, values)
+    asked.skip_to(step.first)
     return asked
 
 
@@ -397,44 +419,43 @@ def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:
     ]
 
 
-def _plan_confirmation_step(study: Study, number: int, trials: pd.DataFrame) -> StagePlan:
+def _plan_confirmation_step(study: Study, phase: Phase, number: int, trials: pd.DataFrame) -> StagePlan:
     """Plan to train the contenders with fresh seeds; no trials if there is nothing more to find out."""
-    maximize, index = study.objective.maximize, number - len(search_steps(study.rounds)) - 1
-    step = study.confirmation.steps[index]
-    search = trials[trials["stage"] == Stage.SEARCH]
+    maximize, index = study.objective.maximize, number - phase.confirming.start
+    step = phase.confirmation.steps[index]
+    search, confirmed = _search_and_confirmed(trials, phase)
     if index == 0:
-        contenders = choose_contenders(search, step.contenders, maximize)
+        contenders = choose_contenders(search, step.contenders, maximize, _winner_before(trials, phase))
     else:
-        confirmed = trials[trials["stage"] == Stage.CONFIRMATION]
         contenders = next_contenders(search, confirmed, step, maximize)
-    again = list(_confirming_trials(study, index, search, contenders))
+    again = list(_confirming_trials(study, phase, index, search, contenders))
     return StagePlan(
         stage=Stage.CONFIRMATION,
         round=number,
         count=len(again),
         epochs=max((trial.epochs for trial in again), default=0),
         trials=iter(again),
-        known=_first_number(study, index),
+        known=phase.first_training(index),
     )
 
 
 def _confirming_trials(
-    study: Study, index: int, search: pd.DataFrame, contenders: Iterable[int]
+    study: Study, phase: Phase, index: int, search: pd.DataFrame, contenders: Iterable[int]
 ) -> Iterator[Trial]:
     """Yield the trainings of the contenders of a confirmation step.
 
     Args:
         study: the declaration.
+        phase: the phase that the confirmation belongs to.
         index: index of the step in the confirmation.
         search: the search trials.
         contenders: numbers of those that train again.
     """
-    number = len(search_steps(study.rounds)) + index + 1
-    first = _first_number(study, index)
+    number, first = phase.confirming[index], phase.first_training(index)
     rows = search.set_index("trial", drop=False)
     for original in contenders:
         params = params_from_row(study.space, rows.loc[original].to_dict())
-        for replicate, trial in enumerate(_numbers_of(study, index, original)):
+        for replicate, trial in enumerate(_numbers_of(phase, index, search, original)):
             yield Trial(
                 number=trial,
                 round=number,
@@ -447,20 +468,17 @@ def _confirming_trials(
             )
 
 
-def _numbers_of(study: Study, index: int, original: int) -> range:
+def _numbers_of(phase: Phase, index: int, search: pd.DataFrame, original: int) -> range:
     """Return the numbers of a contender's trainings in a confirmation step.
 
-    Each search trial has numbers of its own, because it may start before the other contenders are known.
+    They follow from its place among the search trials: those before the phase, all of which are recorded, then those of
+    the phase by their numbers.
     """
-    seeds = study.confirmation.steps[index].seeds
-    first = _first_number(study, index) + original * seeds
+    is_own = original >= phase.first_trial
+    place = phase.searched + original - phase.first_trial if is_own else (search["trial"] < original).sum()
+    seeds = phase.confirmation.steps[index].seeds
+    first = phase.first_training(index) + int(place) * seeds
     return range(first, first + seeds)
-
-
-def _first_number(study: Study, index: int) -> int:
-    """Return the smallest number of a training in a confirmation step."""
-    searched = sum(rule.trials for rule in study.search_rounds)
-    return searched * (1 + sum(step.seeds for step in study.confirmation.steps[:index]))
 
 
 def _next_number(trials: pd.DataFrame) -> int:
@@ -468,10 +486,13 @@ def _next_number(trials: pd.DataFrame) -> int:
     return int(trials["trial"].max()) + 1
 
 
-def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
-    """Plan to train the winner once more, with the seed of its best training, to keep and test the network."""
+def _plan_final_trial(study: Study, phase: Phase, trials: pd.DataFrame) -> StagePlan:
+    """Plan to train the winner once more, with the seed of its best training, to keep and test the network.
+
+    Nothing is left to train if it has won the phases before, too.
+    """
     maximize = study.objective.maximize
-    search, confirmed = (trials[trials["stage"] == s] for s in (Stage.SEARCH, Stage.CONFIRMATION))
+    search, confirmed = _search_and_confirmed(trials, phase)
     winner = (
         best_of_search(search, maximize)
         if is_deterministic(search, confirmed)
@@ -486,7 +507,7 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
     number = _next_number(trials)
     trial = Trial(
         number=number,
-        round=stage_count(study),
+        round=phase.final,
         params=params_from_row(study.space, row),
         epochs=int(row["epochs"]),
         seed=int(row["seed"]),
@@ -494,12 +515,13 @@ def _plan_final_trial(study: Study, trials: pd.DataFrame) -> StagePlan:
         confirms=winner.trial,
         learned_from=number,
     )
+    new = [] if winner.trial == _winner_before(trials, phase) else [trial]
     return StagePlan(
         stage=Stage.FINAL,
         round=trial.round,
-        count=1,
+        count=len(new),
         epochs=trial.epochs,
-        trials=iter([trial]),
+        trials=iter(new),
         known=number,
         winner=winner,
     )

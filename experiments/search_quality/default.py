@@ -16,7 +16,8 @@ from caviar.columns import param_column, to_cell
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.objective import Objective
-from caviar.search.stages import StagePlan, open_stage, stage_count
+from caviar.search.schedule import plan_phases
+from caviar.search.stages import StagePlan, open_stage
 from caviar.trial import Measurement, Outcome, Trial, Value
 
 
@@ -142,7 +143,7 @@ def declare(
 def _stages(table: Table, study: cv.Study) -> Iterator[tuple[StagePlan, list[Trial], pd.DataFrame]]:
     """Yield each stage, its trials, and the rows of those that trained; the final trial does not."""
     noise = np.random.default_rng(study.seed)
-    recorded, region, last = pd.DataFrame(), None, stage_count(study)
+    recorded, region, last = pd.DataFrame(), None, plan_phases([study.rounds])[0].final
     for number in range(1, last + 1):
         plan = open_stage(study, number, recorded, region)
         trials = list(plan.trials)

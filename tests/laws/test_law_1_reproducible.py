@@ -21,7 +21,7 @@ from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import InterruptedStudy, RunError
 from caviar.records.frames import Run, load
 from caviar.rounds import Confirmation, Halving, Round, Search
-from caviar.runner import run_study
+from caviar.runner import extend_study, run_study
 from caviar.space import Space, choice, integer, log
 from caviar.study import Study
 from caviar.training.classifier import Classifier
@@ -284,3 +284,16 @@ def test_lanes_of_the_fused_engine_give_the_same_frames(tmp_path: Path) -> None:
     twin = run_inline(native, tmp_path / "native")
     assert here.trials["params_units"].tolist() == twin.trials["params_units"].tolist()
     assert here.trials["outcome"].tolist() == twin.trials["outcome"].tolist()
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_an_extension_is_the_same_for_any_order_of_arrival(tmp_path: Path, name: str) -> None:
+    study = SEARCHES[name]
+
+    def extend(seed: int) -> Run:
+        run = run_inline(study, tmp_path / str(seed))
+        return extend_study(study, run.path, 30, progress=False, backend=lambda _: Shuffled(study, seed))
+
+    first = extend(0)
+    for seed in (1, 2):
+        assert_same_frames(first, extend(seed))

@@ -133,6 +133,27 @@ def test_a_driver_killed_at_any_call_loses_nothing(tmp_path: Path, where: str, c
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
+def test_a_driver_killed_in_an_extension_loses_nothing(tmp_path: Path) -> None:
+    study = killed_drivers.make_study()
+    finished = run_inline(study, tmp_path / "finished")
+    whole = killed_drivers.extend(run_inline(study, tmp_path / "whole"))
+    in_the_middle = 0
+    for path in run_killed_drivers(tmp_path / "killed", "extending", [n / 25 for n in range(1, 25)]):
+        killed = load(path)
+        assert killed.best is not None, "the winner before the extension is lost"
+        killed.best.require_files()
+        kept = killed.trials[killed.trials["trial"].isin(finished.trials["trial"])]
+        assert len(kept) == len(finished.trials)
+        if killed.study_file.extensions:
+            recorded = resume_and_compare(study, path, whole)
+            in_the_middle += len(kept) < recorded < len(whole.trials)
+        else:
+            assert_same_frames(whole, killed_drivers.extend(killed))
+    assert in_the_middle >= 3, "few drivers were killed in the middle of an extension"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_directory_without_a_study_is_used(tmp_path: Path) -> None:
     early = [number / 1_000 for number in range(1, 17, 2)]  # some of them before `study.json` is written
     left = [

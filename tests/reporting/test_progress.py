@@ -21,6 +21,7 @@ from caviar.reporting.progress import Display
 from caviar.rounds import coarse_to_fine
 from caviar.runner import resume_study, run_study
 from caviar.search.region import Region
+from caviar.search.schedule import plan_phases
 from caviar.search.stages import StagePlan
 from caviar.trial import Measurement, Outcome, Result, Stage, Trial
 from tests.objectives import Bowl, bowl_study
@@ -155,7 +156,7 @@ def test_resumed_progress_counts_and_compares_recorded_trials(tmp_path: Path, ca
     recorded = run_inline(study, tmp_path).trials[:30]
     best = recorded["value"].min()
     with Display(study) as display:
-        display.recalled(recorded, search_ended=False)
+        display.recalled(recorded)
         display.opened(replace(PLAN, round=1, count=30), 30)
         display.opened(replace(PLAN, round=2, count=20), 0)
         display.waited(workers(2))
@@ -237,8 +238,8 @@ def test_a_closed_terminal_stops_no_study(tmp_path: Path, monkeypatch: pytest.Mo
 def test_time_left_counts_no_trials_of_an_ended_search(tmp_path: Path) -> None:
     study = bowl_study()
     recorded = run_inline(study, tmp_path).trials[:30]
-    with Display(study) as display:
-        display.recalled(recorded, search_ended=True)
+    with Display(study, plan_phases([study.rounds], [True])) as display:
+        display.recalled(recorded)
         assert display._standing.ahead == study.confirmation.trials + 1
 
 

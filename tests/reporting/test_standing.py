@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 
 from caviar.reporting.standing import FINAL, Standing
-from caviar.rounds import Confirmation, Halving, Round, Search
+from caviar.rounds import Confirmation, Halving, Round, Search, Stages
+from caviar.search.schedule import plan_phases
 from caviar.study import declared_stages
 from caviar.trial import Outcome, Result, Stage, Trial
 from tests.objectives import bowl_study
 from tests.runs import run_inline
+
+
+def standing(stages: Stages, maximize: bool = False, search_ended: bool = False) -> Standing:
+    return Standing(plan_phases([stages], [search_ended])[0], maximize)
 
 
 def result(number: int, round_number: int, value: float, stage: Stage = Stage.SEARCH) -> Result:
@@ -20,8 +25,8 @@ def result(number: int, round_number: int, value: float, stage: Stage = Stage.SE
 def test_recorded_rows_and_arriving_results_count_alike(tmp_path: Path) -> None:
     study = bowl_study()
     trials = run_inline(study, tmp_path).trials
-    recalled, told = Standing(study.rounds, False), Standing(study.rounds, False)
-    recalled.recall(trials.sample(frac=1, random_state=0), search_ended=False)
+    recalled, told = standing(study.rounds), standing(study.rounds)
+    recalled.recall(trials.sample(frac=1, random_state=0))
     rows = zip(trials["trial"], trials["round"], trials["value"], trials["stage"], strict=True)
     told.add([result(n, r, v, Stage(stage)) for n, r, v, stage in rows])
     assert (recalled.done, recalled.best, recalled.ahead) == (told.done, told.best, told.ahead)
@@ -31,40 +36,40 @@ def test_recorded_rows_and_arriving_results_count_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("maximize", [True, False])
 def test_the_best_of_equal_trials_is_the_first(maximize: bool) -> None:
-    standing = Standing([Round(9, 1), Confirmation()], maximize)
-    standing.add([result(n, 1, 0.5) for n in (3, 4)])
-    assert standing.best == (3, 0.5)
-    assert standing.best_text("loss") == "best loss 0.5000 (trial 3)"
+    equal = standing([Round(9, 1), Confirmation()], maximize=maximize)
+    equal.add([result(n, 1, 0.5) for n in (3, 4)])
+    assert equal.best == (3, 0.5)
+    assert equal.best_text("loss") == "best loss 0.5000 (trial 3)"
 
 
 def test_the_current_stage_is_the_first_that_lacks_trials() -> None:
-    standing = Standing([Round(2, 1), Round(1, 1), Confirmation(top=2, seeds=1)], True)
-    assert standing.current == "round 1 of 2"
-    standing.add([result(0, 1, 0.1), result(2, 2, 0.1)])
-    assert standing.current == "round 1 of 2"
-    standing.add([result(1, 1, 0.1)])
-    assert standing.current == "confirmation"
-    standing.add([result(n, 3, 0.1, Stage.CONFIRMATION) for n in range(3, 7)])
-    assert standing.current == FINAL
+    current = standing([Round(2, 1), Round(1, 1), Confirmation(top=2, seeds=1)])
+    assert current.current == "round 1 of 2"
+    current.add([result(0, 1, 0.1), result(2, 2, 0.1)])
+    assert current.current == "round 1 of 2"
+    current.add([result(1, 1, 0.1)])
+    assert current.current == "confirmation"
+    current.add([result(n, 3, 0.1, Stage.CONFIRMATION) for n in range(3, 7)])
+    assert current.current == FINAL
 
 
 def test_an_ended_search_is_over(tmp_path: Path) -> None:
     study = bowl_study()
-    standing = Standing(study.rounds, False)
-    standing.recall(run_inline(study, tmp_path).trials[:10], search_ended=True)
-    assert standing.current == "confirmation"
-    assert standing.ahead == study.confirmation.trials + 1
+    ended = standing(study.rounds, search_ended=True)
+    ended.recall(run_inline(study, tmp_path).trials[:10])
+    assert ended.current == "confirmation"
+    assert ended.ahead == study.confirmation.trials + 1
 
 
 def test_extra_rounds_follow_a_search_without_noise() -> None:
     study = bowl_study(rounds=[Search(40, 3, in_flight=4)], confirmation=Confirmation(top=8))
-    standing = Standing(study.rounds, False)
-    steps = len(standing._steps)
-    standing.add([result(n, 1, 0.1) for n in range(40)])
-    assert standing.name(steps + 2, Stage.SEARCH) == "extra round 1 of 2"
-    standing.add([result(40, steps + 2, 0.1)])
-    assert standing.current == "extra round 1 of 2"
-    assert standing.done_text(standing.current) == "1/8 trials"
+    extra = standing(study.rounds)
+    steps = len(plan_phases([study.rounds])[0].steps)
+    extra.add([result(n, 1, 0.1) for n in range(40)])
+    assert extra.name(steps + 2, Stage.SEARCH) == "extra round 1 of 2"
+    extra.add([result(40, steps + 2, 0.1)])
+    assert extra.current == "extra round 1 of 2"
+    assert extra.done_text(extra.current) == "1/8 trials"
 
 
 @pytest.mark.parametrize("halving", [None, Halving(rungs=(1,), keep=0.25)])

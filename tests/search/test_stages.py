@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from caviar.columns import param_column, to_cell
 from caviar.errors import StudyError
-from caviar.rounds import Confirmation, Halving, Round, Search
-from caviar.search.schedule import search_steps
-from caviar.search.stages import certain_trials, open_stage, stage_count, trial_seed
+from caviar.rounds import Confirmation, Halving, Round, Search, extension_stages
+from caviar.search.schedule import plan_phases
+from caviar.search.stages import certain_trials, open_stage, trial_seed
 from caviar.space import Space, choice
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial
@@ -43,7 +43,7 @@ def row(trial: Trial, study: Study = STUDY) -> dict[str, object]:
 
 def test_confirmation_steps_use_fresh_seeds_and_new_numbers() -> None:
     frame, region, drawn = pd.DataFrame(), None, list[Trial]()
-    for number in range(1, stage_count(STUDY) + 1):
+    for number in range(1, plan_phases([STUDY.rounds])[0].final + 1):
         plan = open_stage(STUDY, number, frame, region)
         region = plan.region or region
         if plan.stage is not Stage.FINAL:
@@ -85,11 +85,19 @@ studies = st.builds(
 
 
 @given(
-    study=studies, noise=st.sampled_from([0, 1, 5]), failures=st.integers(0, 6), seed=st.integers(0, 10**6)
+    study=studies,
+    extensions=st.integers(0, 2),
+    noise=st.sampled_from([0, 1, 5]),
+    failures=st.integers(0, 6),
+    seed=st.integers(0, 10**6),
 )
-def test_certain_trials_are_planned_later(study: Study, noise: int, failures: int, seed: int) -> None:
+def test_certain_trials_are_planned_later(
+    study: Study, extensions: int, noise: int, failures: int, seed: int
+) -> None:
     """Whatever is recorded, and whatever comes of the others: equal params, equal values, failures, no noise."""
     random = Random(seed)
+    phases = plan_phases([study.rounds, *[extension_stages(study.rounds, 7)] * extensions])
+    phase = phases[-1]
 
     def finish(trial: Trial) -> dict[str, object]:
         value = Random(trial.params["x"]).randrange(5) + random.randint(0, noise)
@@ -98,28 +106,29 @@ def test_certain_trials_are_planned_later(study: Study, noise: int, failures: in
         outcome = random.choice(outcomes) if lost else Outcome.COMPLETED
         return row(trial, study) | {"outcome": outcome.value, "value": value, "epochs_trained": 3}
 
-    steps, planned, recorded, region = search_steps(study.rounds), dict[int, Trial](), list[Any](), None
+    planned, recorded, region = dict[int, Trial](), list[Any](), None
     try:
-        for number in range(1, stage_count(study) + 1):
-            plan = open_stage(study, number, pd.DataFrame(recorded), region)
+        for number in range(1, phase.final + 1):
+            plan = open_stage(study, number, pd.DataFrame(recorded), region, phases=phases)
             region = plan.region or region
             trials = list(plan.trials)
+            assert planned.keys().isdisjoint(trial.number for trial in trials)
             planned |= {trial.number: trial for trial in trials}
             recorded += map(finish, trials)
     except StudyError:
         reject()
-    opened = len(steps) + random.randint(0, stage_count(study) - len(steps) - 1)
+    opened = random.randrange(phase.steps[-1].number, phase.final)
     share = random.random() ** 0.2
     back, under_way = dict[int, Any](), list[Trial]()
     for trial, finished in zip(planned.values(), recorded, strict=True):
         is_open = trial.round <= opened
         may_be_back = is_open or (trial.stage is Stage.CONFIRMATION and trial.confirms in back)
-        must_be_back = len(steps) < opened and trial.round < opened
+        must_be_back = trial.round < (opened if opened in phase.confirming else phase.first_stage)
         if must_be_back or (may_be_back and random.random() < share):
             back[trial.number] = finished
         elif is_open:
             under_way.append(trial)
     if back:
-        certain = certain_trials(study, opened, pd.DataFrame([*back.values()]), under_way)
+        certain = certain_trials(study, opened, pd.DataFrame([*back.values()]), under_way, phases)
         event("some are certain" if certain else "none is certain")
         assert all(planned[trial.number] == trial for trial in certain)

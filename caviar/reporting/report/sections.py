@@ -12,7 +12,14 @@ from caviar.analysis.pairs import paired_parameters
 from caviar.control_chars import replace_control_chars
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import counted, duration_text, interval_text, metric_text, test_origin
+from caviar.reporting.formatting import (
+    counted,
+    duration_text,
+    interval_text,
+    metric_text,
+    test_origin,
+    test_rows_text,
+)
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -161,10 +168,10 @@ def _scores(run: Run, best: Best) -> Iterator[Score]:
         )
     if best.test_accuracy is not None:
         interval = "" if best.test_interval is None else f"{interval_text(best.test_interval)}, "
-        note = f"{interval}{best.test_rows:,} rows that nothing else used"
+        note = interval + test_rows_text(best).removeprefix("on ")
         yield Score("test accuracy", metric_text(best.test_accuracy), note)
     if best.test_value is not None:
-        yield Score("test score", metric_text(best.test_value), test_origin(run.metric, best.test_rows))
+        yield Score("test score", metric_text(best.test_value), test_origin(run.metric, best))
     if best.baseline is not None:
         accuracy, split = best.baseline.test_accuracy, "test rows"
         if accuracy is None:

@@ -1,0 +1,145 @@
+"""Coarse to fine: zoom into the region where the best lie, and sample it more densely.
+
+Both ways spend the same budget on a search and on the same confirmation. One is caviar's default, which draws ever
+nearer to the elite and trains the most promising of several candidates; the other draws the whole search from the whole
+space. The winner's mean loss of fresh trainings counts. Each repetition splits the data anew, for both ways alike.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from gallery import Finding, main, mean_and_half
+from plotly.subplots import make_subplots
+from searches import COLORS, classifier, data_sets, ratio, ratio_text, search
+
+import caviar as cv
+from caviar.analysis.history import history
+from caviar.reporting.plots import theme
+
+SPACE = cv.Space(
+    learning_rate=cv.log(1e-4, 1.0),
+    momentum=cv.reverse_log(0.8, 0.999),
+    batch_size=cv.integer(8, 256, scale="log"),
+    units=cv.integer(8, 128, scale="log"),
+    layers=cv.integer(1, 3),
+    l2=cv.log(1e-6, 1e-1),
+)
+WAYS = ("whole space", "coarse to fine")
+
+
+def searches(quick: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row for each search, and a row for each search trial with the best loss so far."""
+    repetitions, trials, epochs = (2, 20, 1) if quick else (8, 100, 10)
+    narrowing, confirmation = cv.coarse_to_fine(trials=trials, epochs=epochs)
+    rows: list[dict[str, Any]] = []
+    best = []
+    for data, source in data_sets(quick).items():
+        for seed in range(repetitions):
+            for way in WAYS:
+                rule = narrowing if way == "coarse to fine" else cv.Round(narrowing.trials, epochs)
+                run = search(classifier(source, split_seed=seed), SPACE, [rule, confirmation], seed)
+                winner = run.best
+                assert winner is not None
+                rows.append({"data": data, "way": way, "seed": seed, "loss": winner.value})
+                rows[-1]["accuracy"] = winner.test_accuracy
+                best.append(history(run)[["trial", "best"]].assign(data=data, way=way, seed=seed))
+    return pd.DataFrame(rows), pd.concat(best, ignore_index=True)
+
+
+def measure(quick: bool) -> Finding:
+    """Compare a search that narrows with one that does not, at equal budget."""
+    found, best = searches(quick)
+    wide = found.pivot_table(index=["data", "seed"], columns="way", values=["loss", "accuracy"])
+    ratios, table = {}, []
+    for data, part in wide.groupby(level=0, sort=False):
+        ratios[data] = ratio(part["loss"]["coarse to fine"], part["loss"]["whole space"])
+        gain = mean_and_half(list(part["accuracy"]["coarse to fine"] - part["accuracy"]["whole space"]))
+        table.append(
+            {
+                "data": data,
+                "loss, whole space": f"{part['loss']['whole space'].mean():.4f}",
+                "loss, coarse to fine": f"{part['loss']['coarse to fine'].mean():.4f}",
+                "ratio": ratio_text(ratios[data]),
+                "better in": f"{(part['loss']['coarse to fine'] < part['loss']['whole space']).mean():.0%}",
+                "test accuracy gained": "{:+.3f} ± {:.3f}".format(*gain),
+                "trials to equal the whole search": f"{_median_trials(best[best['data'] == data]):.0f}",
+            }
+        )
+    overall = ratio(wide["loss"]["coarse to fine"], wide["loss"]["whole space"])
+    sure = sum(high < 1 for _, _, high in ratios.values())
+    verdict = "holds" if sure == len(ratios) else "holds weakly" if overall[2] < 1 else "does not hold here"
+    return Finding(
+        claim="Search coarse to fine: zoom into the region where the best lie, and sample it more densely.",
+        verdict=verdict,
+        found=f"With the same budget, the winner's fresh dev loss after narrowing is {ratio_text(overall)} times that "
+        f"of a search of the whole space (95 % interval over {len(wide)} pairs), surely lower on {sure} of "
+        f"{len(ratios)} data sets. Narrowing needs {_median_trials(best):.0f} trials (median) to be as low as the "
+        f"{best['trial'].max() + 1} trials from the whole space.",
+        table=pd.DataFrame(table),
+        figure=draw(best, wide, ratios),
+    )
+
+
+def _median_trials(best: pd.DataFrame) -> float:
+    """Return the median number of trials after which narrowing is as good as the whole other search; inf if never."""
+    needed = []
+    for _, part in best.groupby(["data", "seed"]):
+        by_way = part.pivot_table(index="trial", columns="way", values="best")
+        reached = by_way["coarse to fine"] <= by_way["whole space"].iloc[-1]
+        needed.append(float(reached.idxmax()) + 1 if reached.any() else np.inf)
+    return float(np.median(needed))
+
+
+def draw(best: pd.DataFrame, wide: pd.DataFrame, ratios: dict[Any, Any]) -> go.Figure:
+    """Draw the best loss so far on each data set, and the ratios of the confirmed losses."""
+    names = list(ratios)
+    figure = make_subplots(
+        1, len(names) + 1, subplot_titles=[*names, "Confirmed: ratio"], horizontal_spacing=0.06
+    )
+    for column, data in enumerate(names, start=1):
+        for way, color in zip(WAYS, (theme.PLAIN, theme.BEST), strict=True):
+            part = best[(best["data"] == data) & (best["way"] == way)]
+            losses = np.log(part.pivot_table(index="trial", columns="seed", values="best"))
+            middle = np.exp(losses.mean(axis=1))
+            half = np.exp(1.96 * losses.std(axis=1) / np.sqrt(losses.shape[1]))
+            ends = [*losses.index, *losses.index[::-1]]
+            figure.add_scatter(
+                x=ends, y=[*(middle * half), *(middle / half)[::-1]], fill="toself", mode="none", fillcolor=color,
+                opacity=0.2, showlegend=False, hoverinfo="skip", row=1, col=column,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=losses.index, y=middle, mode="lines", line={"color": color}, name=way, legendgroup=way,
+                showlegend=column == 1, row=1, col=column,
+            )  # fmt: skip
+        lows = best[(best["data"] == data) & (best["trial"] > 3)].groupby(["way", "trial"])["best"].mean()
+        figure.update_yaxes(
+            type="log", range=np.log10([0.9 * lows.min(), lows.max()]).tolist(), row=1, col=column,
+            title="best dev loss so far" if column == 1 else "",
+        )  # fmt: skip
+        figure.update_xaxes(title="trials", row=1, col=column)
+    for place, data in enumerate(names):
+        part, (middle, low, high) = wide.xs(data, level=0)["loss"], ratios[data]
+        figure.add_scatter(
+            x=part["coarse to fine"] / part["whole space"], y=[place] * len(part), mode="markers", showlegend=False,
+            marker={"size": 6, "color": COLORS[place], "opacity": 0.4}, row=1, col=len(names) + 1,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[middle], y=[place], mode="markers", showlegend=False, marker={"size": 10, "color": COLORS[place]},
+            error_x={"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low]},
+            row=1, col=len(names) + 1,
+        )  # fmt: skip
+    figure.add_vline(x=1, line={"dash": "dot", "color": "#808080"}, row=1, col=len(names) + 1)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=[name.replace(" ", "<br>") for name in names],
+        range=[len(names) - 0.5, -0.5], side="right", row=1, col=len(names) + 1,
+    )  # fmt: skip
+    figure.update_xaxes(title="below 1: narrowing is better", row=1, col=len(names) + 1)
+    figure.update_layout(height=400, margin={"b": 90})
+    notes = ["Left: geometric means over repetitions with 95 % intervals. Right: small dots are repetitions."]
+    return theme.finish(figure, "Coarse to fine, and the whole space, at equal budget", notes, head=20)
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,62 @@
+"""Data sets and short searches that several experiments of the lecture share."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gallery import mean_and_half
+from sklearn.datasets import make_classification
+
+import caviar as cv
+from caviar.records.frames import Run
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="caviar-lecture-")
+COLORS = ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff")
+"""Colours of the arms or data sets of a figure."""
+
+
+def data_sets(quick: bool) -> dict[str, Any]:
+    """Return data for `cv.Classifier` by name; one small set if quick."""
+    clusters = make_classification(
+        n_samples=150 if quick else 1_500,
+        n_features=20,
+        n_informative=8,
+        n_classes=6,
+        n_clusters_per_class=2,
+        flip_y=0.02,
+        random_state=0,
+    )
+    if quick:
+        return {"clusters": clusters}
+    return {"digits": "sklearn:digits", "clusters": clusters, "breast cancer": "sklearn:breast_cancer"}
+
+
+def classifier(data: Any, split_seed: int = 0, fixed: Mapping[str, Any] | None = None) -> cv.Classifier:
+    """Return an objective that is ranked by the dev loss, which tells close configurations apart."""
+    return cv.Classifier(data=data, metric="dev_loss", split_seed=split_seed, fixed=fixed or {})
+
+
+def search(
+    objective: cv.Classifier, space: cv.Space, rounds: Sequence[Any], seed: int, **declared: Any
+) -> Run:
+    """Run a study in this process, without progress, in a folder that is removed when the process ends."""
+    study = cv.Study(name="lecture", objective=objective, space=space, rounds=rounds, seed=seed, **declared)
+    runs = tempfile.mkdtemp(dir=_FOLDER.name)
+    return study.run(address="here", runs=runs, progress=False)
+
+
+def ratio(these: Sequence[float], those: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean of paired ratios of losses, and its 95 % interval.
+
+    Args:
+        these: losses, one a repetition.
+        those: losses of the same repetitions in another way.
+    """
+    mean, half = mean_and_half(list(np.log(these) - np.log(those)))
+    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
+
+
+def ratio_text(found: tuple[float, float, float]) -> str:
+    """Return a ratio with its interval as text."""
+    return "{:.2f} ({:.2f} .. {:.2f})".format(*found)

@@ -106,17 +106,15 @@ _CLASSIFIER_METRICS = {
     )
 }
 _LAYER_STATISTICS = {
-    f"{name}_{layer}": Column(
-        f"{name}_{layer}", "float64", f"{meaning} of hidden layer {layer}", optional=True
-    )
+    f"{name}_{layer}": Column(f"{name}_{layer}", "float64", f"Hidden layer {layer}: {meaning}", optional=True)
     for layer in range(1, 21)  # the most that a network has
     for name, meaning in {
-        "z_mean": "Mean over dev rows and units of z, before batch norm,",
-        "z_std": "Standard deviation over dev rows and units of z, before batch norm,",
-        "z_tilde_mean": "Mean over dev rows and units of what the activation receives,",
-        "z_tilde_std": "Standard deviation over dev rows and units of what the activation receives,",
-        "batch_mean_noise": "Root mean square of (a mini-batch's mean of z - that of all rows) / their std,",
-        "batch_std_noise": "Root mean square of a mini-batch's std of z / that of all rows - 1,",
+        "z_mean": "mean of z, before batch norm, over dev rows and units",
+        "z_std": "standard deviation of z, before batch norm, over dev rows and units",
+        "z_tilde_mean": "mean of what its activation receives, over dev rows and units",
+        "z_tilde_std": "standard deviation of what its activation receives, over dev rows and units",
+        "batch_mean_noise": "root mean square of (mean of z in a mini-batch - in all train rows) / std",
+        "batch_std_noise": "root mean square of (std of z in a mini-batch - in all train rows) / std",
     }.items()
 }
 _MODULE_METRICS = {

@@ -66,7 +66,7 @@ class Classifier(Objective):
             metrics: for layer 1 z_mean_1 and z_std_1 (of z, before batch norm), z_tilde_mean_1 and z_tilde_std_1 (of
             what the activation receives), both on the dev split, and batch_mean_noise_1 and batch_std_noise_1 (noise
             of the mean and the standard deviation of a mini-batch, relative to the standard deviation of z). They
-            change no other number, and they take time. 0 for none.
+            change no other number, and they take time and a copy of the data in float64. 0 for none.
 
     Raises:
         StudyError: the metric, the engine, `refit`, a fixed hyperparameter or `layer_statistics` is invalid.

@@ -50,7 +50,7 @@ class LayerStatistics:
     """The statistics of the first hidden layers, in float64 and on one thread (an `Observe`).
 
     Args:
-        dataset: its dev rows and its train rows are used.
+        dataset: its dev rows and its train rows are used, and copied in float64.
         fixed: hyperparameters that all trials share.
         layers: number of layers; a network with fewer has statistics of those that it has.
     """

@@ -111,7 +111,7 @@ def test_layers_that_a_network_lacks_have_empty_cells(tmp_path: Path) -> None:
         for name in ("z_mean", "batch_std_noise"):
             assert (found.trials[f"{name}_{layer}"].notna() == has_layer).all()
     meanings = found.schema.set_index("column").meaning
-    assert "hidden layer 2" in meanings["z_tilde_std_2"].iloc[0]
+    assert "Hidden layer 2" in meanings["z_tilde_std_2"].iloc[0]
 
 
 def test_columns_and_description_have_no_statistics_by_default() -> None:

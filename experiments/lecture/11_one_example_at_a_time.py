@@ -1,0 +1,125 @@
+"""At test time one example has no batch: averages of mu and sigma^2 from training stand in.
+
+Studies are run on several data sets, and the network that each hands over predicts its dev rows: with the exponentially
+weighted averages of training, one row at a time, and with the statistics of the rows that are predicted together, in
+groups of 1, 2, 4 and more (`best.predict(rows, batch_statistics=True)`).
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from gallery import Finding, main, mean_and_half
+from searches import search
+
+import caviar as cv
+from caviar.records.winner import Best
+from caviar.reporting.plots import theme
+
+DATA = ("digits", "breast_cancer", "wine", "iris")
+GROUPS = (1, 2, 4, 8, 16, 32)
+
+
+def study_of(data: str, seed: int, trials: int) -> cv.Study:
+    """Return a small search on a data set."""
+    return cv.Study(
+        name=f"{data}-{seed}",
+        objective=cv.Classifier(data=f"sklearn:{data}", split_seed=seed, fixed={"batch_size": 32}),
+        space=cv.Space(
+            learning_rate=cv.log(1e-3, 0.3),
+            units=cv.integer(16, 64, scale="log"),
+            layers=cv.integer(1, 3),
+        ),
+        rounds=[cv.Round(trials, 15), cv.Confirmation(2, 2)],
+        seed=seed,
+    )
+
+
+study = study_of("digits", 0, trials=24)
+
+
+def predict_in_groups(best: Best, x: np.ndarray, size: int, *, batch_statistics: bool) -> np.ndarray:
+    """Return the predicted classes of rows that are given to the network in groups."""
+    groups = [x[start : start + size] for start in range(0, len(x), size)]
+    return np.concatenate([best.predict(group, batch_statistics=batch_statistics) for group in groups])
+
+
+def measure(quick: bool) -> Finding:
+    """Predict the dev rows in groups of several sizes, with averages and with batch statistics."""
+    names, seeds, trials, most = (("iris",), 2, 3, 20) if quick else (DATA, 6, 24, 128)
+    found: dict[tuple[str, str], list[float]] = {}
+    different = answers = rows = 0
+    for name in names:
+        for seed in range(seeds):
+            small = study_of(name, seed, trials)
+            run = search(small.objective, small.space, small.rounds, seed)
+            best, dataset = run.best, small.objective.load()
+            assert best is not None
+            assert dataset is not None
+            dev, shift = dataset.dev, dataset.preprocessing
+            order = np.random.default_rng(seed).permutation(len(dev.y))[:most]
+            x, y = dev.x[order] * shift.scale + shift.shift, dataset.labels[dev.y[order]]
+            alone = predict_in_groups(best, x, 1, batch_statistics=False)
+            different += int((alone != best.predict(x)).sum())
+            rows += len(x)
+            found.setdefault((name, "averages"), []).append(float((alone == y).mean()))
+            for size in GROUPS:
+                predicted = predict_in_groups(best, x, size, batch_statistics=True)
+                found.setdefault((name, f"batch of {size}"), []).append(float((predicted == y).mean()))
+                if size == 1:
+                    answers = max(answers, len(set(predicted.tolist())))
+    kinds = ["averages", *(f"batch of {size}" for size in GROUPS)]
+    table = pd.DataFrame(
+        [
+            {
+                "data": name,
+                **{kind: "{:.3f} ± {:.3f}".format(*mean_and_half(found[name, kind])) for kind in kinds},
+            }
+            for name in names
+        ]
+    )
+    means = {kind: float(np.mean([np.mean(found[name, kind]) for name in names])) for kind in kinds}
+    holds = different == 0 and answers == 1 and means["averages"] - means["batch of 1"] > 0.1
+    return Finding(
+        claim="One example has no batch: batch norm needs the averages of mu and sigma^2 from training.",
+        verdict="holds" if holds else "holds weakly",
+        found=f"One row at a time, the mean accuracy is {means['averages']:.3f} with averages and "
+        f"{means['batch of 1']:.3f} with batch statistics, which gave at most {answers} different "
+        f"answer{'s' if answers > 1 else ''} to all rows of a data set. Groups of 2 reach {means['batch of 2']:.3f}, "
+        f"of {GROUPS[-1]} {means[f'batch of {GROUPS[-1]}']:.3f}. With averages {different} of {rows} rows are "
+        "predicted differently alone and together.",
+        table=table,
+        figure=draw(names, found),
+    )
+
+
+def draw(names: tuple[str, ...], found: dict[tuple[str, str], list[float]]) -> go.Figure:
+    """Draw the accuracy against the number of rows that are predicted together."""
+    figure = go.Figure()
+    colors = ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff")
+    for name, color, symbol in zip(
+        names, colors, ("circle", "diamond", "square", "triangle-up"), strict=False
+    ):
+        summary = [mean_and_half(found[name, f"batch of {size}"]) for size in GROUPS]
+        figure.add_scatter(
+            x=GROUPS, y=[mean for mean, _ in summary], error_y={"array": [half for _, half in summary], "width": 3},
+            mode="lines+markers", name=name, marker={"color": color, "symbol": symbol, "size": 8},
+            line={"width": 1.5, "color": color},
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[GROUPS[0], GROUPS[-1]], y=[np.mean(found[name, "averages"])] * 2, mode="lines", showlegend=False,
+            line={"dash": "dot", "color": color, "width": 1.5},
+        )  # fmt: skip
+    figure.update_xaxes(
+        type="log", title="rows predicted together", tickvals=GROUPS, ticktext=[str(n) for n in GROUPS]
+    )
+    figure.update_yaxes(title="accuracy on dev rows", range=[0, 1.03])
+    figure.update_layout(height=460, margin={"b": 90})
+    notes = [
+        "Solid: batch norm uses the statistics of the rows that are predicted together, with 95 % intervals.",
+        "Dotted: it uses the averages of training, one row at a time.",
+    ]
+    return theme.finish(figure, "Batch norm without a batch", notes)
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,182 @@
+"""Durations that `caviar plan` predicts, and those that `caviar run` then takes.
+
+    python experiments/plan/predicted.py [STUDY ...] [--out experiments/plan/results]
+
+Each study of `studies.py` is planned and then run, in processes of their own, as a user does. The time of a command is
+counted from its start to its end, with Ray's start and stop. A study that is named is measured again, and its rows are
+added. The table and the figure come from all rows: a study's ratio is the median over its repetitions.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+STUDIES = {
+    "tiny": (2, "networks of 4 to 32 units on 178 rows"),
+    "classifier": (2, "networks of 16 to 256 units, 1 to 4 layers"),
+    "classifier (1 worker)": (1, "the same on one worker"),
+    "wide": (2, "networks of 256 to 1,024 units"),
+    "halved": (2, "networks with halving"),
+    "rounds": (2, "three rounds of 5 and 15 epochs"),
+    "reference": (2, "networks in eager torch"),
+    "module": (2, "a convolutional torch module"),
+    "cheap": (2, "a function that takes no time"),
+    "sleeping": (2, "a function of half a second"),
+    "growing": (2, "a function whose best trials take 20 times as long"),
+    "loading": (2, "a function that loads data once a worker"),
+    "reporting": (1, "a function that reports epochs, halved, one worker"),
+    "computing": (1, "a function that computes, one worker"),
+}
+"""Studies with their numbers of workers, and what they are."""
+
+
+def caviar(*words: str) -> tuple[str, float]:
+    """Run a command; return what it printed, and its seconds."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "caviar", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr[-1_000:]}")
+    return done.stdout, time.perf_counter() - began
+
+
+def measure(name: str) -> dict[str, object]:
+    """Plan and run a study; return a row of the table."""
+    workers, _ = STUDIES[name]
+    script = [str(HERE / "studies.py"), "--study", name.split()[0], "--workers", str(workers)]
+    load_before = os.getloadavg()[0]
+    text, plan_s = caviar("plan", *script, "--json")
+    plan = json.loads(text)
+    load_between = os.getloadavg()[0]
+    runs = tempfile.mkdtemp(prefix="caviar-predicted-")
+    _, real_s = caviar("run", *script, "--runs", runs)
+    shutil.rmtree(runs)
+    low, high = plan["interval_s"]
+    return {
+        "study": name,
+        "trials": plan["trials"],
+        "workers": workers,
+        "timed": plan["trials_timed"],
+        "trial_s": plan["trial_s"],
+        "plan_s": plan_s,
+        "predicted_s": plan["duration_s"],
+        "low_s": low,
+        "high_s": high,
+        "real_s": real_s,
+        "ratio": plan["duration_s"] / real_s,
+        "load_before": load_before,
+        "load_between": load_between,
+        "load_after": os.getloadavg()[0],
+    }
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a study: the repetition with the median ratio."""
+    chosen = []
+    for name in [name for name in STUDIES if name in set(rows["study"])]:
+        own = rows[rows["study"] == name].sort_values("ratio")
+        row = own.iloc[(len(own) - 1) // 2]
+        chosen.append(
+            row.to_dict()
+            | {"repetitions": len(own), "within": row["low_s"] <= row["real_s"] <= row["high_s"]}
+        )
+    return pd.DataFrame(chosen)
+
+
+def table(found: pd.DataFrame) -> str:
+    """Return the table in Markdown, and the sentence below it."""
+    lines = [
+        "| study | what it is | trials, workers | timed | predicted (90 % interval) | real | predicted / real |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found.to_dict(orient="records"):
+        interval = f"{row['predicted_s']:.0f} s ({row['low_s']:.0f} .. {row['high_s']:.0f})"
+        lines.append(
+            f"| {row['study']} | {STUDIES[str(row['study'])][1]} | {row['trials']:,}, {row['workers']} | {row['timed']} "
+            f"| {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} |"
+        )
+    near = int(found["ratio"].between(1 / 1.25, 1.25).sum())
+    within = int(found["within"].sum())
+    lines += [
+        "",
+        f"{near} of {len(found)} predictions are within 25 % of the real duration, and {within} intervals contain it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: pd.DataFrame, file: Path) -> None:
+    """Draw predicted against real durations, with intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+    ends = [
+        0.8 * min(found["real_s"].min(), found["low_s"].min()),
+        1.3 * max(found["real_s"].max(), found["high_s"].max()),
+    ]
+    axes.fill_between(
+        ends, [e / 1.25 for e in ends], [1.25 * e for e in ends], color="#dddddd", label="within 25 %"
+    )
+    axes.plot(ends, ends, color="#888888", linewidth=1)
+    below, above = found["predicted_s"] - found["low_s"], found["high_s"] - found["predicted_s"]
+    axes.errorbar(
+        found["real_s"], found["predicted_s"], yerr=[below, above], fmt="o", color="#1f5fa8", capsize=3
+    )
+    for row in found.to_dict(orient="records"):
+        axes.annotate(
+            str(row["study"]),
+            (row["real_s"], row["predicted_s"]),
+            xytext=(5, -10),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=ends,
+        ylim=ends,
+        xlabel="real duration (s)",
+        ylabel="predicted duration (s), 90 % interval",
+    )
+    axes.legend(loc="upper left", frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    """Measure the studies, and write rows, table and figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies to measure (default: all)")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--draw", action="store_true", help="measure nothing: write table and figure again")
+    options = parser.parse_args()
+    options.out.mkdir(exist_ok=True)
+    file = options.out / "predicted.csv"
+    for name in [] if options.draw else options.studies or STUDIES:
+        row = measure(name)
+        print(
+            {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()},
+            flush=True,
+        )
+        rows = pd.DataFrame([row])
+        rows.round(3).to_csv(file, mode="a", header=not file.exists(), index=False)
+    found = summarize(pd.read_csv(file))
+    (options.out / "predicted.md").write_text(table(found))
+    draw(found, options.out / "predicted.png")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Resources of a worker: cores, GPUs or a share of one, memory, the cluster's custom resources, and cores beside it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,11 @@ from caviar.errors import StudyError
 from caviar.validation import check_fields, number
 
 GIB = 2**30
+
+
+def usable_cores() -> int:
+    """Return the number of cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,12 +22,14 @@ from caviar.driver.backend import Backend
 from caviar.driver.status_writer import StatusWriter
 from caviar.driver.watcher import Watcher
 from caviar.driver.watchers import Watchers
+from caviar.durations import duration_words
 from caviar.errors import ClusterError, DamagedError, InterruptedStudy, RunError, StudyError
 from caviar.fingerprint import SCRIPT_MODULE
 from caviar.notebook_kernel import is_notebook
 from caviar.records.run_files import StudyFile, is_run_directory
 from caviar.records.winner import BEST
-from caviar.reporting.progress import Display
+from caviar.reporting.progress import Display, announce
+from caviar.resources import usable_cores
 from caviar.rounds import extension_stages
 from caviar.search.schedule import Phase
 from caviar.storage.location import Location
@@ -53,6 +57,7 @@ def run_study(
     runs: str | Path | Location = "runs",
     name: str | None = None,
     progress: bool = True,
+    time_s: float | None = None,
     script: Path | None = None,
     backend: BackendFactory | None = None,
 ) -> "Run":
@@ -60,6 +65,8 @@ def run_study(
 
     Args:
         study: the study.
+        time_s: seconds of a time budget. Trials are measured before the run directory exists, and the study gets as
+            many as fit; None for as many as it declares.
         workers: number of CPU workers.
         gpus: number of GPU workers.
         address: address of the Ray cluster; "here" for one worker in this process, without Ray.
@@ -72,6 +79,7 @@ def run_study(
     Raises:
         CaviarError: the study cannot run or continue; what was recorded stays intact.
     """
+    began_s = time.monotonic()
     _require_script_is_loaded()
     check_name(study.name if name is None else name)
     require_workers(workers, gpus)
@@ -84,14 +92,29 @@ def run_study(
     dataset = study.objective.load()
     study.objective.rehearse(study.space, dataset)
     begun = StudyFile.describe(study, dataset, script)
-    _warn_of_repetition(folder / study.name, begun)
+    if time_s is None:
+        _warn_of_repetition(folder / study.name, begun)
 
     def create() -> "Ledger":  # only once the workers are there, so that a refused study leaves no directory
         from caviar.records.ledger import Ledger
 
         return Ledger.create(folder, name or study.name, begun, numbered=name is None, remove_if_empty=True)
 
-    return _train(study, dataset, begun.phases(), create, factory, progress)
+    def fit(workers: Backend) -> tuple[Study, Sequence[Phase], Backend]:
+        from caviar.planning.budget import choose_trials
+
+        nonlocal begun
+        assert time_s is not None
+        if progress:
+            announce(f"measuring trials, to fit as many as {duration_words(time_s)} allow ...")
+        cores = usable_cores() if address in ("local", HERE) else None
+        chosen, budget, measured = choose_trials(study, dataset, workers, time_s, began_s, cores)
+        begun = replace(StudyFile.describe(chosen, dataset, script), time_budget=budget.to_json())
+        if progress:
+            announce(str(budget))
+        return chosen, begun.phases(), measured
+
+    return _train(study, dataset, begun.phases(), create, factory, progress, None if time_s is None else fit)
 
 
 def resume_study(
@@ -132,6 +155,7 @@ def resume_study(
         load_same_data,
         require_same_study,
         require_same_version,
+        with_recorded_trials,
     )
     from caviar.search.stages import is_complete
 
@@ -140,6 +164,7 @@ def resume_study(
     location = locate(path)
     begun = StudyFile.read(location)
     require_same_version(location, begun.versions)
+    study = with_recorded_trials(begun, study)
     now = accept_edited_function(begun, study, Run(location)) if same_function else begun
     require_same_study(location, now, study)
     with closing(Ledger.reopen(location, begun, repair)) as ledger:
@@ -185,17 +210,23 @@ def extend_study(
     """
     from caviar.records.frames import Run
     from caviar.records.ledger import Ledger
-    from caviar.records.same_study import load_same_data, require_same_study, require_same_version
+    from caviar.records.same_study import (
+        load_same_data,
+        require_same_study,
+        require_same_version,
+        with_recorded_trials,
+    )
 
     require_workers(workers, gpus)
     if study.sampler == "grid":
         raise StudyError(
             "a grid has as many points as its study has trials: run a larger one under another name"
         )
-    stages = extension_stages(study.rounds, trials)
-    factory = backend or _choose_backend(study, address, workers, gpus)
     location = locate(path)
     begun = StudyFile.read(location)
+    study = with_recorded_trials(begun, study)
+    stages = extension_stages(study.rounds, trials)
+    factory = backend or _choose_backend(study, address, workers, gpus)
     require_same_version(location, begun.versions)
     require_same_study(location, begun, study)
     with closing(Ledger.reopen(location, begun)) as ledger:
@@ -280,16 +311,30 @@ def _train(
     open_ledger: Callable[[], "Ledger"],
     factory: BackendFactory,
     progress: bool,
+    fit: Callable[[Backend], tuple[Study, Sequence[Phase], Backend]] | None = None,
 ) -> "Run":
-    """Start the workers, run the loop and report. A signal stops it between chunks, a second one at once."""
+    """Start the workers, run the loop and report. A signal stops it between chunks, a second one at once.
+
+    Args:
+        study: the study.
+        dataset: all splits; None if the objective has no data.
+        phases: the phases of the study.
+        open_ledger: returns the ledger, once the workers are there.
+        factory: makes the workers.
+        progress: show live progress and the result.
+        fit: changes the study to what its workers can do in time; called before the ledger is opened.
+    """
     ledger = None
+    train_and_dev = None if dataset is None else dataset.without_test()
     try:
         with ExitStack() as outer:
             interruption = outer.enter_context(_Interruption())
             with ExitStack() as inner:
+                if fit is not None:
+                    study, phases, workers = fit(outer.enter_context(closing(factory(train_and_dev))))
                 display = inner.enter_context(Display(study, phases) if progress else Watcher())
-                workers = factory(dataset.without_test() if dataset is not None else None)
-                outer.callback(workers.close)
+                if fit is None:
+                    workers = outer.enter_context(closing(factory(train_and_dev)))
                 import scipy.special  # noqa: F401  the interval of the winner needs it, and workers are starting
 
                 from caviar.driver.loop import Loop

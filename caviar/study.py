@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from caviar.durations import parse_duration
 from caviar.errors import StudyError
 from caviar.fingerprint import fingerprint
 from caviar.notebook_kernel import quiet_notebook
@@ -214,11 +215,14 @@ class Study:
         address: str = "local",
         runs: str | Path = "runs",
         name: str | None = None,
+        time: str | float | None = None,
         progress: bool = True,
     ) -> "Run":
         """Run the study to its end. It never overwrites an earlier run.
 
         Args:
+            time: a time budget, such as "10m", or seconds. Some trials are measured first, and the study gets as many
+                as fit in place of those that it declares. The run records the number, so a resumed run has the same.
             workers: number of CPU workers; by default one for each core.
             gpus: number of GPU workers; by default one for each GPU of the cluster.
             address: "local" starts a Ray cluster on this machine, "auto" finds a running one, and HOST:PORT names one.
@@ -245,6 +249,7 @@ class Study:
             address=address,
             runs=runs,
             name=name,
+            time_s=None if time is None else parse_duration(time),
             progress=progress,
             script=runner.declaring_script(self),
         )

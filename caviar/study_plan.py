@@ -1,23 +1,22 @@
 """The plan of a study: trials are measured on this machine, the cluster is looked at, the course is forecast."""
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
 from caviar.data.splits import Dataset
 from caviar.driver.learned_costs import LearnedCosts
-from caviar.durations import duration_words
 from caviar.errors import ClusterError
 from caviar.planning.advice import LEAST_TRIALS, advise, trials_in
-from caviar.planning.budget import END_S, IMPORT_S, forecaster_of, unmeasured_reason
+from caviar.planning.budget import END_S, IMPORT_S, count_measured, forecaster_of, unmeasured_reason
 from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import Forecaster, fit_trials
 from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
 from caviar.planning.plan import Cost, Memory, Places, Plan
+from caviar.resources import usable_cores
 from caviar.rounds import MAX_TRIALS, resize
 from caviar.runner import HERE, require_one_worker, require_workers
 from caviar.search.sampling import require_sampler
@@ -29,8 +28,8 @@ HERE_S = 0.7
 """Seconds until a worker in the driver's process is ready (experiments/benchmarks/results/startup.md)."""
 LONG = 1e7
 """Factor from predicted seconds to those assumed if none were measured: nothing else counts beside them."""
-SLOW_START_S = 12.0
-"""Seconds until workers are ready from which a plan says so."""
+SLOW_START_S = 8.0
+"""Seconds until workers are ready from which they are started a second time."""
 
 
 def plan_study(
@@ -77,8 +76,8 @@ def plan_study(
         return _unmeasured(study, dataset, places, time_s, reason, measured.memory)
     assert costs is not None
     start_s = {"local": measured.connected_s + measurement.start_s, HERE: HERE_S}
-    count = _counted(study, places)
-    cores = None if elsewhere else _cores()
+    count = count_measured(study, places.workers)
+    cores = None if elsewhere else usable_cores()
     return _forecast(
         study,
         forecaster_of(study, dataset, measurement, costs, count, cores),
@@ -195,12 +194,20 @@ def _measure(study: Study, dataset: Dataset | None, workers: int | None, gpus: i
     with closing(RayBackend(study.objective, train_and_dev, "local", workers, gpus)) as backend:
         connected_s = time.monotonic() - began_s
         measurement = Measuring(study, dataset, backend, MEASURE_S, WAIT_S).run()
-        return _Measured(measurement, _memory(), connected_s, backend.expected_workers)
+        memory, counts = _memory(), backend.expected_workers
+    if (
+        measurement.start_s > SLOW_START_S
+    ):  # kernels were compiled, perhaps, which the study need not do again
+        with closing(RayBackend(study.objective, train_and_dev, "local", workers, gpus)) as backend:
+            measurement = replace(
+                measurement, start_s=Measuring(study, dataset, backend, 0.0, 0.0).run().start_s
+            )
+    return _Measured(measurement, memory, connected_s, counts)
 
 
 def _this_machine() -> Mapping[str, float]:
     """Return the cores and the memory of this machine, by Ray's names."""
-    return {"CPU": float(_cores()), "memory": float(psutil.virtual_memory().total)}
+    return {"CPU": float(usable_cores()), "memory": float(psutil.virtual_memory().total)}
 
 
 def _memory() -> Memory:
@@ -218,33 +225,17 @@ def _memory() -> Memory:
     return Memory(worker_bytes=max(workers), driver_bytes=others + psutil.Process().memory_info().rss)
 
 
-def _counted(study: Study, places: Places) -> int:
-    """Return the number of workers that a forecast counts: GPU workers that train many at once are not measured."""
-    if study.objective.resources is not None:
-        return places.count
-    return places.workers.get("cpu", 0)
-
-
 def _notes(study: Study, places: Places, measurement: Measurement, address: str) -> tuple[str, ...]:
     """Return sentences about what the plan leaves out."""
     notes = []
-    others = places.count - _counted(study, places)
+    others = places.count - count_measured(study, places.workers)
     if others:
         notes.append(f"{others:,} GPU workers are not counted: how fast they train was not measured")
     if address not in ("local", HERE):
         notes.append("trials were measured on this machine; those of the cluster may be faster or slower")
-    if measurement.start_s > SLOW_START_S:
-        notes.append(
-            f"the workers took {duration_words(measurement.start_s)} to start; kernels that were compiled then are kept"
-        )
     failed = sum(part.failure is not None and part.outcome == "failed" for part in measurement.parts)
     if failed:
         notes.append(
             f"{failed:,} of {len(measurement.parts):,} measured trials failed: {measurement.failures[0]}"
         )
     return tuple(notes)
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

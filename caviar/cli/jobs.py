@@ -113,6 +113,7 @@ def _submit(options: argparse.Namespace) -> int:
         runs=options.runs,
         name=_choose_name(upload, options),
         resume=options.resume,
+        time_s=options.time,
         study=options.study,
         workers=options.workers,
         gpus=options.gpus,

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caviar.cli.numbers import duration
 from caviar.errors import RunError
 from caviar.experiment_script import load_study
 from caviar.optional_packages import packages_of
@@ -25,6 +26,7 @@ continues it.
 examples:
   caviar run experiments/digits.py
   caviar run experiments/digits.py --workers 4 --runs s3://bucket/runs
+  caviar run experiments/digits.py --time 10m
   caviar run experiments/digits.py --address 127.0.0.1:6379
   caviar run experiments/digits.py --address here
 """
@@ -112,6 +114,13 @@ def add_study_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--resume", action="store_true", help="continue the run if it exists and start it otherwise"
     )
+    command.add_argument(
+        "--time",
+        type=duration,
+        metavar="DURATION",
+        help="train as many trials as fit into a time such as 90s, 10m, 1h30m or 2d: some are measured first, then the "
+        "number is fixed and recorded (default: as many as the study declares)",
+    )
     add_report_option(command)
 
 
@@ -153,7 +162,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.resume and (run := _find_run(options.runs, name)):
         finished = resume_study(study, run, **machines)
     else:
-        finished = run_study(study, **machines, runs=options.runs, name=name, script=options.experiment)
+        finished = run_study(
+            study, **machines, runs=options.runs, name=name, time_s=options.time, script=options.experiment
+        )
     report(options, finished)
 
 

@@ -11,7 +11,7 @@ from caviar.durations import duration_words
 from caviar.errors import RunError
 from caviar.planning.advice import LEAST_TRIALS
 from caviar.planning.costs import TrialCosts, learn_costs
-from caviar.planning.forecast import Forecaster, fit_trials
+from caviar.planning.forecast import MAX_SIMULATED, Forecaster, fit_trials
 from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
 from caviar.rounds import MAX_TRIALS, resize, training_count
 from caviar.study import Study
@@ -23,6 +23,9 @@ END_S = 0.6
 """Seconds from the last trial until the command has ended (likewise)."""
 MEASURED_SHARE = 0.15
 """Largest share of a budget that is spent on measuring, unless a single trial takes longer."""
+BY_HAND = "adjust one model by hand (the panda way)"
+FORECAST_SHARE = 0.04
+"""Share of a budget that a forecast may take; about three are made."""
 WAITED_SHARE = 0.5
 """Largest share of a budget for which a single trial is waited for."""
 
@@ -48,6 +51,10 @@ class TimeBudget:
     declared: Mapping[str, Any]
     """Rounds and confirmation that the script declares, as `Study.to_json` writes them."""
 
+    def __str__(self) -> str:
+        trials = f"{self.trials:,} trials of about {duration_words(self.trial_s)}"
+        return f"{trials} fit into {duration_words(self.time_s)} on {self.workers:,} workers ({self.timed:,} timed)"
+
     def to_json(self) -> dict[str, Any]:
         """Return it in a plain form."""
         return asdict(self)
@@ -57,7 +64,7 @@ def unmeasured_reason(measurement: Measurement, costs: TrialCosts | None) -> str
     """Return why no cost of a trial is known; None if one is."""
     parts = measurement.parts
     if not parts:
-        return "no worker was ready to train a trial"
+        return "no worker was ready that trains one trial at a time"
     if all(part.outcome is Outcome.FAILED for part in parts):
         trials = (
             "the trial that was tried" if len(parts) == 1 else f"all {len(parts):,} trials that were tried"
@@ -98,28 +105,38 @@ def choose_trials(
     measuring = Measuring(study, dataset, backend, limit_s, wait_s=WAITED_SHARE * time_s)
     measurement = measuring.run()
     costs = learn_costs(measurement.parts, study.space)
-    workers = sum(backend.expected_workers.values())
+    workers = count_measured(study, backend.expected_workers)
     if reason := unmeasured_reason(measurement, costs):
+        advice = (
+            f"give much more time, or {BY_HAND}"
+            if costs is None and measurement.parts
+            else "declare the number of trials in the study and leave out --time"
+        )
         raise RunError(
-            f"--time {duration_words(time_s)}: the cost of a trial could not be measured ({reason}): "
-            "declare the number of trials in the study and leave out --time"
+            f"--time {duration_words(time_s)}: the cost of a trial could not be measured ({reason}): {advice}"
         )
     assert costs is not None
     forecaster = forecaster_of(study, dataset, measurement, costs, workers, cores)
+    forecaster.forecast(LEAST_TRIALS)  # the first one loads libraries
+    forecast_began_s = time.monotonic()
 
     def left_s() -> float:
         return time_s - (time.monotonic() - began_s) - IMPORT_S - END_S
 
     smallest = forecaster.forecast(LEAST_TRIALS)
+    each_s = (time.monotonic() - forecast_began_s) / LEAST_TRIALS
+    affordable = int(FORECAST_SHARE * time_s / max(each_s, 1e-6))
+    forecaster = replace(forecaster, max_simulated=min(MAX_SIMULATED, max(2 * LEAST_TRIALS, affordable)))
     if smallest.trained_s > left_s():
         raise RunError(
             f"--time {duration_words(time_s)} is too short for a search: a trial takes "
             f"{duration_words(smallest.mean_s)}, and {LEAST_TRIALS} trials, the fewest that make sense, take "
             f"{duration_words(smallest.trained_s)} on {workers:,} workers after the start and the measuring: "
-            f"give at least --time {least_time(time_s - left_s() + smallest.trained_s)}, or adjust one model by hand "
-            "(the panda way)"
+            f"give at least --time {least_time(time_s - left_s() + smallest.trained_s)}, or {BY_HAND}"
         )
     trials, found = fit_trials(forecaster.forecast, left_s(), LEAST_TRIALS, MAX_TRIALS)
+    late = left_s() / found.trained_s  # the forecasts took time, too
+    trials = max(LEAST_TRIALS, int(min(1.0, late) * trials))
     chosen = replace(study, rounds=resize(study.rounds, trials))
     declared = study.to_json()
     budget = TimeBudget(
@@ -129,10 +146,20 @@ def choose_trials(
         timed=costs.timed,
         workers=workers,
         measured_s=time.monotonic() - measuring_began_s,
-        expected_s=found.trained_s,
+        expected_s=min(1.0, late) * found.trained_s,
         declared={name: declared[name] for name in ("rounds", "confirmation")},
     )
     return chosen, budget, measuring.workers()
+
+
+def count_measured(study: Study, workers: Mapping[str, int]) -> int:
+    """Return the number of workers that train one trial at a time: how fast the others are is not measured.
+
+    Args:
+        study: the study.
+        workers: number of workers on each device.
+    """
+    return sum(count for device, count in workers.items() if study.objective.lanes(device) == 1)
 
 
 def forecaster_of(

@@ -30,6 +30,8 @@ MAX_TRIALS = 400
 """Largest number of trials to train."""
 MEASURE_S = 15.0
 """Seconds after which no trial begins, unless the caller says otherwise."""
+JOIN_S = 10.0
+"""Seconds after the first worker in which one must join that trains one trial at a time."""
 MAX_LOSSES = 3
 """Number of workers that may be lost before measuring ends."""
 SOME_EPOCHS = 2
@@ -145,12 +147,13 @@ class Measuring:
             if now_s - self._first_s > self._wait_s:
                 self._abandon(now_s)
                 break
-            idle = [
-                worker for worker in self._joined if all(r.worker != worker for r in self._running.values())
-            ]
+            if not self._has_trained and now_s - self._first_s > JOIN_S:
+                break
+            busy = {running.worker for running in self._running.values()}
+            idle = [name for name, joined in self._joined.items() if joined.lanes == 1 and name not in busy]
             for worker in idle:
                 self._give(worker, now_s)
-            if not self._running:
+            if not self._running and self._has_trained:
                 break
         ended_s = self._backend.clock()
         first_s = ended_s if math.isnan(self._first_s) else self._first_s

@@ -50,6 +50,7 @@ _STUDY_SHAPE = {
     "signature": str | None,
     "search_ended": bool | None,
     "edits": list | None,
+    "time_budget": dict | None,
     "refused": int | float | None,
     "extensions": list | None,
 }
@@ -94,6 +95,8 @@ class StudyFile:
     """Signature of `script` and `folder` by the user who began the run."""
     search_ended: bool = False
     """True once `caviar finish` has ended the search before its last trial."""
+    time_budget: dict[str, Any] | None = None
+    """Origin of the number of trials, if a time budget chose it: see `caviar.planning.budget.TimeBudget`."""
     edits: tuple[dict[str, Any], ...] = ()
     """Functions that were edited during the run: before, after, and after how many trials."""
     refused: float | None = None

@@ -11,12 +11,27 @@ from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.records.run_files import StudyFile
 from caviar.storage.location import Location
-from caviar.study import Study
+from caviar.study import Study, declared_stages
 
 MAX_DIFFERENCES = 4
 """Maximum number of differences between two studies that are listed."""
 MAX_VALUE_LENGTH = 60
 """Maximum length of a value in that list, in characters."""
+
+
+def with_recorded_trials(begun: StudyFile, study: Study) -> Study:
+    """Return the study with the number of trials that a time budget chose for its run.
+
+    Args:
+        begun: the study file of the run.
+        study: the study as its script declares it. If it no longer declares what it did, it is returned as it is.
+    """
+    if begun.time_budget is None:
+        return study
+    declared = json.loads(json.dumps(study.to_json()))
+    if any(declared[name] != then for name, then in begun.time_budget["declared"].items()):
+        return study
+    return replace(study, rounds=declared_stages(begun.study))
 
 
 def accept_edited_function(begun: StudyFile, study: Study, run: Run) -> StudyFile:

@@ -1,11 +1,13 @@
 """Live progress of a study: a bar in a terminal, one display in a notebook, otherwise a line from time to time."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
+from caviar.control_chars import replace_control_chars
 from caviar.driver.messages import Chunk
 from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("caviar")
 MAX_PARAMS_LENGTH = 300
 """Largest number of characters of a failed trial's params that are shown."""
+
+
+def announce(text: str) -> None:
+    """Print a line on standard error, before there is a display."""
+    sys.stderr.write(f"caviar: {replace_control_chars(text)}\n")
+    sys.stderr.flush()
 
 
 class _LogLines(logging.Handler):

@@ -13,9 +13,17 @@ from caviar.analysis.failures import failures
 from caviar.analysis.round_summary import summarize_groups
 from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
+from caviar.durations import duration_words
 from caviar.records.frames import Run
 from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import metric_text, params_text, score_text, test_origin, test_rows_text
+from caviar.reporting.formatting import (
+    counted,
+    metric_text,
+    params_text,
+    score_text,
+    test_origin,
+    test_rows_text,
+)
 from caviar.reporting.terminal import (
     fitting_columns,
     heading,
@@ -159,6 +167,10 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
 
 def _deviations(run: Run) -> Iterator[RenderableType]:
     """Yield where the run went another way than the study declares."""
+    budget = run.study_file.time_budget
+    if budget is not None:
+        fit = f"{counted(budget['trials'], 'trial')} of {duration_words(budget['trial_s'])} were expected to fit into"
+        yield heading("Time budget", f"  {fit} {duration_words(budget['time_s'])}")
     for phase in run.study_file.phases():
         what = f"extension {phase.number}" if phase.number else "the search"
         searched = len(_own(run, phase, Stage.SEARCH))

@@ -32,6 +32,7 @@ class JobSpec:
         runs: folder of run directories as the head of the cluster sees it, or the URI of one in an object store.
         name: name of the run directory.
         resume: continue the run if it exists.
+        time_s: seconds of a time budget; None for the number of trials that the study declares.
         study: name of the study, for a script that declares several.
         workers: number of CPU workers; None for one per core.
         gpus: number of GPU workers; None for all GPUs of the cluster.
@@ -53,6 +54,7 @@ class JobSpec:
     runs: str
     name: str
     resume: bool = False
+    time_s: float | None = None
     study: str | None = None
     workers: int | None = None
     gpus: int | None = None
@@ -84,6 +86,7 @@ class JobSpec:
         """
         words = ["run", str(self.script), "--runs", self.runs, "--name", self.name]
         words += ["--resume"] if self.resume else []
+        words += ["--time", f"{max(1, round(self.time_s))}s"] if self.time_s is not None else []
         words += ["--study", self.study] if self.study else []
         words += ["--report"] if self.report else []
         words += ["--address", "auto"]

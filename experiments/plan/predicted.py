@@ -101,8 +101,8 @@ def table(found: pd.DataFrame) -> str:
     for row in found.to_dict(orient="records"):
         interval = f"{row['predicted_s']:.0f} s ({row['low_s']:.0f} .. {row['high_s']:.0f})"
         lines.append(
-            f"| {row['study']} | {STUDIES[str(row['study'])][1]} | {row['trials']:,}, {row['workers']} | {row['timed']} "
-            f"| {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} |"
+            f"| {row['study']} | {STUDIES[str(row['study'])][1]} | {row['trials']:,}, {row['workers']} "
+            f"| {row['timed']} | {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} |"
         )
     near = int(found["ratio"].between(1 / 1.25, 1.25).sum())
     within = int(found["within"].sum())

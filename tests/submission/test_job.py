@@ -33,6 +33,7 @@ def test_entrypoint_checks_packages_and_runs_caviar() -> None:
     assert spec(resume=True, runs="s3://bucket/runs/").entrypoint.endswith(
         "exec python -m caviar run digits.py --runs s3://bucket/runs/ --name digits --resume --address auto"
     )
+    assert " --time 5400s " in spec(time_s=5_400.0).entrypoint
     assert spec(runs="s3://bucket/runs?region=eu-west-1").run == "s3://bucket/runs/digits?region=eu-west-1"
 
 

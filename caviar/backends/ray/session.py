@@ -39,6 +39,7 @@ from caviar.backends.ray.session_cleanup import (
     remove_stale_sessions,
 )
 from caviar.errors import ClusterError
+from caviar.resources import usable_cores
 
 _log = logging.getLogger(__name__)
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -253,7 +254,7 @@ def _start(ray: Any, request: WorkerRequest, data_bytes: int) -> Session:
 
 def _local_options(request: WorkerRequest, data_bytes: int) -> dict[str, Any]:
     """Return the options of a local cluster. Refuse a request it has no room for now: starting it takes seconds."""
-    cores = _count_cores()
+    cores = usable_cores()
     workers = request.workers if request.resources is None else None  # else the cluster gets all cores
     if workers is not None and workers > cores:
         raise ClusterError(
@@ -305,8 +306,3 @@ def _answers(address: tuple[str, int]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

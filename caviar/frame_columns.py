@@ -73,6 +73,29 @@ _CIRCUMSTANCES = (
 )
 CIRCUMSTANCES = tuple(column.name for column in _CIRCUMSTANCES)
 """Columns that say where, when and how fast a trial was trained. All others are the same in every run (law 1)."""
+PANDA_COLUMNS = (
+    Column(
+        "parent",
+        "int64",
+        "Sessions of caviar panda alone: number of the trial that it continues; empty from the first epoch.",
+        optional=True,
+    ),
+    Column(
+        "parent_epoch",
+        "int64",
+        "Sessions of caviar panda alone: epoch of that trial from which it continues.",
+        "epochs",
+        optional=True,
+    ),
+)
+"""Columns that the trials of a session of `caviar panda` have before all others that follow their metrics."""
+INTERVENTION_COLUMNS = (
+    Column("time", "time", "When it was said, in UTC."),
+    Column("trial", "int64", "Number of the branch that was trained; empty before the first.", optional=True),
+    Column("epoch", "int64", "Epoch after which it was said; 0 before the first.", "epochs"),
+    Column("command", "string", "The command: a change of a hyperparameter, a step back, a note and so on."),
+)
+"""Columns of `Run.interventions`: one row a command of the user of `caviar panda`."""
 _AFTER_METRICS = (
     Column("test_accuracy", "float64", "Accuracy on the test split; the final trial alone.", optional=True),
     Column(
@@ -201,9 +224,8 @@ _BEFORE_CONFIRMED_PARAMS = (
 )
 _GIVEN = Column("given", "bool", "True if the study gives its params, by `try_first`: they are not drawn.")
 """A column of the trials of a study that has `try_first`."""
-RESERVED = frozenset(
-    {"epoch", *(column.name for column in (*_BEFORE_PARAMS, _GIVEN, *_AFTER_METRICS))} - {"value"}
-)
+_FIXED_COLUMNS = (*_BEFORE_PARAMS, _GIVEN, *PANDA_COLUMNS, *_AFTER_METRICS)
+RESERVED = frozenset({"epoch", *(column.name for column in _FIXED_COLUMNS)} - {"value"})
 """Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 
 
@@ -216,19 +238,22 @@ class FrameColumns:
         metrics: the metrics of its curves; likewise.
         objective: the kind of its objective: the meaning of a classifier's metrics is known.
         has_given: True if the study gives the params of some trials.
+        panda: True for a session of `caviar panda`; None for any run.
     """
 
     space: Space | None = None
     metrics: Sequence[str] | None = None
     objective: str = ""
     has_given: bool = False
+    panda: bool | None = None
 
     @property
     def trials(self) -> tuple[Column, ...]:
         """Columns of `Run.trials`: one row a finished trial."""
         metrics = tuple(column for column in self._metrics("after its last epoch") if column.name != "value")
         given = (_GIVEN,) if self.has_given else ()
-        return (*_BEFORE_PARAMS, *given, *self._params, *metrics, *_AFTER_METRICS)
+        of_panda = () if self.panda is False else PANDA_COLUMNS
+        return (*_BEFORE_PARAMS, *given, *self._params, *metrics, *of_panda, *_AFTER_METRICS)
 
     @property
     def curves(self) -> tuple[Column, ...]:
@@ -247,6 +272,7 @@ class FrameColumns:
             "curves": self.curves,
             "rounds": ROUND_COLUMNS,
             "confirmed": self.confirmed,
+            "interventions": () if self.panda is False else INTERVENTION_COLUMNS,
         }
         return [
             {

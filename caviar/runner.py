@@ -155,6 +155,7 @@ def resume_study(
         load_same_data,
         require_same_study,
         require_same_version,
+        require_search,
         with_recorded_trials,
     )
     from caviar.search.stages import is_complete
@@ -163,6 +164,7 @@ def resume_study(
     factory = backend or _choose_backend(study, address, workers, gpus)
     location = locate(path)
     begun = StudyFile.read(location)
+    require_search(location, begun)
     require_same_version(location, begun.versions)
     study = with_recorded_trials(begun, study)
     now = accept_edited_function(begun, study, Run(location)) if same_function else begun
@@ -214,6 +216,7 @@ def extend_study(
         load_same_data,
         require_same_study,
         require_same_version,
+        require_search,
         with_recorded_trials,
     )
 
@@ -224,6 +227,7 @@ def extend_study(
         )
     location = locate(path)
     begun = StudyFile.read(location)
+    require_search(location, begun)
     study = with_recorded_trials(begun, study)
     stages = extension_stages(study.rounds, trials)
     factory = backend or _choose_backend(study, address, workers, gpus)

@@ -80,6 +80,10 @@ class Trial:
     """The trials numbered below this decided about it: for a search trial, the first so many."""
     given: bool = False
     """True if the study gives its params (`try_first`)."""
+    parent: int | None = None
+    """Branch of a session of `caviar panda`: number of the trial that it continues; None from the first epoch."""
+    parent_epoch: int | None = None
+    """Epoch of that trial which it continues from."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ LAYERS = [
     {"backends"},
     {"planning"},
     {"reporting"},
-    {"runner", "one_trial", "explanation"},
+    {"runner", "one_trial", "explanation", "panda"},
     {"experiment_script", "study_plan"},
     {"submission"},
     {"cli"},
@@ -64,6 +64,7 @@ BORDERS = {
     "tensorboard": {"exports/tensorboard_events.py"},
     "numba": COMPILED | {"training/native/jit.py"},
     "llvmlite": COMPILED,
+    "textual": {"panda/screen.py"},
     "plotly": {"reporting/plots/*.py", "reporting/report/*.py"},
     "cloudpickle": {"training/function/pickling.py"},
     "torch": {

@@ -14,6 +14,7 @@ from caviar.cli import (
     exports,
     extend,
     jobs,
+    panda,
     params,
     plan,
     report,
@@ -29,7 +30,7 @@ from caviar.experiment_script import locate_error
 
 SECTIONS = {
     "write a study:": (params, space, explain, plan),
-    "run a study from this machine:": (studies, extend),
+    "run a study from this machine:": (studies, extend, panda),
     "look at the results:": (show, report, watch, runs, compare, exports),
     "run a study as a Ray job; you can disconnect while it runs:": (jobs,),
 }

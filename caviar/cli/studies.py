@@ -159,7 +159,7 @@ def _run(options: argparse.Namespace) -> None:
     study = load_study(options.experiment, options.study)
     machines = {"workers": options.workers, "gpus": options.gpus, "address": options.address}
     name = options.name or study.name if options.resume else options.name
-    if options.resume and (run := _find_run(options.runs, name)):
+    if options.resume and (run := find_run(options.runs, name)):
         finished = resume_study(study, run, **machines)
     else:
         finished = run_study(
@@ -168,7 +168,7 @@ def _run(options: argparse.Namespace) -> None:
     report(options, finished)
 
 
-def _find_run(runs: str, name: str) -> str | None:
+def find_run(runs: str, name: str) -> str | None:
     """Return the run directory of a name; None if it does not exist.
 
     Raises:

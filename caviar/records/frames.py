@@ -15,6 +15,8 @@ from pyarrow import compute
 from caviar.columns import params_from_row
 from caviar.errors import RunError
 from caviar.frame_columns import CIRCUMSTANCES, FrameColumns
+from caviar.records.journal import interventions
+from caviar.records.lineage import branch_curve
 from caviar.records.run_files import StudyFile, read_recorded, read_rounds
 from caviar.records.schema import to_frame
 from caviar.records.segments import Segment, open_tables
@@ -175,6 +177,27 @@ class Run:
         columns = self._columns.confirmed
         return scores.reindex(columns=[c.name for c in columns]).astype({c.name: c.dtype for c in columns})
 
+    @cached_property
+    def interventions(self) -> pd.DataFrame:
+        """One row a command of the user of `caviar panda`, notes too: `time`, `trial`, `epoch` and `command`."""
+        return interventions(self.location)
+
+    def branch(self, trial: int) -> pd.DataFrame:
+        """Return the curve of a branch of `caviar panda` from the first epoch on, through its ancestors.
+
+        Args:
+            trial: number of the branch.
+
+        Raises:
+            RunError: there is no such trial, or the run is no session of `caviar panda`.
+
+        Example:
+            >>> load("runs/digits-panda").branch(3)[["trial", "epoch", "dev_loss"]]  # doctest: +SKIP
+        """
+        if not self.study_file.panda:
+            raise RunError(f"{self.location} is no session of `caviar panda`, so its trials have no parents")
+        return branch_curve(self.trials, self.curves, trial)
+
     @property
     def confirming(self) -> pd.DataFrame:
         """The rows of `trials` from the last confirmation that has begun: contenders trained with fresh seeds."""
@@ -195,8 +218,8 @@ class Run:
 
     @property
     def _columns(self) -> FrameColumns:
-        kind, has_given = self.study["objective"].get("kind", ""), self.study_file.has_given
-        return FrameColumns(self.space, self.metrics, kind, has_given)
+        kind, file = self.study["objective"].get("kind", ""), self.study_file
+        return FrameColumns(self.space, self.metrics, kind, file.has_given, file.panda)
 
     @property
     def plot(self) -> "RunPlots":
@@ -212,11 +235,15 @@ class Run:
 
     @property
     def best_so_far(self) -> Best | None:
-        """The winner; before the end, the completed search trial with the best value, which nothing has confirmed."""
+        """The winner; before the end, the completed search trial with the best value, which nothing has confirmed.
+
+        In a session of `caviar panda`, branches that the user left count as well.
+        """
         if self.winner is not None:
             return self.best
         search = self.trials[self.trials["stage"] == Stage.SEARCH]
-        completed = search[search["outcome"] == Outcome.COMPLETED]
+        counted = [Outcome.COMPLETED, *([Outcome.STOPPED] if self.study_file.panda else [])]
+        completed = search[search["outcome"].isin(counted)]
         if completed.empty:
             return None
         ranked = completed.sort_values("value", ascending=not self.study_file.maximize, kind="stable")
@@ -229,7 +256,7 @@ class Run:
                 **self.study["objective"].get("fixed", {}),
                 **params,
             },  # the defaults are not recorded yet
-            epochs=row["epochs"],
+            epochs=row["epochs_trained"],
             seed=row["seed"],
             value=row["value"],
             interval=None,

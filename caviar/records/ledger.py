@@ -235,6 +235,10 @@ class Ledger:
             write_description(self.location, best)
         self.write_study(self.study_file.with_winner_kept())
 
+    def keep(self) -> None:
+        """Keep the run directory from now on, though no trial may be recorded."""
+        self._remove_if_empty = False
+
     def check_lock(self) -> None:
         """Raise `RunError` if another driver has taken the lock, as far as is known without a request."""
         self._lock.check()

@@ -53,6 +53,7 @@ _STUDY_SHAPE = {
     "time_budget": dict | None,
     "refused": int | float | None,
     "extensions": list | None,
+    "panda": bool | None,
 }
 ROUNDS: Final = "rounds.json"
 _ROUNDS_SHAPE = {
@@ -104,6 +105,8 @@ class StudyFile:
     extensions: tuple[dict[str, Any], ...] = ()
     """Extensions of the study (`caviar extend`): `rounds` and `confirmation` as in `study`, `search_ended` as here, and
     `keeps_winner`: True once it has come to the same winner as before."""
+    panda: bool = False
+    """True for a session of `caviar panda`: one network, changed by hand while it trains, and its branches."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
@@ -151,7 +154,8 @@ class StudyFile:
         content = read_json(file, _STUDY_SHAPE)
         names = [field.name for field in fields(cls)]
         lists = {name: tuple(content.get(name) or ()) for name in ("metrics", "edits", "extensions")}
-        found = cls(**{name: content[name] for name in names if name in content} | lists)
+        panda = {"panda": bool(content.get("panda"))}
+        found = cls(**{name: content[name] for name in names if name in content} | lists | panda)
         with errors_as_damage(file):
             found.space()
             found.phases()
@@ -170,6 +174,8 @@ class StudyFile:
 
     def is_finished_by(self, trials: "pd.DataFrame") -> bool:
         """Return True if, with these trials, the last phase has its winner."""
+        if self.panda:
+            return bool((trials["stage"] == Stage.FINAL).any())
         keeps_winner = bool(self.extensions) and bool(self.extensions[-1]["keeps_winner"])
         is_final = (trials["stage"] == Stage.FINAL) & (trials["round"] == self.phases()[-1].final)
         return keeps_winner or bool(is_final.any())
@@ -212,7 +218,9 @@ class StudyFile:
             run: the run directory.
             verb: "resume", or "finish" for the command that ends the search and confirms what is there.
         """
-        if self.script is None:
+        if self.panda:
+            verb = "panda"
+        elif self.script is None:
             return f"study.{verb}({str(run)!r})"
         return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
 

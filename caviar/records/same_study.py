@@ -53,6 +53,18 @@ def accept_edited_function(begun: StudyFile, study: Study, run: Run) -> StudyFil
     return replace(begun, study=edited, edits=tuple(edits)) if len(edits) > len(begun.edits) else begun
 
 
+def require_search(location: Location, begun: StudyFile) -> None:
+    """Refuse a session of `caviar panda`, in which nothing is searched.
+
+    Raises:
+        RunError: the run is one.
+    """
+    if begun.panda:
+        raise RunError(
+            f"{location} is a session of `caviar panda`: go on with `{begun.resume_command(location)}`"
+        )
+
+
 def require_same_study(location: Location, begun: StudyFile, study: Study) -> None:
     """Refuse a study that differs from the run's, and say how.
 

@@ -30,9 +30,18 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 }
 
 
-def trials_schema(space: Space, metrics: Sequence[str], has_given: bool = False) -> pa.Schema:
-    """Return the schema of trials: one row a finished trial, with the last measurement of each metric."""
-    return _schema(FrameColumns(space, metrics, has_given=has_given).trials)
+def trials_schema(
+    space: Space, metrics: Sequence[str], has_given: bool = False, panda: bool = False
+) -> pa.Schema:
+    """Return the schema of trials: one row a finished trial, with the last measurement of each metric.
+
+    Args:
+        space: the study's space.
+        metrics: the metrics of its curves.
+        has_given: True if the study gives the params of some trials.
+        panda: True for a session of `caviar panda`, whose trials have parents.
+    """
+    return _schema(FrameColumns(space, metrics, has_given=has_given, panda=panda).trials)
 
 
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
@@ -115,6 +124,8 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         "seed": trial.seed,
         "learned_from": trial.learned_from,
         "confirms": trial.confirms,
+        "parent": trial.parent,
+        "parent_epoch": trial.parent_epoch,
         "failure": result.failure,
         "engine": result.engine,
         "device": result.device,

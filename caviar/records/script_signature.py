@@ -22,6 +22,12 @@ def sign_script(script: str, folder: str) -> str | None:
     return None if key is None else _sign(key, script, folder)
 
 
+def sign_content(content: bytes) -> str | None:
+    """Return the signature of a file's content by this user; None if this user has no place for a key."""
+    key = _read_key() or _make_key()
+    return None if key is None else hmac.new(key, content, hashlib.sha256).hexdigest()
+
+
 def is_signed(script: str, folder: str, signature: str | None) -> bool:
     """Return whether this user signed the script's path and the working directory."""
     key = _read_key()

@@ -29,6 +29,7 @@ _FRAMES = {
     "curves": "one row a trial and epoch",
     "rounds": "one row a parameter and round, or step",
     "confirmed": "one row a contender, best first",
+    "interventions": "one row a command of the user of caviar panda",
 }
 Parts = Iterator[RenderableType]
 
@@ -135,8 +136,10 @@ def schema(run: Run | None) -> View:
 
     def parts(_width: int) -> Parts:
         for frame, what in _FRAMES.items():
-            yield heading(frame, f": {what}")
             columns = [row for row in rows if row["frame"] == frame]
+            if not columns:
+                continue
+            yield heading(frame, f": {what}")
             yield table([(row["column"], _type_text(row), _meaning(row)) for row in columns])
 
     return View(lambda: rows, parts)

@@ -15,15 +15,10 @@ from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
 from caviar.durations import duration_words
 from caviar.records.frames import Run
-from caviar.records.winner import Baseline, Best
-from caviar.reporting.formatting import (
-    counted,
-    metric_text,
-    params_text,
-    score_text,
-    test_origin,
-    test_rows_text,
-)
+from caviar.records.winner import Best
+from caviar.reporting.formatting import counted, metric_text, params_text, score_text
+from caviar.reporting.scores import score_rows
+from caviar.reporting.session_summary import session_parts
 from caviar.reporting.terminal import (
     fitting_columns,
     heading,
@@ -87,6 +82,9 @@ def worker_time(trials: pd.DataFrame) -> dict[str, float]:
 
 def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[RenderableType]:
     """Yield what `show` prints on a terminal with so many columns."""
+    if run.study_file.panda:
+        yield from session_parts(run)
+        return
     best = run.best
     if best is not None and run.finished:
         yield from _winner(run, best)
@@ -125,13 +123,7 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
         ("params", params_text(best.params)),
         ("confirmed", f"{run.metric} {score_text(best.value, best.interval, is_share)} ({trainings})"),
     ]
-    if best.test_accuracy is not None:
-        score = score_text(best.test_accuracy, best.test_interval)
-        rows.append(("test", f"accuracy {score} ({test_rows_text(best)})"))
-    if best.test_value is not None:
-        rows.append(("test", f"{metric_text(best.test_value)} ({test_origin(run.metric, best)})"))
-    if best.baseline is not None:
-        rows.append(("baseline", _baseline_text(best.baseline)))
+    rows += score_rows(run, best)
     if best.refit:
         rows.append(("network", "trained on train and dev rows together"))
     yield heading(
@@ -140,13 +132,6 @@ def _winner(run: Run, best: Best) -> Iterator[RenderableType]:
     yield table(rows)
     if best.beats_baseline is False:
         yield line(f"  Warning: {NO_BETTER}")
-
-
-def _baseline_text(baseline: Baseline) -> str:
-    accuracies = [f"dev {metric_text(baseline.dev_accuracy)}"]
-    if baseline.test_accuracy is not None:
-        accuracies.append(f"test {metric_text(baseline.test_accuracy)}")
-    return f"accuracy {', '.join(accuracies)} (always {baseline.label}, the most frequent class)"
 
 
 def _unfinished(run: Run) -> Iterator[RenderableType]:

@@ -188,16 +188,16 @@ def changeable(params: Mapping[str, Value]) -> dict[str, Parameter]:
         >>> list(changeable({"layers": 0, "optimizer": "sgd"}))[:3]
         ['learning_rate', 'decay', 'decay_rate']
     """
-    recipe, found = recipe_from(params), {}
+    used, found = used_hyperparameters(params), {}
     for row in HYPERPARAMETERS:
         if row.name in (*STRUCTURE, UNITS_OF_LAYER):
             continue
         when: dict[str, tuple[Value, ...]] = {}
         if row.used_when is not None:
-            other, used = row.used_when
+            other, values = row.used_when
             if other not in STRUCTURE:
-                when = {other: tuple(used)}
-            elif getattr(recipe, other) not in used:
+                when = {other: tuple(values)}
+            elif row.name not in used:
                 continue
         low, high = row.limits or (0, 1)
         domain = Choice(row.options) if row.options else Interval(low, high, integer=row.is_integer)

@@ -10,7 +10,7 @@ from caviar.analysis.learning_curves import by_outcome, sample_curves
 from caviar.analysis.value_scale import ValueScale, search_trials
 from caviar.errors import RunError
 from caviar.records.frames import Run
-from caviar.reporting.plots import theme
+from caviar.reporting.plots import branches, theme
 from caviar.reporting.plots.axes import value_axis, value_format
 from caviar.trial import Outcome
 
@@ -32,7 +32,7 @@ _ORDER = (Outcome.STOPPED, Outcome.COMPLETED, Outcome.DIVERGED, Outcome.FAILED)
 
 
 def figure(run: Run, metric: str | None = None) -> go.Figure:
-    """Draw learning curves of the search, with those of the best trials on top.
+    """Draw learning curves of the search, with those of the best trials on top; of a session, all branches.
 
     Args:
         run: a run, finished or not.
@@ -44,6 +44,8 @@ def figure(run: Run, metric: str | None = None) -> go.Figure:
     metric = metric or run.metric
     if metric not in run.metrics:
         raise RunError(f"{run.location} has no metric {metric!r}: choose from {', '.join(run.metrics)}")
+    if run.study_file.panda:
+        return branches.figure(run, metric)
     trials = search_trials(run)
     if not (trials["epochs_trained"] > 1).any():
         return theme.message(TITLE, "No trial of the search has been measured twice.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caviar.analysis.advice import advice
+from caviar.analysis.branches import branches
 from caviar.analysis.classification import calibration, calibration_error, winner_predictions
 from caviar.analysis.failures import failures
 from caviar.analysis.pairs import paired_parameters
@@ -122,6 +123,8 @@ def sections(run: Run) -> list[Section]:
     """Return the sections of the page; those that the run has nothing for are left out."""
     if run.trials.empty:
         return [_declaration(run)]
+    if run.study_file.panda:
+        return [s for s in _of_session(run) if s is not None]
     found = [
         _progress(run),
         _narrowing(run),
@@ -135,6 +138,14 @@ def sections(run: Run) -> list[Section]:
         _declaration(run),
     ]
     return [section for section in found if section is not None]
+
+
+def _of_session(run: Run) -> Iterator[Section | None]:
+    """Yield the sections of a session of `caviar panda`."""
+    yield _branches(run)
+    yield _classification(run)
+    yield _failures(run)
+    yield _declaration(run)
 
 
 # The beginning
@@ -210,6 +221,37 @@ def _progress(run: Run) -> Section:
         [
             Figure("history", run.plot.history()),
             Figure("history-time", run.plot.history(against="time")),
+        ],
+    )
+
+
+def _branches(run: Run) -> Section:
+    """Return the branches of a session: their curves, what each changed, and what the user said."""
+    rows = [
+        [
+            str(branch.number),
+            "" if branch.parent is None else f"{branch.parent} at {branch.parent_epoch}",
+            branch.changes,
+            f"{branch.first} .. {branch.last}",
+            "" if branch.best is None else f"{metric_text(branch.best)} at {branch.best_epoch}",
+            str(branch.outcome),
+        ]
+        for branch in branches(run)
+    ]
+    said = [
+        [f"{time:%Y-%m-%d %H:%M:%S}", f"{trial:.0f}".replace("nan", ""), str(epoch), str(command)]
+        for time, trial, epoch, command in run.interventions.itertuples(index=False)
+    ]
+    losses = [name for name in ("train_loss", "dev_loss") if name in run.metrics and name != run.metric]
+    return Section(
+        "branches",
+        "Branches",
+        "One network, changed while it trained. Each branch continues another one from some epoch.",
+        [
+            Figure("curves", run.plot.curves()),
+            *(Figure(f"curves-{name}", run.plot.curves(name)) for name in losses),
+            Table(["branch", "from", "changes", "epochs", f"best {run.metric}", "outcome"], rows),
+            Table(["time", "branch", "epoch", "command"], said, "What was said"),
         ],
     )
 

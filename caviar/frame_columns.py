@@ -224,7 +224,15 @@ _BEFORE_CONFIRMED_PARAMS = (
 )
 _GIVEN = Column("given", "bool", "True if the study gives its params, by `try_first`: they are not drawn.")
 """A column of the trials of a study that has `try_first`."""
-_FIXED_COLUMNS = (*_BEFORE_PARAMS, _GIVEN, *PANDA_COLUMNS, *_AFTER_METRICS)
+_ORIGIN = Column(
+    "origin",
+    "string",
+    "How its params came about, if the study starts from another run: given (try_first), start (a configuration of "
+    "that run), near start, whole space, or search (near the best of this study); empty text for trainings after the "
+    "search.",
+)
+"""A column of the trials of a study that has `start_from`."""
+_FIXED_COLUMNS = (*_BEFORE_PARAMS, _GIVEN, _ORIGIN, *PANDA_COLUMNS, *_AFTER_METRICS)
 RESERVED = frozenset({"epoch", *(column.name for column in _FIXED_COLUMNS)} - {"value"})
 """Names that no metric may have. `value` is allowed, if it is the metric that ranks trials."""
 
@@ -239,6 +247,7 @@ class FrameColumns:
         objective: the kind of its objective: the meaning of a classifier's metrics is known.
         has_given: True if the study gives the params of some trials.
         panda: True for a session of `caviar panda`; None for any run.
+        has_origin: True if the study starts from another run.
     """
 
     space: Space | None = None
@@ -246,12 +255,13 @@ class FrameColumns:
     objective: str = ""
     has_given: bool = False
     panda: bool | None = None
+    has_origin: bool = False
 
     @property
     def trials(self) -> tuple[Column, ...]:
         """Columns of `Run.trials`: one row a finished trial."""
         metrics = tuple(column for column in self._metrics("after its last epoch") if column.name != "value")
-        given = (_GIVEN,) if self.has_given else ()
+        given = (*((_GIVEN,) if self.has_given else ()), *((_ORIGIN,) if self.has_origin else ()))
         of_panda = () if self.panda is False else PANDA_COLUMNS
         return (*_BEFORE_PARAMS, *given, *self._params, *metrics, *of_panda, *_AFTER_METRICS)
 

@@ -89,6 +89,10 @@ def run_study(
     folder.require_writable()
     if name is not None:
         folder.require_free(name)
+    if study.start_from is not None:
+        from caviar.records.start_from import with_starting_point
+
+        study = with_starting_point(study)
     dataset = study.objective.load()
     study.objective.rehearse(study.space, dataset)
     begun = StudyFile.describe(study, dataset, script)
@@ -158,6 +162,7 @@ def resume_study(
         require_search,
         with_recorded_trials,
     )
+    from caviar.records.start_from import with_recorded_starting_point
     from caviar.search.stages import is_complete
 
     require_workers(workers, gpus)
@@ -165,6 +170,7 @@ def resume_study(
     location = locate(path)
     begun = StudyFile.read(location)
     require_search(location, begun)
+    study = with_recorded_starting_point(study, begun)
     require_same_version(location, begun.versions)
     study = with_recorded_trials(begun, study)
     now = accept_edited_function(begun, study, Run(location)) if same_function else begun
@@ -219,6 +225,7 @@ def extend_study(
         require_search,
         with_recorded_trials,
     )
+    from caviar.records.start_from import with_recorded_starting_point
 
     require_workers(workers, gpus)
     if study.sampler == "grid":
@@ -228,6 +235,7 @@ def extend_study(
     location = locate(path)
     begun = StudyFile.read(location)
     require_search(location, begun)
+    study = with_recorded_starting_point(study, begun)
     study = with_recorded_trials(begun, study)
     stages = extension_stages(study.rounds, trials)
     factory = backend or _choose_backend(study, address, workers, gpus)

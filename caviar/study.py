@@ -17,6 +17,7 @@ from caviar.retries import Retries
 from caviar.rounds import Confirmation, Halving, Narrowing, Round, Search, Stages, default_confirmation
 from caviar.space import Space
 from caviar.space_draws import complete, refused_share
+from caviar.starting_point import StartingPoint
 from caviar.trial import Value, derive_seed
 from caviar.validation import plain_value, require_type, set_fields, whole_number
 
@@ -54,6 +55,11 @@ class Study:
         try_first: configurations to train first, each a dict of hyperparameters, in the place of as many draws of the
             search. Those left out are drawn. The search learns from them as from any other trial, and the column
             `given` of the trials says which ones they are.
+        start_from: another run, finished or not: its run directory or URI, or a `Run`. Its best few configurations are
+            trained first. Until the study has an elite of its own, a third of the draws come from the whole space, and
+            the others lie near the best configurations of that run, as far as both spaces have the same parameters and
+            values. What is taken is found when the study starts, and recorded in `study.json`. The column `origin` of
+            the trials says how each came about, and `run.start_effect` and `caviar show` whether it helped.
 
     Raises:
         StudyError: a part of the declaration is invalid.
@@ -78,6 +84,7 @@ class Study:
     sampler: str | SamplerFactory = "random"
     retries: Retries = field(default_factory=Retries)
     try_first: Sequence[Mapping[str, Value]] = ()
+    start_from: "str | Path | Run | StartingPoint | None" = None
 
     def __post_init__(self) -> None:
         where = f"Study {check_name(self.name)}"
@@ -96,6 +103,7 @@ class Study:
         )
         self.refused  # noqa: B018  draws from the space, and raises what its constraints raise
         set_fields(self, try_first=_check_try_first(where, self.try_first, self.search_rounds))
+        _check_start_from(where, self)
         for params in self.given_params:
             self.objective.check(params)
         if any(r.halving for r in self.search_rounds) and not self.objective.has_checkpoints:
@@ -117,6 +125,16 @@ class Study:
         return last
 
     @property
+    def search_trials(self) -> int:
+        """The number of trials of all rounds and searches."""
+        return sum(this.trials for this in self.search_rounds)
+
+    @property
+    def start(self) -> StartingPoint | None:
+        """The things that the study takes from another run; None if it takes nothing, or has not started."""
+        return self.start_from if isinstance(self.start_from, StartingPoint) else None
+
+    @property
     def narrows(self) -> bool:
         """True if the search narrows. A grid and the sampler of a function draw from the whole space to the end."""
         return isinstance(self.sampler, str) and self.sampler != "grid"
@@ -128,15 +146,20 @@ class Study:
 
     @cached_property
     def given_params(self) -> tuple[Mapping[str, Value], ...]:
-        """The params of the first trials: those of `try_first`, with draws of what is left out."""
+        """The params of the first trials: of `try_first`, then of `start_from`, with draws of what is left out."""
+        start = [] if self.start is None else self.start.first
+        named = [(f"try_first[{number}]", given) for number, given in enumerate(self.try_first)]
+        named += [
+            (f"start_from, configuration {number}", given) for number, given in enumerate(start, start=1)
+        ]
         return tuple(
             complete(
                 self.space,
                 given,
                 Random(derive_seed(self.seed, "try_first", number)),
-                f"Study {self.name}: try_first[{number}]",
+                f"Study {self.name}: {name}",
             )
-            for number, given in enumerate(self.try_first)
+            for number, (name, given) in enumerate(named)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +178,9 @@ class Study:
             plain["constraints"] = [fingerprint(constraint) for constraint in self.space.constraints]
         if self.try_first:
             plain["try_first"] = [dict(given) for given in self.try_first]
+        if self.start_from is not None:
+            start = self.start
+            plain["start_from"] = start.to_json() if start else {"source": start_source(self.start_from)}
         return plain
 
     def try_one(
@@ -413,6 +439,29 @@ def _check_sampler(where: str, sampler: object) -> None:
             f"{where}: sampler={sampler!r} is unknown; use {', '.join(map(repr, SAMPLERS))}, "
             "or a function that makes an Optuna sampler from a seed"
         )
+
+
+def start_source(start_from: "str | Path | Run | StartingPoint") -> str:
+    """Return the name of the run that a study starts from: a path or URI."""
+    if isinstance(start_from, StartingPoint):
+        return start_from.source
+    return str(start_from if isinstance(start_from, str | Path) else start_from.location)
+
+
+def _check_start_from(where: str, study: Study) -> None:
+    """Refuse what names no run, and samplers that do not narrow."""
+    start = study.start_from
+    if start is None:
+        return
+    if not isinstance(start, str | Path | StartingPoint) and not hasattr(start, "study_file"):
+        raise StudyError(f'{where}: start_from must be a run directory such as "runs/digits", not {start!r}')
+    if not study.narrows:
+        raise StudyError(
+            f"{where}: start_from draws near the best of another run, and sampler={study.sampler!r} draws from the "
+            'whole space to the end; use sampler="random"'
+        )
+    if len(study.given_params) > study.search_trials:
+        raise StudyError(f"{where}: the search has fewer trials than try_first and start_from give it")
 
 
 def _check_try_first(

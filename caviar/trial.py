@@ -84,6 +84,8 @@ class Trial:
     """Branch of a session of `caviar panda`: number of the trial that it continues; None from the first epoch."""
     parent_epoch: int | None = None
     """Epoch of that trial which it continues from."""
+    origin: str = ""
+    """The way in which its params came about (`starting_point.Origin`), if the study starts from another run."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ PACKAGE = Path(caviar.__file__).parent
 LAYERS = [
     {"errors", "control_chars", "notebook_kernel"},
     {"durations", "trial", "fingerprint", "script_names", "validation", "optional_packages"},
-    {"constraints", "resources"},
+    {"constraints", "resources", "starting_point"},
     {"space"},
     {"columns", "space_draws", "rounds", "retries", "storage", "data"},
     {"engine", "frame_columns"},

@@ -29,6 +29,7 @@ from caviar.columns import param_column
 from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.space import Choice, Domain, Interval, Space
+from caviar.starting_point import Origin
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["ped_anova", "fanova"]
@@ -115,6 +116,8 @@ def _choose(run: Run, round: int | Collection[int] | None) -> pd.DataFrame:
     trials = graded_trials(run)
     if round is None:
         trials = trials[trials["learned_from"] == 0]
+        if run.study_file.has_origin:  # those near the best of another run are no draws from the whole space
+            trials = trials[trials["origin"] == Origin.WHOLE_SPACE]
     else:
         wanted = {round} if isinstance(round, int | np.integer) else set(round)
         if unknown := sorted(wanted - set(trials["round"])):

@@ -30,6 +30,7 @@ from caviar.storage.uri import locate
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
+    from caviar.analysis.start_effect import StartEffect
     from caviar.exports.optuna_study import OptunaStudy
     from caviar.reporting.plots.run_plots import RunPlots
 
@@ -219,7 +220,7 @@ class Run:
     @property
     def _columns(self) -> FrameColumns:
         kind, file = self.study["objective"].get("kind", ""), self.study_file
-        return FrameColumns(self.space, self.metrics, kind, file.has_given, file.panda)
+        return FrameColumns(self.space, self.metrics, kind, file.has_given, file.panda, file.has_origin)
 
     @property
     def plot(self) -> "RunPlots":
@@ -262,6 +263,17 @@ class Run:
             interval=None,
             seeds=1,
         )
+
+    @property
+    def start_effect(self) -> "StartEffect | None":
+        """The effect of starting from another run; None if the study did not, or has too few trials to tell.
+
+        `print` it for a sentence. It compares the first trials that came from the other run with those from the whole
+        space, which learned from nothing.
+        """
+        from caviar.analysis.start_effect import start_effect
+
+        return start_effect(self)
 
     def importance(
         self,

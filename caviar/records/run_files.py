@@ -229,6 +229,11 @@ class StudyFile:
         """True if the study gives the params of some trials (`try_first`)."""
         return "try_first" in self.study
 
+    @property
+    def has_origin(self) -> bool:
+        """True if the study starts from another run, so that its trials have an origin."""
+        return "start_from" in self.study
+
     def space(self) -> Space:
         """Return the space that the study declares."""
         return space_from_json(self.study["space"])

@@ -31,7 +31,11 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 
 
 def trials_schema(
-    space: Space, metrics: Sequence[str], has_given: bool = False, panda: bool = False
+    space: Space,
+    metrics: Sequence[str],
+    has_given: bool = False,
+    panda: bool = False,
+    has_origin: bool = False,
 ) -> pa.Schema:
     """Return the schema of trials: one row a finished trial, with the last measurement of each metric.
 
@@ -40,8 +44,11 @@ def trials_schema(
         metrics: the metrics of its curves.
         has_given: True if the study gives the params of some trials.
         panda: True for a session of `caviar panda`, whose trials have parents.
+        has_origin: True if the study starts from another run.
     """
-    return _schema(FrameColumns(space, metrics, has_given=has_given, panda=panda).trials)
+    return _schema(
+        FrameColumns(space, metrics, has_given=has_given, panda=panda, has_origin=has_origin).trials
+    )
 
 
 def curves_schema(metrics: Sequence[str]) -> pa.Schema:
@@ -116,6 +123,7 @@ def _row(result: Result, space: Space) -> dict[str, object]:
         **(last.metrics if last else {}),
         "value": result.value,
         "given": trial.given,
+        "origin": trial.origin,
         **{param_column(name): to_cell(space[name].domain, value) for name, value in trial.params.items()},
         "test_accuracy": result.test.get("accuracy"),
         "test_loss": result.test.get("loss"),

@@ -208,7 +208,9 @@ class Segments:
 def open_tables(run: Location, study_file: StudyFile) -> tuple[Segments, Segments]:
     """Return the segments of a run directory's two tables, trials and curves."""
     space, metrics = study_file.space(), study_file.metrics
-    columns = schema.trials_schema(space, metrics, study_file.has_given, study_file.panda)
+    columns = schema.trials_schema(
+        space, metrics, study_file.has_given, study_file.panda, study_file.has_origin
+    )
     trials = Segments(run, "trials", columns)
     return trials, Segments(run, "curves", schema.curves_schema(metrics))
 

@@ -15,6 +15,7 @@ The document of a run has these keys. Later versions may add keys; if they chang
                  test_rows, test_value and test_uses (how many winners the test split has scored)
     importance   a row a parameter, as `Run.importance()` returns it; empty if the trials are too few to tell
     rounds       round, stage, trials, epochs, completed, stopped, diverged, failed, best and median of each
+    start_effect whether it helped to start from another run, as `Run.start_effect` says; null if the study did not
     tried_first  a row a configuration that the study gives (`try_first`): trial, outcome, value, params, and its rank
                  among the completed search trials
     confirmed    a row a contender, as in `Run.confirmed`, with `params` in one object
@@ -38,6 +39,7 @@ apply are left out. Characters beyond ASCII are escaped.
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -80,6 +82,7 @@ def run_document(run: Run) -> dict[str, Any]:
     groups = list(zip(trials["round"], trials["stage"], strict=True))
     rounds = summarize_groups(trials, groups, maximize).sort_index()
     best, given = run.best_so_far, tried_first(run)
+    effect = run.start_effect
     params = [name for name in given.columns if is_param(name)]
     return {
         "format": FORMAT,
@@ -97,6 +100,7 @@ def run_document(run: Run) -> dict[str, Any]:
             {"round": number, "stage": stage, **row}
             for (number, stage), row in zip(rounds.index, rounds.to_dict(orient="records"), strict=True)
         ],
+        "start_effect": None if effect is None else {**asdict(effect), "verdict": effect.verdict},
         "tried_first": rows_with_params(run, given[["trial", "outcome", "value", "rank", *params]]),
         "confirmed": rows_with_params(run, run.confirmed),
         "failures": failures(trials).to_dict(orient="records"),

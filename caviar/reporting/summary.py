@@ -11,6 +11,7 @@ from rich.text import Text
 
 from caviar.analysis.failures import failures
 from caviar.analysis.round_summary import summarize_groups
+from caviar.analysis.start_effect import origin_of_winner
 from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
 from caviar.durations import duration_words
@@ -30,6 +31,7 @@ from caviar.reporting.terminal import (
 )
 from caviar.search.schedule import Phase, phase_of
 from caviar.space import Choice
+from caviar.starting_point import StartingPoint
 from caviar.trial import Outcome, Stage
 
 NO_BETTER = (
@@ -96,6 +98,7 @@ def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[Renderabl
         yield from _what_mattered(run)
         yield _rounds(run, every_round, width)
         yield from _tried_first(run)
+        yield from _started_from(run)
         yield from _not_completed(run)
         if every_round:
             yield from _changes(run)
@@ -170,6 +173,22 @@ def _deviations(run: Run) -> Iterator[RenderableType]:
     for edit in run.study_file.edits:
         what = "the constraints were" if edit.get("what") == "constraints" else "the function was"
         yield heading("Edited", f"       {what} edited after {edit['after_trials']:,} trials")
+
+
+def _started_from(run: Run) -> Iterator[RenderableType]:
+    """Yield what the study has taken from another run, and whether it helped."""
+    if not run.study_file.has_origin:
+        return
+    start = StartingPoint.from_json(run.study["start_from"])
+    effect, origin = run.start_effect, origin_of_winner(run)
+    rows = [
+        ("taken", f"the best {counted(len(start.elite), 'configuration')} of {start.study} ({start.source})")
+    ]
+    rows += [("note", note) for note in start.notes]
+    rows.append(("effect", "too few trials to tell whether it helped" if effect is None else str(effect)))
+    if origin is not None:
+        rows.append(("winner", f"its params come from: {origin}"))
+    yield table(rows, ["Started from", ""])
 
 
 def _tried_first(run: Run) -> Iterator[RenderableType]:
@@ -370,6 +389,10 @@ def how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
     if sampler != "random":
         return f"{learned}draws from these ranges with the sampler {sampler}:"
     reach = this["width"] / 2
+    if run.study_file.has_origin and not this["learned_from"]:
+        start = StartingPoint.from_json(run.study["start_from"])
+        share = f", and {start.whole_share:.0%} of them in the whole space" if start.whole_share else ""
+        return f"draws at most {reach:.0%} of a parameter's declared range from the best of {start.study}{share}:"
     return f"{learned}draws near the best trials, at most {reach:.0%} of a parameter's declared range away:"
 
 

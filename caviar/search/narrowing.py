@@ -14,7 +14,7 @@ trials that have it.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from caviar.columns import from_cells, param_column, params_from_rows
 from caviar.rounds import Narrowing
 from caviar.search.region import Region
 from caviar.space import Choice, Interval, Space
+from caviar.starting_point import StartingPoint
 from caviar.trial import Outcome, Value
 
 MIN_TRIALS = 4
@@ -125,6 +126,32 @@ def narrow(
         else _drop(name, region, inside, rule)
         for name in declared
     )
+
+
+def start_region(declared: Space, start: StartingPoint) -> tuple[Region, tuple[Decision, ...]]:
+    """Return the region near the best configurations of another run, and a decision for each parameter.
+
+    Args:
+        declared: the space of the study.
+        start: what the study takes from the other run.
+    """
+    values = {name: tuple(p[name] for p in start.elite if name in p) for name in declared}
+    before = Region(declared=declared)
+    after = Region(
+        declared=declared,
+        elite=start.elite,
+        elite_values={name: found for name, found in values.items() if found},
+        width=start.width,
+    )
+    rule, inside = Narrowing(), after.space
+
+    def decide(name: str) -> Decision:
+        if name not in inside or name not in after.elite_values:
+            return _keep(name, before, rule, f"{start.study} has no value of it")
+        decision = _decide(name, before, after, rule, weights_options=True)
+        return replace(decision, reason=f"in {start.study}, {decision.reason}")
+
+    return after, tuple(map(decide, declared))
 
 
 def _ranking(trials: pd.DataFrame, maximize: bool) -> Rows:

@@ -181,7 +181,7 @@ def draw_params(
         random = Random(derive_seed(seed, "place", round_number, index)) if region.elite else None
         if index in given:
             params = dict(given[index])
-        elif random is not None and random.random() < rule.explore:
+        elif random is not None and random.random() < rule.explore:  # as `explores` says
             params = _first_allowed(space, anywhere)
         elif learner is not None:
             asked = map(space.active, islice(_repeat(learner), ASKED))
@@ -197,6 +197,18 @@ def draw_params(
         before.add(_identity(params))
         if index not in done:
             yield params
+
+
+def explores(seed: int, round_number: int, index: int, share: float) -> bool:
+    """Return whether a draw of a round with an elite comes from the whole space.
+
+    Args:
+        seed: the study's seed.
+        round_number: number of the round, from 1.
+        index: index of the trial in the round.
+        share: the share of such draws (`Narrowing.explore`).
+    """
+    return Random(derive_seed(seed, "place", round_number, index)).random() < share
 
 
 def _repeat(draw: Callable[..., dict[str, Value]], *arguments: Any) -> Iterator[dict[str, Value]]:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from caviar.columns import params_from_row, params_from_rows
 from caviar.errors import StudyError
+from caviar.rounds import Narrowing
 from caviar.search.confirmation import (
     Winner,
     best_of_search,
@@ -33,10 +34,11 @@ from caviar.search.confirmation import (
 )
 from caviar.search.grid import grid_trials
 from caviar.search.halving import Race
-from caviar.search.narrowing import Decision, narrow
+from caviar.search.narrowing import Decision, narrow, start_region
 from caviar.search.region import Region
-from caviar.search.sampling import Observation, OptunaSearch, draw_params
+from caviar.search.sampling import Observation, OptunaSearch, draw_params, explores
 from caviar.search.schedule import Phase, Step, extra_round_trials, phase_of, plan_phases
+from caviar.starting_point import Origin
 from caviar.study import Study
 from caviar.trial import Outcome, Stage, Trial, Value, derive_seed
 
@@ -285,11 +287,17 @@ def _params_by_number(study: Study, trials: pd.DataFrame) -> dict[int, Params]:
     return dict(zip(trials["trial"].tolist(), params, strict=True))
 
 
-def _comparable(this: _SearchStep, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the known search trials that trained for as long as those of the step before."""
+def _comparable(study: Study, this: _SearchStep, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the known search trials that trained for as long as those of the step before.
+
+    A search that is compared with another run's best learns nothing from the trials that come from there.
+    """
     if trials.empty:
         return trials
-    return trials[(trials["stage"] == Stage.SEARCH) & (trials["epochs"] == this.epochs_before)]
+    known = trials[(trials["stage"] == Stage.SEARCH) & (trials["epochs"] == this.epochs_before)]
+    if study.start is None or not study.start.is_compared:
+        return known
+    return known[~known["origin"].isin([Origin.START, Origin.NEAR_START])]
 
 
 def _plan_step(
@@ -302,11 +310,14 @@ def _plan_step(
     asked: OptunaSearch | None,
 ) -> StagePlan:
     step, decisions = this.step, tuple[Decision, ...]()
-    if step.known == 0 or not study.narrows:
+    known = _comparable(study, this, trials)
+    if step.known == 0 and study.start is not None:
+        region, decisions = start_region(study.space, study.start)
+    elif known.empty or not study.narrows:
         region = Region(declared=study.space)
     else:
         region, decisions = narrow(
-            _comparable(this, trials),
+            known,
             region or Region(declared=study.space),
             study.narrowing,
             shrinkages=step.shrinkages,
@@ -337,7 +348,7 @@ def _learn(
     """
     if isinstance(study.sampler, str):
         return None
-    step, known = this.step, _comparable(this, trials)
+    step, known = this.step, _comparable(study, this, trials)
     if asked is None or this.learns_from_other_epochs:
         return OptunaSearch(
             study.space,
@@ -382,14 +393,15 @@ def _draw_trials(
     step = this.step
     own = {number - step.first: params for number, params in done.items()}
     given = grid_trials(study) if study.sampler == "grid" else study.given_params
+    rule = _rule(study, region)
     new = draw_params(
         region,
-        study.narrowing,
+        rule,
         count=step.count,
         seed=study.seed,
         round_number=step.number,
         sampler=asked or study.sampler,
-        history=_history(study, _comparable(this, trials)),
+        history=_history(study, _comparable(study, this, trials)),
         maximize=study.objective.maximize,
         drawn=drawn,
         given={} if asked else dict(enumerate(given[step.first : step.first + step.count])),
@@ -404,8 +416,28 @@ def _draw_trials(
             epochs=step.rule.epochs,
             seed=trial_seed(study, step.number, index),
             learned_from=step.known,
-            given=step.first + index < len(study.given_params),
+            given=step.first + index < len(study.try_first),
+            origin=_origin(study, step, index, region, rule),
         )
+
+
+def _rule(study: Study, region: Region) -> Narrowing:
+    """Return the settings of narrowing for draws from a region; more draws near another run's best explore."""
+    if study.start is None or not region.elite or region.elite_trials:
+        return study.narrowing
+    return replace(study.narrowing, explore=study.start.whole_share)
+
+
+def _origin(study: Study, step: Step, index: int, region: Region, rule: Narrowing) -> str:
+    """Return how the params of a trial came about, in a study that starts from another run."""
+    number = step.first + index
+    if study.start is None:
+        return ""
+    if number < len(study.given_params):
+        return Origin.GIVEN if number < len(study.try_first) else Origin.START
+    if not region.elite or explores(study.seed, step.number, index, rule.explore):
+        return Origin.WHOLE_SPACE
+    return Origin.SEARCH if region.elite_trials else Origin.NEAR_START
 
 
 def _history(study: Study, trials: pd.DataFrame) -> list[Observation]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from caviar.constraints import allows
 from caviar.errors import SpaceError, StudyError
 from caviar.space import Choice, Domain, Interval, Space
 from caviar.trial import Value
@@ -35,11 +36,14 @@ def refused_share(space: Space) -> float:
     if not space.constraints:
         return 0.0
     random = Random(0)
-    allowed = sum(space.allows(space.active(_draw_all(space, random))) for _ in range(MEASURED))
+    draws = [space.active(_draw_all(space, random)) for _ in range(MEASURED)]
+    allowed = sum(map(space.allows, draws))
     if allowed < MIN_ALLOWED * MEASURED:
+        counts = [sum(allows([constraint], params) for params in draws) for constraint in space.constraints]
+        alone = f" (alone: {', '.join(f'{count:,}' for count in counts)})" if len(counts) > 1 else ""
         raise SpaceError(
-            f"Space: the constraints allow {allowed:,} of {MEASURED:,} draws from the space, so it is nearly empty; "
-            f"at least {MIN_ALLOWED:.0%} must keep them: choose ranges in which more do"
+            f"Space: the constraints allow {allowed:,} of {MEASURED:,} draws from the space{alone}, so it is nearly "
+            f"empty; at least {MIN_ALLOWED:.0%} must keep them: choose ranges in which more do"
         )
     return 1 - allowed / MEASURED
 

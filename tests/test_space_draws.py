@@ -57,6 +57,12 @@ def test_constraints_that_cannot_be_kept_are_refused_at_declaration(where: Any) 
         study(Space(**WIDTHS, where=where))
 
 
+def test_a_nearly_empty_space_says_which_constraint_is_to_blame() -> None:
+    where = [narrower, lambda p: p["first"] == p["second"] == 7]
+    with pytest.raises(SpaceError, match=r"alone: [45]\d\d, [0-3]\)"):
+        study(Space(**WIDTHS, where=where))
+
+
 @pytest.mark.parametrize("where", [3, "p.first > 1", None, [narrower, 3], Random])
 def test_constraints_that_are_no_functions_are_refused(where: Any) -> None:
     with pytest.raises(SpaceError, match="where="):

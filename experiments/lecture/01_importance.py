@@ -5,12 +5,12 @@ narrowing. PED-ANOVA says what it takes to be among the best tenth, fANOVA what 
 are compared with the order of the lecture. An importance depends on the ranges: here those that the lecture names.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, main
+from gallery import Finding, Verdict, main
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 from searches import COLORS, classifier, data_sets, search
@@ -41,7 +41,8 @@ TIERS = {
     **dict.fromkeys(("beta1", "beta2", "epsilon"), 4),
 }
 """The lecture's order: 1 is tuned first, 4 hardly ever."""
-METHODS = ("ped_anova", "fanova")
+METHODS: tuple[Literal["ped_anova", "fanova"], ...] = ("ped_anova", "fanova")
+NAMES = ("PED-ANOVA", "fANOVA")
 
 
 def importances(quick: bool) -> pd.DataFrame:
@@ -67,26 +68,27 @@ def measure(quick: bool) -> Finding:
     found = importances(quick)
     groups = [group for _, group in found.groupby(["data", "optimizer", "method"])]
     firsts = sum(group.set_index("rank").loc[1, "parameter"] == "learning_rate" for group in groups)
+    is_first = found[(found["rank"] == 1) & (found["parameter"] == "learning_rate")]["method"].value_counts()
+    each = len(groups) // len(METHODS)
+    first_by = ", ".join(
+        f"{is_first.get(method, 0)} of {each} by {name}" for method, name in zip(METHODS, NAMES, strict=True)
+    )
     agreement = [float(spearmanr(group["tier"], group["rank"]).statistic) for group in groups]
     means = found.groupby(["method", "tier"])["importance"].mean()
     shares = found[found["parameter"] == "learning_rate"]["importance"]
     is_ordered = all(means[method].is_monotonic_decreasing for method in METHODS)
-    if firsts == len(groups) and is_ordered:
-        verdict = "holds"
-    else:
-        verdict = (
-            "holds weakly" if 2 * firsts > len(groups) and np.mean(agreement) > 0 else "does not hold here"
-        )
+    verdict: Verdict = "does not hold here"
+    if 2 * firsts > len(groups) and np.mean(agreement) > 0:
+        verdict = "holds" if firsts == len(groups) and is_ordered else "holds weakly"
     by_tier = "; ".join(
-        f"{method.replace('_', '-').replace('ped-anova', 'PED-ANOVA').replace('fanova', 'fANOVA')} "
-        + ", ".join(f"{means[method][tier]:.3f}" for tier in sorted(set(TIERS.values())))
-        for method in METHODS
+        f"{name} " + ", ".join(f"{means[method][tier]:.3f}" for tier in sorted(set(TIERS.values())))
+        for method, name in zip(METHODS, NAMES, strict=True)
     )
     return Finding(
         claim="The learning rate matters most; then mini-batch size, momentum and hidden units; then layers and decay; "
         "Adam's beta1, beta2 and epsilon hardly.",
         verdict=verdict,
-        found=f"The learning rate is first in {firsts} of {len(groups)} rankings, with an importance of "
+        found=f"The learning rate is first in {firsts} of {len(groups)} rankings ({first_by}), with an importance of "
         f"{shares.min():.2f} to {shares.max():.2f}. Mean importance of the lecture's four groups, from the first to "
         f"the last: {by_tier}. The rank correlation with the lecture's order is {np.mean(agreement):.2f} on average "
         f"({min(agreement):.2f} to {max(agreement):.2f}).",
@@ -111,7 +113,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def draw(found: pd.DataFrame) -> go.Figure:
     """Draw the importance of each parameter on each data set, in the order of the lecture."""
     sizes = [5 + len(own) for own in OWN.values()]
-    titles = [f"{optimizer}: {method}" for optimizer in OWN for method in ("PED-ANOVA", "fANOVA")]
+    titles = [f"{optimizer}: {method}" for optimizer in OWN for method in NAMES]
     figure = make_subplots(
         2, 2, subplot_titles=titles, row_heights=sizes, shared_xaxes=True, horizontal_spacing=0.17,
         vertical_spacing=0.1,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, main, mean_and_half
+from gallery import Finding, Verdict, main, mean_and_half
 from plotly.subplots import make_subplots
 from searches import COLORS, classifier, data_sets, ratio, ratio_text, search
 
@@ -69,7 +69,9 @@ def measure(quick: bool) -> Finding:
         )
     overall = ratio(wide["loss"]["coarse to fine"], wide["loss"]["whole space"])
     sure = sum(high < 1 for _, _, high in ratios.values())
-    verdict = "holds" if sure == len(ratios) else "holds weakly" if overall[2] < 1 else "does not hold here"
+    verdict: Verdict = "holds weakly" if overall[2] < 1 else "does not hold here"
+    if sure == len(ratios):
+        verdict = "holds"
     return Finding(
         claim="Search coarse to fine: zoom into the region where the best lie, and sample it more densely.",
         verdict=verdict,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gallery import mean_and_half
 from sklearn.datasets import make_classification
 
@@ -46,7 +47,7 @@ def search(
     return study.run(address="here", runs=runs, progress=False)
 
 
-def ratio(these: Sequence[float], those: Sequence[float]) -> tuple[float, float, float]:
+def ratio(these: npt.ArrayLike, those: npt.ArrayLike) -> tuple[float, float, float]:
     """Return the geometric mean of paired ratios of losses, and its 95 % interval.
 
     Args:

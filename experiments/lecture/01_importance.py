@@ -68,11 +68,6 @@ def measure(quick: bool) -> Finding:
     found = importances(quick)
     groups = [group for _, group in found.groupby(["data", "optimizer", "method"])]
     firsts = sum(group.set_index("rank").loc[1, "parameter"] == "learning_rate" for group in groups)
-    is_first = found[(found["rank"] == 1) & (found["parameter"] == "learning_rate")]["method"].value_counts()
-    each = len(groups) // len(METHODS)
-    first_by = ", ".join(
-        f"{is_first.get(method, 0)} of {each} by {name}" for method, name in zip(METHODS, NAMES, strict=True)
-    )
     agreement = [float(spearmanr(group["tier"], group["rank"]).statistic) for group in groups]
     means = found.groupby(["method", "tier"])["importance"].mean()
     shares = found[found["parameter"] == "learning_rate"]["importance"]
@@ -88,7 +83,7 @@ def measure(quick: bool) -> Finding:
         claim="The learning rate matters most; then mini-batch size, momentum and hidden units; then layers and decay; "
         "Adam's beta1, beta2 and epsilon hardly.",
         verdict=verdict,
-        found=f"The learning rate is first in {firsts} of {len(groups)} rankings ({first_by}), with an importance of "
+        found=f"The learning rate is first in {firsts} of {len(groups)} rankings, with an importance of "
         f"{shares.min():.2f} to {shares.max():.2f}. Mean importance of the lecture's four groups, from the first to "
         f"the last: {by_tier}. The rank correlation with the lecture's order is {np.mean(agreement):.2f} on average "
         f"({min(agreement):.2f} to {max(agreement):.2f}).",

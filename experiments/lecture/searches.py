@@ -10,9 +10,13 @@ from gallery import mean_and_half
 from sklearn.datasets import make_classification
 
 import caviar as cv
+from caviar.engine import Part, PartDone
 from caviar.records.frames import Run
+from caviar.trial import Trial, derive_seed
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="caviar-lecture-")
+MAX_LOSS = 10.0
+"""Loss of a training that diverged."""
 COLORS = ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff")
 """Colours of the arms or data sets of a figure."""
 
@@ -61,3 +65,19 @@ def ratio(these: npt.ArrayLike, those: npt.ArrayLike) -> tuple[float, float, flo
 def ratio_text(found: tuple[float, float, float]) -> str:
     """Return a ratio with its interval as text."""
     return "{:.2f} ({:.2f} .. {:.2f})".format(*found)
+
+
+def fresh_loss(objective: cv.Classifier, params: Mapping[str, Any], epochs: int, trainings: int = 5) -> float:
+    """Return the mean loss on the test split of a configuration that is trained afresh several times."""
+    dataset = objective.load()
+    engine = objective.make_engine(dataset.without_test(), "cpu")
+    losses = []
+    for seed in range(trainings):
+        trial = Trial(number=0, round=1, params=params, epochs=epochs, seed=derive_seed("fresh", seed))
+        end = engine.train_openly(Part(trial=trial, keep_checkpoint=True))[-1]
+        assert isinstance(end, PartDone)
+        if end.checkpoint is None:
+            losses.append(MAX_LOSS)
+        else:
+            losses.append(min(engine.score_winner(trial, end.checkpoint, dataset.test)["loss"], MAX_LOSS))
+    return float(np.mean(losses))

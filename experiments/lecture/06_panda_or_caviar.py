@@ -125,7 +125,7 @@ def babysit(objective: cv.Classifier, params: Mapping[str, Value], seed: int, bu
 
 def trainings(quick: bool) -> pd.DataFrame:
     """Return a row for each way, budget, data set and seed: the test loss and accuracy of what is handed over."""
-    budgets, repetitions = ([50], 2) if quick else ([50, 100, 200, 400, 800], 8)
+    budgets, repetitions = ([50], 2) if quick else ([50, 200, 800], 6)
     rows: list[dict[str, Any]] = []
     for data, source in data_sets(quick).items():
         for seed in range(repetitions):

@@ -34,6 +34,9 @@ examples:
   caviar panda runs/digits-panda
   caviar panda experiments/digits.py --script babysit.txt
 
+Functions (cv.Function) need trial.restore() and trial.save(...), and must
+apply params after trial.restore(): a restored optimizer has the old ones.
+
 A script has a command a line, at an epoch or right after the line before it:
   at epoch 10: learning_rate /3
   at epoch 20: back 10

@@ -282,8 +282,10 @@ def help_text(session: Session) -> str:
     names = ", ".join(name for name in session.rules.changeable if name in params)
     width = max(len(command.usage) for command in COMMANDS.values())
     lines = [f"{command.usage.ljust(width)}  {command.meaning}" for command in COMMANDS.values()]
-    changes = textwrap.wrap(f"NAME VALUE changes a hyperparameter from the next epoch on: {names}", 76)
-    return "\n".join([*changes, 'VALUE may also be "/3" or "*3".', *lines])
+    changes = "NAME VALUE, NAME /3 or NAME *3 changes it from the next epoch on:"
+    return "\n".join(
+        [changes, *textwrap.wrap(names, 76, initial_indent="  ", subsequent_indent="  "), *lines]
+    )
 
 
 def branch_lines(session: Session) -> str:

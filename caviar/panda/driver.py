@@ -31,6 +31,8 @@ from caviar.trial import Outcome, Result, Stage, Times, Trial
 
 MAX_WAIT_S = 3_600.0
 """Longest wait for news, in seconds."""
+PRINTED = "printed: "
+"""Beginning of the line that shows what user code printed last."""
 MAX_PRINTED = 200
 """Largest number of printed lines that are kept."""
 
@@ -221,11 +223,17 @@ class Driver:
                 self.printed.extend(warnings)
             case Printed(text):
                 self.printed.append(text)
-                self.answers.append((f"printed: {text}", False))
+                self._show_printed(text)
             case Reply():
                 self._take_reply(news)
             case Lost(why):
                 self._take_loss(why)
+
+    def _show_printed(self, text: str) -> None:
+        """Show what user code printed last, in one line: it must not hide the answers."""
+        if self.answers and self.answers[-1][0].startswith(PRINTED):
+            self.answers.pop()
+        self.answers.append((f"{PRINTED}{text}", False))
 
     def _take_loss(self, why: str) -> None:
         """Note that the trainer's process is dead; the next request starts another.

@@ -16,7 +16,7 @@ SYMBOLS = (".", "o", "x", "+")
 """Symbols of the curves without colours."""
 MIN_WIDTH, MIN_HEIGHT = 24, 6
 """Fewest columns and lines in which curves are drawn."""
-_LABEL = 8
+_LABEL = 9
 """Columns of the axis's labels."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille character, by line and column of its dots (Unicode 15, block U+2800)."""

@@ -30,6 +30,10 @@ REFRESH_S = 0.1
 """Seconds between two looks at the session."""
 WIDE = 110
 """Columns from which the panels at the side are wider."""
+TALL = 34
+"""Lines from which there is room for more answers."""
+ANSWERS, TALL_ANSWERS = 4, 9
+"""Lines of the answers, and in a tall terminal."""
 FIRST_EPOCHS = 10
 """Epochs that the axis of a new session shows, at least."""
 KEYS = "space: pause, go   tab: complete, or take the suggestion   ctrl+q: quit   help"
@@ -103,8 +107,7 @@ class PandaApp(App[None]):
     #params { height: auto; }
     #branches { height: 1fr; margin-top: 1; }
     #suggestion { height: auto; max-height: 3; }
-    #answers { height: 5; border-top: solid $foreground 30%; }
-    .tall #answers { height: 10; }
+    #answers { border-top: solid $foreground 30%; }
     #keys { height: 1; color: $foreground 60%; }
     #prompt { height: 1; }
     #prompt Static { width: 2; }
@@ -176,7 +179,6 @@ class PandaApp(App[None]):
             return
         self._drawn = key
         self.set_class(self.size.width >= WIDE, "wide")
-        self.set_class(self.size.height >= 34, "tall")
         self._show_plot(session)
         self._show_side(session)
         self._show_suggestion(session)
@@ -215,19 +217,21 @@ class PandaApp(App[None]):
         self._show("suggestion", text)
 
     def _show_answers(self) -> None:
-        size = self.query_one("#answers").size
-        lines: list[Text] = []
-        for answer, is_refusal in list(self.driver.answers)[-20:]:
-            style = "red" if is_refusal and self._is_colored else ""
-            for part in answer.splitlines():
-                text = Text(("! " if is_refusal else "  ") + replace_control_chars(part), style)
-                lines += text.wrap(self.console, max(size.width, 20))
-        latest = len(self.driver.answers[-1][0].splitlines()) if self.driver.answers else 0
-        self.query_one("#answers").styles.height = (
-            None if latest <= size.height else min(latest + 1, self.size.height // 2)
-        )
-        shown = lines[-max(size.height, latest, 1) :]
+        """Show the last answers; a long one gets more room, at the expense of the curves."""
+        width, height = self.size
+        blocks = [self._answer_lines(*answer, width) for answer in list(self.driver.answers)[-20:]]
+        usual = TALL_ANSWERS if height >= TALL else ANSWERS
+        lines = max(usual, min(len(blocks[-1]) if blocks else 0, height - 2 * ANSWERS))
+        self.query_one("#answers").styles.height = lines + 1  # the line above it
+        shown = [line for block in blocks for line in block][-lines:]
         self._show("answers", Text("\n").join(shown))
+
+    def _answer_lines(self, answer: str, is_refusal: bool, width: int) -> list[Text]:
+        """Return an answer as lines of the screen."""
+        style = "red" if is_refusal and self._is_colored else ""
+        mark = "! " if is_refusal else "" if answer.startswith("> ") else "  "
+        texts = (Text(mark + replace_control_chars(part), style) for part in answer.splitlines())
+        return [line for text in texts for line in text.wrap(self.console, max(width, 20))]
 
     def _show(self, name: str, content: Text) -> None:
         self.query_one(f"#{name}", Static).update(content)
@@ -238,8 +242,9 @@ class PandaApp(App[None]):
             self.driver.run()
         except BaseException as error:  # of the driver's thread: the caller of the screen gets it
             self.error = error
-        with suppress(RuntimeError):  # the screen has ended
-            self.call_from_thread(self.exit)
+        if self.is_running:
+            with suppress(RuntimeError):  # the screen ends now
+                self.call_from_thread(self.exit)
 
     def stop(self) -> None:
         """Leave the session if the screen ended before it, and wait until its last branch is recorded."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from caviar.analysis.branches import changes_text
 from caviar.panda.rules import Rules, Values
 from caviar.trial import Measurement, Outcome, Result, Times, Trial, Value
 
@@ -211,7 +212,11 @@ class Session:
             return self._after_failure(event)
         branch, others = self._grown(event)
         session = replace(
-            self, branches=(*others, branch), at=Place(branch.number, branch.last), is_left=False, answer=""
+            self,
+            branches=(*others, branch),
+            at=Place(branch.number, branch.last),
+            is_left=False,
+            answer=self._without_effect(branch),
         )
         if event.outcome is Outcome.DIVERGED:
             why = f"branch {branch.number} diverged at epoch {branch.last}: {event.failure}"
@@ -223,6 +228,24 @@ class Session:
                 session, is_running=False, pause_at=None, answer=f"paused after epoch {session.at.epoch}"
             )
         return session
+
+    def _without_effect(self, branch: Branch) -> str:
+        """Return a warning if the first epoch of a new branch is equal to that of another one with other params."""
+        first = branch.curve[0]
+        is_new = len(branch.trained) == 1 and math.isfinite(first.metrics.get(self.metric, math.nan))
+        for other in self.branches if is_new else ():
+            if self.place_of(other, first.epoch - 1) != branch.start or first not in other.curve:
+                continue
+            if changes := changes_text(dict(other.params), dict(branch.params)):
+                return (
+                    f"epoch {first.epoch} is the same as without {changes}: a function must apply params after "
+                    "trial.restore(), because a saved optimizer has the old ones"
+                )
+        return ""
+
+    def place_of(self, branch: Branch, epoch: int) -> Place:
+        """Return the state from which a branch trained the epoch after this one."""
+        return branch.start if epoch == branch.start.epoch else Place(branch.number, epoch)
 
     def _grown(self, event: Trained) -> tuple[Branch, tuple[Branch, ...]]:
         """Return the branch with one more epoch, which may be a new one, and the branches before it."""
@@ -250,7 +273,8 @@ class Session:
             before = self.branch
             if before is None or before.params == self.params:
                 return session
-            why = f"{why}; the hyperparameters are those of branch {before.number} again"
+            changes = changes_text(dict(before.params), self.params)
+            why = f"{why}; {changes} is taken back"
             return replace(session, values=before.values, epochs=before.epochs, answer=why)
         failed = replace(self.branches[-1], outcome=Outcome.FAILED, failure=event.failure)
         return replace(session, branches=(*self.branches[:-1], failed))

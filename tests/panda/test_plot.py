@@ -26,13 +26,13 @@ def test_without_colours_curves_have_symbols() -> None:
     rising = [(epoch, 1.0 - value) for epoch, value in FALLING]
     figure = draw([("train", FALLING), ("dev", rising)], 60, 12, colored=False)
     assert figure.spans == []
-    drawn = "".join(line[9:] for line in figure.plain.splitlines()[1:-2])
+    drawn = "".join(line[10:] for line in figure.plain.splitlines()[1:-2])
     assert set(drawn) == {".", "o", " "}
 
 
 def test_a_falling_curve_falls() -> None:
     lines = draw([("loss", FALLING)], 40, 12, colored=False).plain.splitlines()[1:-2]
-    columns = [line.index(".", 9) for line in lines if "." in line[9:]]
+    columns = [line.index(".", 10) for line in lines if "." in line[10:]]
     assert columns == sorted(columns)
 
 

@@ -165,6 +165,13 @@ def test_params_of_a_function_change_within_their_scale() -> None:
         say(session, "learning_rate 0")
 
 
+def test_a_change_without_effect_is_told() -> None:
+    session = say(train(new_session(), 0.9, 0.8, 0.7), "back 1")
+    assert "restore" in train(say_all(session, "l2 0.1", "go"), 0.8).answer
+    assert train(say_all(session, "l2 0.1", "go"), 0.75).answer == ""
+    assert train(say(session, "go"), 0.8).answer == "", "nothing was changed"
+
+
 def test_notes_have_their_place() -> None:
     session = say(train(new_session(), 0.9), "note slow; but steady", time=7.0)
     assert [(n.time, n.place, n.text) for n in session.notes] == [(7.0, Place(0, 1), "slow; but steady")]

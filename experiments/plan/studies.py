@@ -100,25 +100,25 @@ PLANE = {"x": cv.linear(0.0, 1.0), "y": cv.linear(0.0, 1.0)}
 digits = cv.Classifier(data="sklearn:digits")
 
 tiny = study("tiny", cv.Classifier(data="sklearn:wine"), SMALL, cv.coarse_to_fine(trials=800, epochs=10))
-classifier = study("classifier", digits, NETWORKS, cv.coarse_to_fine(trials=250, epochs=20))
-wide = study("wide", digits, WIDE, cv.coarse_to_fine(trials=60, epochs=4))
-halved = study("halved", digits, NETWORKS, cv.coarse_to_fine(trials=400, epochs=27, halving=cv.Halving()))
-rounds = study("rounds", digits, NETWORKS, [cv.Round(120, 5), cv.Round(60, 15), cv.Round(40, 15)])
+classifier = study("classifier", digits, NETWORKS, cv.coarse_to_fine(trials=150, epochs=20))
+wide = study("wide", digits, WIDE, cv.coarse_to_fine(trials=30, epochs=4))
+halved = study("halved", digits, NETWORKS, cv.coarse_to_fine(trials=200, epochs=27, halving=cv.Halving()))
+rounds = study("rounds", digits, NETWORKS, [cv.Round(80, 5), cv.Round(40, 15), cv.Round(20, 15)])
 reference = study(
     "reference",
     cv.Classifier(data="sklearn:breast_cancer", engine="reference"),
     SMALL,
-    cv.coarse_to_fine(trials=60, epochs=20),
+    cv.coarse_to_fine(trials=40, epochs=20),
 )
-cheap = study("cheap", cv.Function(bowl), PLANE, cv.coarse_to_fine(trials=1500, epochs=1))
+cheap = study("cheap", cv.Function(bowl), PLANE, cv.coarse_to_fine(trials=1000, epochs=1))
 sleeping = study("sleeping", cv.Function(slow), PLANE, cv.coarse_to_fine(trials=80, epochs=1))
 growing = study("growing", cv.Function(variable), PLANE, cv.coarse_to_fine(trials=90, epochs=1))
-loading = study("loading", cv.Function(loads_first), PLANE, cv.coarse_to_fine(trials=120, epochs=1))
+loading = study("loading", cv.Function(loads_first), PLANE, cv.coarse_to_fine(trials=100, epochs=1))
 reporting = study(
     "reporting", cv.Function(epochs), PLANE, cv.coarse_to_fine(trials=100, epochs=18, halving=cv.Halving())
 )
 computing = study(
-    "computing", cv.Function(computes), PLANE, cv.coarse_to_fine(trials=150, epochs=1), sampler="qmc"
+    "computing", cv.Function(computes), PLANE, cv.coarse_to_fine(trials=100, epochs=1), sampler="qmc"
 )
 module = study(
     "module",
@@ -128,5 +128,5 @@ module = study(
         "batch_size": cv.choice(32, 64, 128),
         "channels": cv.integer(4, 24, scale="log"),
     },
-    cv.coarse_to_fine(trials=40, epochs=5),
+    cv.coarse_to_fine(trials=25, epochs=5),
 )

@@ -75,6 +75,8 @@ def plan_study(
     if (reason := unmeasured_reason(measurement, costs)) is not None:
         return _unmeasured(study, dataset, places, time_s, reason, measured.memory)
     assert costs is not None
+    if address == HERE:
+        costs = replace(costs, latency_s=0.0)
     start_s = {"local": measured.connected_s + measurement.start_s, HERE: HERE_S}
     count = count_measured(study, places.workers)
     cores = None if elsewhere else usable_cores()

@@ -25,7 +25,7 @@ from caviar.objective import Objective
 from caviar.trial import Cause, Result, Trial, derive_seed
 
 LATENCY_S = 1e-3
-"""Seconds that a message between driver and worker takes (an actor call on one machine)."""
+"""Usual seconds of a message between driver and worker (an actor call on one machine)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ class SimulatedCluster:
     """Number of GPU workers beside the CPU workers."""
     gpu_cost_s: Callable[[Trial], float] | None = None
     """Returns the seconds that a trial trains on a GPU worker; None for as long as on a CPU worker."""
+    latency_s: float = LATENCY_S
+    """Seconds that a message between driver and worker takes."""
     part_s: float = 0.0
     """Seconds that each part of a trial takes before its first epoch."""
     start_s: float = 1.0
@@ -103,7 +105,8 @@ class SimulatedBackend(Backend):
         if actor is None:
             return  # it has just died
         began = time.perf_counter()
-        results, at = [], max(self._now + LATENCY_S, actor.free_at)
+        latency_s = self._cluster.latency_s
+        results, at = [], max(self._now + latency_s, actor.free_at)
         waited_s = at - actor.free_at
         for task, computed in zip(tasks, self._trainer.run(tasks, test), strict=True):
             train_s = self._cost_s(task, computed, actor.device)
@@ -114,7 +117,7 @@ class SimulatedBackend(Backend):
             at, waited_s = at + train_s, 0.0
         actor.free_at = at
         actor.chunks.append(chunk)
-        self._schedule(at + LATENCY_S, ChunkDone(worker, chunk, tuple(results)))
+        self._schedule(at + latency_s, ChunkDone(worker, chunk, tuple(results)))
         self._computed_s += time.perf_counter() - began
 
     def poll(self, timeout_s: float) -> list[BackendEvent]:

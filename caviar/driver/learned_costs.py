@@ -19,8 +19,6 @@ MIN_S = 0.01
 """Seconds below which a trial's length does not matter, because many of them are sent at once."""
 RIDGE = 1.0
 """Weight of the penalty, in units of one trial's squared error."""
-MAX_FACTOR = 100.0
-"""Largest factor by which the correction of a trial differs from the usual one, either way."""
 
 
 class LearnedCosts:
@@ -44,7 +42,9 @@ class LearnedCosts:
         self._space, self._min_trials = space, min_trials
         self._noted: deque[tuple[Mapping[str, Value], float, float]] = deque(maxlen=MAX_TRIALS)
         self._weights: npt.NDArray[np.float64] = np.zeros(0)
-        self._usual = 0.0  # logarithm of the median correction
+        self._limits = 0.0, 0.0  # logarithms of the smallest and the largest ratio observed
+        self.gain = 0.0
+        """Share of the squared error of an equal factor for all that the learned factors save on trials left out."""
 
     def note(self, params: Mapping[str, Value], predicted_s: float, observed_s: float) -> None:
         """Note the seconds of a finished trial, unless it was so short that its length does not matter."""
@@ -57,17 +57,23 @@ class LearnedCosts:
             return
         features = np.array([_features(self._space, params) for params, _, _ in self._noted])
         logs = np.log([observed_s / predicted_s for _, predicted_s, observed_s in self._noted])
-        self._usual = float(np.median(logs))
+        self._limits = float(logs.min()), float(logs.max())
         penalty = RIDGE * np.eye(features.shape[1])
         penalty[0, 0] = 0.0  # the first feature is constant
-        self._weights = np.linalg.solve(features.T @ features + penalty, features.T @ logs)
+        solved = np.linalg.solve(features.T @ features + penalty, features.T)
+        self._weights = solved @ logs
+        leverages = np.einsum("ij,ji->i", features, solved)
+        left_out = (logs - features @ self._weights) / (1.0 - leverages)
+        equal = (logs - logs.mean()) * len(logs) / (len(logs) - 1)
+        spread = float(np.square(equal).sum())
+        self.gain = 1.0 - float(np.square(left_out).sum()) / spread if spread > 0 else 0.0
 
     def factor(self, params: Mapping[str, Value]) -> float:
-        """Return the factor for a trial; 1 if nothing is learned."""
+        """Return the factor for a trial, within the range of those observed; 1 if nothing is learned."""
         if not self._weights.size:
             return 1.0
-        log, most = float(np.dot(_features(self._space, params), self._weights)), np.log(MAX_FACTOR)
-        return float(np.exp(np.clip(log, self._usual - most, self._usual + most)))
+        log = float(np.dot(_features(self._space, params), self._weights))
+        return float(np.exp(np.clip(log, *self._limits)))
 
 
 def _features(space: Space, params: Mapping[str, Value]) -> list[float]:

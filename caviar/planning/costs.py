@@ -14,8 +14,10 @@ from caviar.planning.measuring import TimedPart
 from caviar.space import Space
 from caviar.trial import Value
 
-MIN_LEARNED = 6
+MIN_LEARNED = 8
 """Smallest number of whole trials from whose params something is learned."""
+MIN_GAIN = 0.1
+"""Smallest share of the squared error that the learned factors must save, or else all trials have the same one."""
 MIN_WHOLE = 3
 """Smallest number of whole trials that are trusted alone; with fewer, parts of trials count as well."""
 ALONE_ERROR = 0.3
@@ -33,6 +35,8 @@ class TrialCosts:
     """Seconds that each part of a trial takes before its first epoch, if they are known apart."""
     first_s: float = 0.0
     """Additional seconds of the first trial of a worker."""
+    latency_s: float = 0.0
+    """Seconds of a message between driver and worker."""
     error: float = 0.0
     """Relative standard error of the mean of many trials."""
     timed: int = 0
@@ -80,6 +84,8 @@ def _from_whole(whole: Sequence[TimedPart], first: Sequence[TimedPart], space: S
     for part in whole:
         learned.note(part.trial.params, part.predicted_s, part.took_s)
     learned.learn()
+    if learned.gain < MIN_GAIN:
+        learned = LearnedCosts(space)
     fitted = [learned.factor(part.trial.params) * part.predicted_s for part in whole]
     seconds = [part.took_s for part in whole]
     rate = sum(seconds) / max(sum(fitted), 1e-12)
@@ -88,6 +94,7 @@ def _from_whole(whole: Sequence[TimedPart], first: Sequence[TimedPart], space: S
     costs = TrialCosts(
         learned=learned,
         rate=rate,
+        latency_s=median(part.message_s for part in whole) / 2,
         error=math.sqrt(variance / len(whole)) / max(mean(seconds), 1e-12),
         timed=len(whole),
         measured_s=tuple(sorted(seconds)),
@@ -120,6 +127,7 @@ def _from_parts(useful: Sequence[TimedPart], later: Sequence[TimedPart], space: 
         rate=rate,
         start_s=start_s,
         first_s=first_s,
+        latency_s=median(part.message_s for part in useful) / 2,
         error=ALONE_ERROR / math.sqrt(len(useful)),
         timed=len(useful),
         measured_s=tuple(sorted(part.took_s for part in useful if part.is_whole)),

@@ -124,16 +124,20 @@ class Forecaster:
         values = ValueModel(parts, study.space, study.objective.maximize)
         stand_in = StandIn(self.study.objective, self.dataset, values, self.reports_all)
         simulated = replace(study, objective=stand_in)
-        trained: list[float] = []
+        trained: dict[int, float] = {}
 
         def cost_s(trial: Trial) -> float:
             predicted_s = stand_in.costs(trial.params, trial.epochs, None)["cpu"]
             seconds = self.costs.train_s(trial.params, predicted_s)
-            trained.append(seconds)
+            trained[trial.number] = seconds  # a part of a trial asks again
             return seconds
 
         cluster = SimulatedCluster(
-            workers=self.workers, cost_s=cost_s, part_s=self.costs.start_s, start_s=0.0
+            workers=self.workers,
+            cost_s=cost_s,
+            part_s=self.costs.start_s,
+            latency_s=self.costs.latency_s,
+            start_s=0.0,
         )
         with tempfile.TemporaryDirectory(prefix="caviar-plan-", dir=_in_memory()) as folder, _silence():
             study_file = StudyFile.describe(simulated, None, None)
@@ -147,7 +151,7 @@ class Forecaster:
         return Forecast(
             trials=trials,
             trained_s=self.costs.first_s + trained_s * self._slowdown(driver_s / trained_s),
-            mean_s=sum(trained) / len(trained),
+            mean_s=sum(trained.values()) / len(trained),
             driver_s=driver_s,
             disk_bytes=disk_bytes,
         )

@@ -55,6 +55,8 @@ class TimedPart:
     """Number of those epochs after its first report; 0 if it reported once."""
     later_s: float = 0.0
     """Seconds from its first report to its end."""
+    message_s: float = 0.0
+    """Seconds from its submission to its result in which its worker did not train it."""
     is_first: bool = False
     """True for the first trial of its worker, which pays for what the process does once."""
     is_whole: bool = True
@@ -252,11 +254,13 @@ def _timed(running: _Running, result: Result, now_s: float) -> TimedPart:
     """Return the timed part that a result describes."""
     epochs = result.measurements[-1].epoch if result.measurements else running.until
     earliest = min((epoch for epoch in running.reported if epoch < epochs), default=None)
+    took_s = result.times.setup_s + result.times.train_s
     return TimedPart(
         trial=running.trial,
         predicted_s=running.predicted_s,
         epochs=epochs,
-        took_s=result.times.setup_s + result.times.train_s,
+        took_s=took_s,
+        message_s=max(0.0, now_s - running.began_s - took_s),
         later_epochs=0 if earliest is None else epochs - earliest,
         later_s=0.0 if earliest is None else now_s - running.reported[earliest],
         is_first=running.is_first,

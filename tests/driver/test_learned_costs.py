@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from caviar.driver.learned_costs import MAX_FACTOR, MIN_S, MIN_TRIALS, LearnedCosts
+from caviar.driver.learned_costs import MIN_S, MIN_TRIALS, LearnedCosts
 from caviar.space import Space, choice, integer, linear, log, when
 from caviar.trial import Value
 
@@ -54,13 +54,22 @@ def test_few_or_short_trials_teach_nothing(trials: int, observed_s: float) -> No
     assert learned(trials, observed_s).factor(draw(Random(1))) == 1.0
 
 
-def test_corrections_are_bounded() -> None:
-    costs = LearnedCosts(SPACE)
-    for number in range(100):
-        is_heavy = number % 20 == 0
-        costs.note({"method": "heavy" if is_heavy else "plain"}, 1.0, 1e12 if is_heavy else 1.0)
+def test_corrections_stay_within_those_observed() -> None:
+    random, costs = Random(2), LearnedCosts(SPACE)
+    observed = []
+    for _ in range(30):
+        params = draw(random)
+        observed.append(random.lognormvariate(0.0, 3.0))
+        costs.note(params, 1.0, observed[-1])
     costs.learn()
-    assert costs.factor({"method": "heavy"}) == pytest.approx(MAX_FACTOR)
+    factors = [costs.factor(draw(random)) for _ in range(500)]
+    assert min(observed) <= min(factors) * (1 + 1e-9)
+    assert max(factors) <= max(observed) * (1 + 1e-9)
+    assert costs.gain < 0.2
+
+
+def test_what_is_learned_helps_with_trials_left_out() -> None:
+    assert learned(100).gain > 0.8
 
 
 def test_predictions_of_another_magnitude_are_corrected() -> None:

@@ -39,6 +39,7 @@ def plan_study(
     workers: int | None = None,
     gpus: int | None = None,
     address: str = "local",
+    measure_s: float = MEASURE_S,
 ) -> Plan:
     """Measure some trials of a study on this machine, and return what the study will take.
 
@@ -50,6 +51,7 @@ def plan_study(
         workers: number of CPU workers, as for `Study.run`.
         gpus: number of GPU workers, likewise.
         address: address of the cluster that the study will run on, likewise; nothing is trained there.
+        measure_s: seconds after which no trial begins that is measured.
 
     Raises:
         CaviarError: the study cannot run there.
@@ -64,7 +66,7 @@ def plan_study(
         require_one_worker(study, workers, gpus)
     elsewhere = None if address in ("local", HERE) else _look(study, address, workers, gpus)
     try:
-        measured = _measure(study, dataset, *_measuring_workers(study, address, workers, gpus))
+        measured = _measure(study, dataset, measure_s, *_measuring_workers(study, address, workers, gpus))
     except ClusterError as error:
         if elsewhere is None:
             raise
@@ -187,7 +189,9 @@ class _Measured:
     """Number of workers on each device."""
 
 
-def _measure(study: Study, dataset: Dataset | None, workers: int | None, gpus: int | None) -> _Measured:
+def _measure(
+    study: Study, dataset: Dataset | None, measure_s: float, workers: int | None, gpus: int | None
+) -> _Measured:
     """Measure trials in workers of a local Ray cluster."""
     from caviar.backends.ray.backend import RayBackend
 
@@ -195,7 +199,7 @@ def _measure(study: Study, dataset: Dataset | None, workers: int | None, gpus: i
     train_and_dev = None if dataset is None else dataset.without_test()
     with closing(RayBackend(study.objective, train_and_dev, "local", workers, gpus)) as backend:
         connected_s = time.monotonic() - began_s
-        measurement = Measuring(study, dataset, backend, MEASURE_S, WAIT_S).run()
+        measurement = Measuring(study, dataset, backend, measure_s, WAIT_S).run()
         memory, counts = _memory(), backend.expected_workers
     if (
         measurement.start_s > SLOW_START_S

@@ -41,9 +41,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from caviar.planning.measuring import MEASURE_S
+    from caviar.reporting.progress import announce
     from caviar.study_plan import plan_study
 
     study = load_study(options.experiment, options.study)
+    announce(f"measuring trials of {study.name}, for about {MEASURE_S:.0f} s or one trial ...")
     plan = plan_study(
         study, time_s=options.time, workers=options.workers, gpus=options.gpus, address=options.address
     )

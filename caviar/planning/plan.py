@@ -1,5 +1,6 @@
 """The plan of a study: what it will take, or what a time budget buys."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,11 @@ from caviar.planning.advice import Advice
 from caviar.planning.costs import TrialCosts
 from caviar.planning.forecast import Forecast
 from caviar.rounds import Stages, training_count
+
+NORMAL_90 = 1.645
+"""Standard deviations on each side that hold 90 % of a normal distribution."""
+OTHERS_ERROR = 0.1
+"""Relative standard error of the seconds of a command before its first trial and after the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +69,11 @@ class Cost:
     @property
     def interval_s(self) -> tuple[float, float]:
         """The seconds between which the whole command ends with a probability of about 90 %."""
-        factor = 1.0 + 1.645 * self.error
-        others_s = self.before_s + self.after_s
-        return others_s + self.forecast.trained_s / factor, others_s + self.forecast.trained_s * factor
+        factor, trained_s = 1.0 + NORMAL_90 * self.error, self.forecast.trained_s
+        others_s = NORMAL_90 * OTHERS_ERROR * (self.before_s + self.after_s)
+        earlier_s = math.hypot(trained_s * (1.0 - 1.0 / factor), others_s)
+        later_s = math.hypot(trained_s * (factor - 1.0), others_s)
+        return max(0.0, self.duration_s - earlier_s), self.duration_s + later_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

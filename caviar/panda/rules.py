@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from caviar.errors import StudyError
@@ -38,9 +38,17 @@ class Rules:
 
     @property
     def space(self) -> Space:
-        """The space of the session's frames: the study's, and what else may change."""
-        more = {name: parameter for name, parameter in self.changeable.items() if name not in self.declared}
-        return Space(**{**self.declared, **more})
+        """The space of the session's frames: the study's, what else may change, and all options of what may."""
+        own = {name: self._with_all_options(name, parameter) for name, parameter in self.declared.items()}
+        return Space(**own, **{name: more for name, more in self.changeable.items() if name not in own})
+
+    def _with_all_options(self, name: str, own: Parameter) -> Parameter:
+        """Return a parameter of the study with the options that it may change to."""
+        known = self.changeable.get(name)
+        if known is None or not isinstance(known.domain, Choice) or not isinstance(own.domain, Choice):
+            return own
+        others = tuple(option for option in known.domain.options if option not in own.domain.options)
+        return replace(own, domain=Choice((*own.domain.options, *others)))
 
     def params(self, values: Values) -> dict[str, Value]:
         """Return the hyperparameters that apply, with defaults for what is neither chosen nor declared.

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import caviar as cv
 from caviar.errors import StudyError
 from caviar.panda import events
 from caviar.panda.commands import COMMANDS, completions, heard, say, split_commands
@@ -260,3 +261,11 @@ def _trained(session: Session, step: str | float) -> Trained:
     outcome = Outcome.DIVERGED if step == "diverge" else Outcome.COMPLETED
     grown = train(replace(session), loss, outcome=outcome)
     return grown.branches[grown.at.branch or 0].trained[-1]
+
+
+def test_options_that_no_study_declares_can_be_chosen() -> None:
+    space = cv.Space(decay=cv.choice("constant", "cosine"), optimizer=cv.choice("sgd", "adam"))
+    study = cv.Study(name="few", objective=STUDY.objective, space=space, rounds=[cv.Round(4, epochs=12)])
+    session = train(say_all(train(new_session(study), 0.9), "decay inverse", "decay_rate 0.2"), 0.8)
+    assert session.params["decay"] == "inverse"
+    assert session.params["decay_rate"] == 0.2

@@ -44,7 +44,7 @@ SPACES = {"5 x 5": (plane, 25), "3 x 3 x 3 x 3": (four_numbers, 81)}
 
 def searches(quick: bool) -> tuple[pd.DataFrame, dict[str, Run]]:
     """Return a row for each search, and the two runs of one repetition in the plane."""
-    repetitions, epochs = (2, 1) if quick else (10, 10)
+    repetitions, epochs = (2, 1) if quick else (8, 10)
     shown: dict[str, Run] = {}
     rows: list[dict[str, Any]] = []
     for data, source in data_sets(quick).items():

@@ -32,7 +32,7 @@ WAYS = ("whole space", "coarse to fine")
 
 def searches(quick: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row for each search, and a row for each search trial with the best loss so far."""
-    repetitions, trials, epochs = (2, 20, 1) if quick else (8, 100, 10)
+    repetitions, trials, epochs = (2, 20, 1) if quick else (6, 100, 10)
     narrowing, confirmation = cv.coarse_to_fine(trials=trials, epochs=epochs)
     rows: list[dict[str, Any]] = []
     best = []

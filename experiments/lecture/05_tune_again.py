@@ -51,7 +51,7 @@ def old_and_new(shift: str, seed: int, rows: int) -> tuple[Data, Data]:
 
 def measure_shifts(quick: bool) -> pd.DataFrame:
     """Return a row for each shift and repetition: the test losses on the new data, and the best params of each."""
-    repetitions, trials, epochs, rows = (2, 10, 1, 1_200) if quick else (8, 50, 12, 1_600)
+    repetitions, trials, epochs, rows = (2, 10, 1, 1_200) if quick else (6, 40, 10, 1_600)
     rounds = cv.coarse_to_fine(trials=trials, epochs=epochs)
     found: list[dict[str, Any]] = []
     for shift in SHIFTS[: 1 if quick else None]:
@@ -79,7 +79,7 @@ def measure(quick: bool) -> Finding:
             row[f"test loss, {way}"] = f"{part[way].mean():.3f}"
         row["tuned again / old best"] = ratio_text(ratios[shift])
         for name in SHOWN:
-            old, new = (np.exp(np.log(part[f"{way}: {name}"]).mean()) for way in ("old best", "tuned again"))
+            old, new = (_mean(part[f"{way}: {name}"]) for way in ("old best", "tuned again"))
             row[name] = f"{old:.2g} -> {new:.2g}"
         table.append(row)
     better = [shift for shift, (_, _, high) in ratios.items() if high < 1]
@@ -97,6 +97,11 @@ def measure(quick: bool) -> Finding:
         table=pd.DataFrame(table),
         figure=draw(found, ratios),
     )
+
+
+def _mean(values: "pd.Series[float]") -> float:
+    """Return the geometric mean."""
+    return float(np.exp(np.log(values).mean()))
 
 
 def draw(found: pd.DataFrame, ratios: dict[Any, Any]) -> go.Figure:
@@ -118,9 +123,17 @@ def draw(found: pd.DataFrame, ratios: dict[Any, Any]) -> go.Figure:
         )  # fmt: skip
         for way, symbol in (("old best", "circle-open"), ("tuned again", "circle")):
             figure.add_scatter(
-                x=part[f"{way}: learning_rate"], y=part[f"{way}: l2"], mode="markers",
-                name=f"{shift}: {way}", marker={"size": 9, "color": color, "symbol": symbol}, row=1, col=2,
+                x=part[f"{way}: learning_rate"], y=part[f"{way}: l2"], mode="markers", showlegend=False,
+                marker={"size": 6, "color": color, "symbol": symbol, "opacity": 0.4}, row=1, col=2,
             )  # fmt: skip
+        rates, strengths = (
+            [_mean(part[f"{way}: {name}"]) for way in ("old best", "tuned again")]
+            for name in ("learning_rate", "l2")
+        )
+        figure.add_scatter(
+            x=rates, y=strengths, mode="lines+markers", name=shift, line={"color": color, "width": 2.5},
+            marker={"size": 12, "symbol": ["circle-open", "circle"], "color": color}, row=1, col=2,
+        )  # fmt: skip
     figure.add_vline(x=1, line={"dash": "dot", "color": "#808080"}, row=1, col=1)
     figure.update_yaxes(
         tickvals=list(range(len(shifts))), ticktext=shifts, range=[len(shifts) - 0.5, -0.5], row=1, col=1
@@ -129,7 +142,10 @@ def draw(found: pd.DataFrame, ratios: dict[Any, Any]) -> go.Figure:
     figure.update_xaxes(type="log", title="learning rate", exponentformat="power", dtick=1, row=1, col=2)
     figure.update_yaxes(type="log", title="L2", exponentformat="power", dtick=1, row=1, col=2)
     figure.update_layout(height=460, margin={"b": 110})
-    notes = ["Left: small dots are repetitions, large ones geometric means with 95 % intervals."]
+    notes = [
+        "Small dots are repetitions, large ones geometric means (left with 95 % intervals).",
+        "Right: hollow before the shift, filled after it.",
+    ]
     return theme.finish(figure, "The old best on new data, and a new one", notes, head=20)
 
 

@@ -125,9 +125,9 @@ def babysit(objective: cv.Classifier, params: Mapping[str, Value], seed: int, bu
 
 def trainings(quick: bool) -> pd.DataFrame:
     """Return a row for each way, budget, data set and seed: the test loss and accuracy of what is handed over."""
-    budgets, repetitions = ([50], 2) if quick else ([50, 200, 800], 6)
+    budgets, repetitions = ([50], 2) if quick else ([50, 200, 800], 5)
     rows: list[dict[str, Any]] = []
-    for data, source in data_sets(quick).items():
+    for data, source in list(data_sets(quick).items())[:2]:
         for seed in range(repetitions):
             objective = classifier(source, split_seed=seed)
             default = {n: v for n, v in used_hyperparameters({}).items() if n in SPACE or n == "dropout"}

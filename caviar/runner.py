@@ -59,6 +59,7 @@ def run_study(
     progress: bool = True,
     time_s: float | None = None,
     script: Path | None = None,
+    command: str | None = None,
     backend: BackendFactory | None = None,
 ) -> "Run":
     """Run a study to its end in a new run directory.
@@ -74,6 +75,7 @@ def run_study(
         name: name of the run directory; the study's by default, numbered if it is taken.
         progress: show live progress and the result.
         script: the script that declares the study, which `caviar resume` loads again.
+        command: the command that begins the run, if `caviar resume` cannot continue it.
         backend: makes other workers than Ray's.
 
     Raises:
@@ -95,7 +97,7 @@ def run_study(
         study = with_starting_point(study)
     dataset = study.objective.load()
     study.objective.rehearse(study.space, dataset)
-    begun = StudyFile.describe(study, dataset, script)
+    begun = replace(StudyFile.describe(study, dataset, script), command=command)
     if time_s is None:
         _warn_of_repetition(folder / study.name, begun)
 
@@ -228,6 +230,8 @@ def extend_study(
     from caviar.records.start_from import with_recorded_starting_point
 
     require_workers(workers, gpus)
+    if study.start is not None and study.start.is_compared:
+        raise StudyError("a study of `caviar retune` ends with its verdict, and cannot be extended")
     if study.sampler == "grid":
         raise StudyError(
             "a grid has as many points as its study has trials: run a larger one under another name"

@@ -35,7 +35,7 @@ LAYERS = [
     {"backends"},
     {"planning"},
     {"reporting"},
-    {"runner", "one_trial", "explanation", "panda"},
+    {"runner", "one_trial", "explanation", "panda", "retuning"},
     {"experiment_script", "study_plan"},
     {"submission"},
     {"cli"},

@@ -18,6 +18,7 @@ from caviar.cli import (
     params,
     plan,
     report,
+    retune,
     runs,
     show,
     space,
@@ -30,7 +31,7 @@ from caviar.experiment_script import locate_error
 
 SECTIONS = {
     "write a study:": (params, space, explain, plan),
-    "run a study from this machine:": (studies, extend, panda),
+    "run a study from this machine:": (studies, extend, retune, panda),
     "look at the results:": (show, report, watch, runs, compare, exports),
     "run a study as a Ray job; you can disconnect while it runs:": (jobs,),
 }

@@ -53,6 +53,7 @@ _STUDY_SHAPE = {
     "time_budget": dict | None,
     "refused": int | float | None,
     "extensions": list | None,
+    "command": str | None,
     "panda": bool | None,
 }
 ROUNDS: Final = "rounds.json"
@@ -107,6 +108,9 @@ class StudyFile:
     `keeps_winner`: True once it has come to the same winner as before."""
     panda: bool = False
     """True for a session of `caviar panda`: one network, changed by hand while it trains, and its branches."""
+
+    command: str | None = None
+    """Command that began the run, if it was none of `run` and `submit`; with `--resume RUN` it continues the run."""
 
     @classmethod
     def describe(cls, study: Study, dataset: Dataset | None, script: Path | None) -> Self:
@@ -218,6 +222,8 @@ class StudyFile:
             run: the run directory.
             verb: "resume", or "finish" for the command that ends the search and confirms what is there.
         """
+        if self.command is not None:
+            return f"{self.command} --resume {run.quoted}"
         if self.panda:
             verb = "panda"
         elif self.script is None:
@@ -233,6 +239,11 @@ class StudyFile:
     def has_origin(self) -> bool:
         """True if the study starts from another run, so that its trials have an origin."""
         return "start_from" in self.study
+
+    @property
+    def is_retuning(self) -> bool:
+        """True if the study compares the best of another run with a search of its own (`caviar retune`)."""
+        return self.has_origin and bool(self.study["start_from"]["is_compared"])
 
     def space(self) -> Space:
         """Return the space that the study declares."""

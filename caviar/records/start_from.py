@@ -87,6 +87,8 @@ def take(run: Run, study: Study, source: str) -> StartingPoint:
         raise StudyError(
             f"{where}: none of its best configurations has a value in this space: {'; '.join(notes)}"
         )
+    if run.best is not None:
+        notes.insert(0, f"its winner had {run.metric} {score_words(run.best.value, run.best.interval)} there")
     if not run.finished:
         notes.append("it is not finished, so nothing has confirmed its best configurations")
     if run.metric != study.objective.metric:
@@ -100,6 +102,13 @@ def take(run: Run, study: Study, source: str) -> StartingPoint:
         trained_first=max(1, min(TRAINED_FIRST, study.search_trials // 10, len(elite))),
         width=float(widths.iloc[-1]) if len(widths) and widths.iloc[-1] < 1 else rule.width,
         notes=tuple(notes),
+    )
+
+
+def score_words(value: float, interval: tuple[float, float] | None) -> str:
+    """Return a value with its confidence interval."""
+    return f"{value:.4g}" + (
+        "" if interval is None else f" (95% interval {interval[0]:.4g} .. {interval[1]:.4g})"
     )
 
 

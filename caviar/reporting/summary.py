@@ -18,6 +18,7 @@ from caviar.durations import duration_words
 from caviar.records.frames import Run
 from caviar.records.winner import Best
 from caviar.reporting.formatting import counted, metric_text, params_text, score_text
+from caviar.reporting.retuning import verdict_parts
 from caviar.reporting.scores import score_rows
 from caviar.reporting.session_summary import session_parts
 from caviar.reporting.terminal import (
@@ -90,6 +91,7 @@ def summary_parts(run: Run, every_round: bool, width: int) -> Iterator[Renderabl
     best = run.best
     if best is not None and run.finished:
         yield from _winner(run, best)
+        yield from verdict_parts(run)
     elif run.finished:  # `caviar fetch --frames` copies no winner
         yield heading(run.study["name"], f" is finished. {run.location / 'best'} with the winner is missing.")
     else:
@@ -177,7 +179,7 @@ def _deviations(run: Run) -> Iterator[RenderableType]:
 
 def _started_from(run: Run) -> Iterator[RenderableType]:
     """Yield what the study has taken from another run, and whether it helped."""
-    if not run.study_file.has_origin:
+    if not run.study_file.has_origin or run.study_file.is_retuning:
         return
     start = StartingPoint.from_json(run.study["start_from"])
     effect, origin = run.start_effect, origin_of_winner(run)

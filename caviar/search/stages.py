@@ -175,6 +175,8 @@ def certain_trials(
         before = confirmed[confirmed["round"] < number]
         if number <= opened:
             continue
+        if index == 0 and study.start is not None and study.start.is_compared:
+            break  # the best of each origin are known once all are
         if index == 0:
             epochs, champion = phase.longest.epochs, _winner_before(trials, phase)
             contenders = certain_contenders(search, step, maximize, epochs, len(missing), champion)
@@ -456,7 +458,9 @@ def _plan_confirmation_step(study: Study, phase: Phase, number: int, trials: pd.
     maximize, index = study.objective.maximize, number - phase.confirming.start
     step = phase.confirmation.steps[index]
     search, confirmed = _search_and_confirmed(trials, phase)
-    if index == 0:
+    if index == 0 and study.start is not None and study.start.is_compared:
+        contenders = _best_of_each_origin(search, maximize)
+    elif index == 0:
         contenders = choose_contenders(search, step.contenders, maximize, _winner_before(trials, phase))
     else:
         contenders = next_contenders(search, confirmed, step, maximize)
@@ -469,6 +473,13 @@ def _plan_confirmation_step(study: Study, phase: Phase, number: int, trials: pd.
         trials=iter(again),
         known=phase.first_training(index),
     )
+
+
+def _best_of_each_origin(search: pd.DataFrame, maximize: bool) -> list[int]:
+    """Return the best trials of another run's best, of those near it, and of the study's own search."""
+    origins = search["origin"].where(search["origin"].isin([Origin.START, Origin.NEAR_START]), Origin.SEARCH)
+    kinds = (search[origins == origin] for origin in (Origin.START, Origin.NEAR_START, Origin.SEARCH))
+    return [number for kind in kinds for number in choose_contenders(kind, 1, maximize)]
 
 
 def _confirming_trials(

@@ -23,7 +23,7 @@ END_S = 0.6
 """Seconds from the last trial until the command has ended (likewise)."""
 MEASURED_SHARE = 0.15
 """Largest share of a budget that is spent on measuring, unless a single trial takes longer."""
-BY_HAND = "adjust one model by hand (the panda way)"
+BY_HAND = "adjust one model while it trains (the panda way: `caviar panda EXPERIMENT.py`)"
 FORECAST_SHARE = 0.04
 """Share of a budget that a forecast may take; about three are made."""
 WAITED_SHARE = 0.5

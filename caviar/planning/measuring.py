@@ -228,10 +228,13 @@ class Measuring:
         if is_first:
             return SOME_EPOCHS if can_pause else trial.epochs
         expected_s = self._expected_s(predicted_s)
-        if expected_s <= left_s:
+        is_second = all(part.is_first for part in self._parts)  # the first ones may have taken too long
+        if expected_s <= (self._limit_s if is_second else left_s):
             return trial.epochs
         epochs = int(left_s / expected_s * trial.epochs)
-        return epochs if can_pause and epochs > SOME_EPOCHS else None
+        if can_pause and (is_second or epochs > SOME_EPOCHS):
+            return max(epochs, SOME_EPOCHS)
+        return None
 
     def _expected_s(self, predicted_s: float) -> float:
         """Return the expected seconds of a whole trial, from those timed so far; the first ones count too much."""

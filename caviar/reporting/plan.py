@@ -32,7 +32,7 @@ def plan_parts(plan: Plan, now: datetime) -> Iterator[RenderableType]:
 
 _WAYS = {
     Way.CAVIAR: "This is the caviar way, many trials at once:",
-    Way.PANDA: "Rather the panda way, one model that you adjust while it trains:",
+    Way.PANDA: "Rather the panda way, one model that you adjust while it trains (`caviar panda`):",
 }
 
 

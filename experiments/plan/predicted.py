@@ -4,7 +4,8 @@
 
 Each study of `studies.py` is planned and then run, in processes of their own, as a user does. The time of a command is
 counted from its start to its end, with Ray's start and stop. A study that is named is measured again, and its rows are
-added. The table and the figure come from all rows: a study's ratio is the median over its repetitions.
+added. The table and the figure show each study's repetition with the median ratio. If other programs use the machine, and
+begin or end between plan and run, no prediction can hold: repetitions on a quiet machine count alone, if there are any.
 """
 
 import argparse
@@ -37,6 +38,10 @@ STUDIES = {
     "computing": (1, "a function that computes, one worker"),
 }
 """Studies with their numbers of workers, and what they are."""
+
+
+QUIET_LOAD = 2.5
+"""Load average before a plan up to which the machine is quiet; the run before it counts for a while."""
 
 
 def caviar(*words: str) -> tuple[str, float]:
@@ -84,6 +89,8 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     chosen = []
     for name in [name for name in STUDIES if name in set(rows["study"])]:
         own = rows[rows["study"] == name].sort_values("ratio")
+        is_quiet = own["load_before"] < QUIET_LOAD  # the load afterwards is in part the study's own
+        own = own[is_quiet] if is_quiet.any() else own
         row = own.iloc[(len(own) - 1) // 2]
         chosen.append(
             row.to_dict()
@@ -106,7 +113,10 @@ def table(found: pd.DataFrame) -> str:
         )
     near = int(found["ratio"].between(1 / 1.25, 1.25).sum())
     within = int(found["within"].sum())
+    loads = found["load_before"]
     lines += [
+        "",
+        f"Load averages before the plans: {loads.min():.1f} .. {loads.max():.1f}, on {os.cpu_count()} cores.",
         "",
         f"{near} of {len(found)} predictions are within 25 % of the real duration, and {within} intervals contain it.",
     ]

@@ -21,14 +21,14 @@ from caviar.trial import Trial
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, inline, resume_inline, run_inline
 
-TIME_S = 400.0
-DEADLY_CHUNK = 30
+TIME_S = 900.0
+DEADLY_CHUNK = 25
 STUDY = replace(bowl_study(), rounds=coarse_to_fine(trials=1_000, epochs=9, halving=Halving(cohort=9)))
 
 
 def long(trial: Trial) -> float:
     """Return the simulated seconds of a trial."""
-    return 15.0 + trial.params["rate"]  # type: ignore[operator]
+    return 30.0 + trial.params["rate"]  # type: ignore[operator]
 
 
 class Dying(SimulatedBackend):
@@ -90,6 +90,7 @@ def test_no_other_difference_is_accepted(killed: Run) -> None:
             resume_inline(other, killed.path)
 
 
+@pytest.mark.slow
 def test_a_timed_study_takes_about_its_time(tmp_path: Path) -> None:
     backend = workers()
     run_study(STUDY, runs=tmp_path, progress=False, time_s=TIME_S, backend=lambda data: backend)
@@ -105,7 +106,7 @@ def test_a_death_while_measuring_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost_s", "words"), [(0.5, r"20 trials.*give at least --time"), (10.0, r"still running.*panda")]
+    ("cost_s", "words"), [(0.25, r"20 trials.*give at least --time"), (10.0, r"still running.*panda")]
 )
 def test_too_little_time_is_refused_with_the_numbers(tmp_path: Path, cost_s: float, words: str) -> None:
     with pytest.raises(RunError, match=words):

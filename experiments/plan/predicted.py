@@ -4,8 +4,9 @@
 
 Each study of `studies.py` is planned and then run, in processes of their own, as a user does. The time of a command is
 counted from its start to its end, with Ray's start and stop. A study that is named is measured again, and its rows are
-added. The table and the figure show each study's repetition with the median ratio. If other programs use the machine, and
-begin or end between plan and run, no prediction can hold: repetitions on a quiet machine count alone, if there are any.
+added. The table and the figure show each study's repetition with the median ratio. If other programs use the machine,
+and begin or end between plan and run, no prediction can hold: repetitions on a quiet machine count alone, if there are
+any.
 """
 
 import argparse

@@ -59,6 +59,7 @@ def test_a_plan_says_what_a_study_takes(capsys: pytest.CaptureFixture[str]) -> N
             assert re.search(rf"^  {title} ", text, re.MULTILINE), text
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_time_that_holds_few_trials_suggests_the_panda() -> None:
     def slow(params: dict[str, float]) -> float:
@@ -76,6 +77,7 @@ def test_a_gpu_that_the_cluster_lacks_is_refused() -> None:
         plan_study(planned(resources=Resources(gpus=1)), measure_s=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_function_that_fails_is_planned_in_trials(capsys: pytest.CaptureFixture[str]) -> None:
     def broken(params: dict[str, float]) -> float:

@@ -41,6 +41,7 @@ class Checkpoints:
         for name, size in self._folder.files().items():
             if found := _NAME.fullmatch(name):
                 self._files[Place(int(found[1]), int(found[2]))] = name, size
+        self._bytes = sum(size for _, size in self._files.values())
         self._latest: tuple[Place, Checkpoint] | None = None
 
     def read(self, place: Place) -> Checkpoint | None:
@@ -78,8 +79,12 @@ class Checkpoints:
         (self._folder / name).write(content, durable=False)
         earlier = self._files.pop(place, None)
         self._files[place] = name, len(content)
-        sizes = {kept: size for kept, (_, size) in self._files.items()}
-        dropped = to_delete(sizes, {*needed, place}, place, self._limit_bytes)
+        self._bytes += len(content) - (0 if earlier is None else earlier[1])
+        dropped: list[Place] = []
+        if self._bytes > self._limit_bytes:
+            sizes = {kept: size for kept, (_, size) in self._files.items()}
+            dropped = to_delete(sizes, {*needed, place}, place, self._limit_bytes)
+            self._bytes -= sum(sizes[old] for old in dropped)
         names = [self._files.pop(old)[0] for old in dropped]
         if earlier is not None and earlier[0] != name:
             names.append(earlier[0])

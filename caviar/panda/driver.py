@@ -31,6 +31,8 @@ from caviar.trial import Outcome, Result, Stage, Times, Trial
 
 MAX_WAIT_S = 3_600.0
 """Longest wait for news, in seconds."""
+PATIENCE_S = 5.0
+"""Seconds after which an epoch that nobody waits for any more is stopped: a new process takes about as long."""
 PRINTED = "printed: "
 """Beginning of the line that shows what user code printed last."""
 MAX_PRINTED = 200
@@ -105,7 +107,7 @@ class Driver:
         self._engine: str | None = None
         self._ticket = 0
         self._under_way: _UnderWay | None = None
-        self._next_at = -math.inf
+        self._next_at = self._asked_at = -math.inf
         self._epoch_at: float | None = None
         self._recorded = {int(trial) for trial in ledger.trials()["trial"]}
         self._trainer = make_trainer(self._inbox.put)
@@ -198,8 +200,13 @@ class Driver:
         now = time.time()
         heard_session = heard(self.session, line, now)
         if heard_session != self.session or (scripted and not heard_session.is_refusal):
-            self._journal.write(events.said(self.session, line, now, scripted))
+            self._write(events.said(self.session, line, now, scripted))
         self._show(heard_session)
+
+    def _write(self, event: events.Event) -> None:
+        """Write an event to the journal, unless another process has taken the run's lock."""
+        self._ledger.check_lock()
+        self._journal.write(event)
 
     def _show(self, session: Session) -> None:
         """Let others see the session, which is in the journal."""
@@ -216,6 +223,7 @@ class Driver:
                     self._say(line)
                     if self.session.is_refusal:
                         break
+                self._interrupt_if_unwanted()
             case Script():
                 self._script = news
             case Ready(engine, warnings):
@@ -235,6 +243,14 @@ class Driver:
             self.answers.pop()
         self.answers.append((f"{PRINTED}{text}", False))
 
+    def _interrupt_if_unwanted(self) -> None:
+        """Stop a long epoch that nobody waits for any more: the user has stepped back, or changed something."""
+        under_way = self._under_way
+        if under_way is None or self._is_wanted(under_way):
+            return
+        if time.monotonic() - self._asked_at > PATIENCE_S:
+            self._trainer.interrupt()
+
     def _take_loss(self, why: str) -> None:
         """Note that the trainer's process is dead; the next request starts another.
 
@@ -253,7 +269,8 @@ class Driver:
 
     def _send(self, found: tuple[_UnderWay, Request]) -> None:
         self._under_way, request = found
-        self._next_at = time.monotonic() + self.session.pace_s
+        self._asked_at = time.monotonic()
+        self._next_at = self._asked_at + self.session.pace_s
         self._trainer.start(request)
 
     def _next_request(self) -> tuple[_UnderWay, Request]:
@@ -342,7 +359,7 @@ class Driver:
             self._ledger.keep()
             if checkpoint is not None and epoch.outcome is Outcome.COMPLETED:
                 self._checkpoints.write(session.at, checkpoint, self._needed(session))
-        self._journal.write(events.trained(epoch))
+        self._write(events.trained(epoch))
         self._show(session)
         self._record()
 

@@ -89,6 +89,9 @@ class Trainer(Protocol):
     def start(self, request: Request) -> None:
         """Begin a request; no other may be under way."""
 
+    def interrupt(self) -> None:
+        """Stop what it works at, if it can: `Lost` is delivered then, and the next request starts it again."""
+
     def close(self) -> None:
         """End it."""
 
@@ -109,6 +112,9 @@ class LocalTrainer:
 
     def start(self, request: Request) -> None:
         self._deliver(answer(self._engine, request))
+
+    def interrupt(self) -> None:
+        """Do nothing: it has replied already."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -155,6 +161,9 @@ class ProcessTrainer:
             self._begin()
         with suppress(OSError):  # it dies now; its listener says so
             self._connection.send(request)
+
+    def interrupt(self) -> None:
+        self._process.kill()
 
     def close(self) -> None:
         self._is_closing = True

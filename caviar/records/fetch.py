@@ -4,6 +4,7 @@ from pathlib import Path
 
 from caviar.errors import DamagedError, RunError
 from caviar.records.frames import Run
+from caviar.records.journal import JOURNAL
 from caviar.records.run_files import LEDGER, ROUNDS, StudyFile, read_recorded, write_recorded
 from caviar.records.segments import Segment, open_tables
 from caviar.records.status import STATUS
@@ -72,6 +73,8 @@ def _copy(source: Location, target: Location, study_file: StudyFile, frames: boo
         raise RunError(f"{source}: files vanish while they are read; is the run being deleted?")
     if frames:
         _copy_files(source, target, [name for name in source.files() if name == ROUNDS])
+        if study_file.panda:
+            _copy_files(source / JOURNAL, target / JOURNAL, list((source / JOURNAL).files()))
     else:
         _copy_tree(source, target, without=(LOCK, LEDGER, STATUS, "study.json", *TABLES))
     _copy_files(source, target, ["study.json"])  # last: it makes the folder a run directory

@@ -10,16 +10,22 @@ The state of a session follows from its journal alone (`caviar.panda.session`), 
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
 
+from caviar.errors import DamagedError
 from caviar.frame_columns import INTERVENTION_COLUMNS
 from caviar.records.json_files import ListFile, errors_as_damage, read_checked
 from caviar.storage.location import Location
 
-JOURNAL: Final = "journal.json"
+JOURNAL: Final = "journal"
+"""Folder of the journal in a run directory."""
+PART = 200
+"""Number of events in a file: the cost of an event does not grow with how many there are."""
+_NAME = re.compile(r"part-(\d{5})\.json")
 
 
 class Journal:
@@ -31,8 +37,10 @@ class Journal:
     """
 
     def __init__(self, run: Location, events: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._file = ListFile(run / JOURNAL, "events")
-        self._events = [_encoded(event) for event in events]
+        self._folder, self._number = run / JOURNAL, len(events) // PART
+        self._folder.make_folder()
+        self._events = [_encoded(event) for event in events[self._number * PART :]]
+        self._file = self._open()
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Add an event; it is durable on return.
@@ -40,22 +48,32 @@ class Journal:
         Raises:
             RunError: the disk or the store refuses.
         """
+        if len(self._events) == PART:
+            self._number, self._events = self._number + 1, []
+            self._file = self._open()
         self._events.append(_encoded(event))
         self._file.write(self._events)
+
+    def _open(self) -> ListFile:
+        return ListFile(self._folder / f"part-{self._number:05d}.json", "events")
 
 
 def read_journal(run: Location) -> list[dict[str, Any]]:
     """Return the events of a session, none if there is no journal.
 
     Raises:
-        DamagedError: the file is not as it was written.
+        DamagedError: a file is missing, or is not as it was written.
     """
-    file = run / JOURNAL
-    if not file.is_file():
-        return []
-    events = read_checked(file, {"events": [{"event": str, "time": int | float}]})["events"]
-    with errors_as_damage(file):
-        return [_decoded(event) for event in events]
+    folder = run / JOURNAL
+    events: list[dict[str, Any]] = []
+    names = [name for name in folder.files() if _NAME.fullmatch(name)]
+    for number, name in enumerate(names):
+        if name != f"part-{number:05d}.json" or len(events) != number * PART:
+            raise DamagedError(f"{folder} is damaged: events before {name} are missing; copy the run again")
+        found = read_checked(folder / name, {"events": [{"event": str, "time": int | float}]})["events"]
+        with errors_as_damage(folder / name):
+            events += [_decoded(event) for event in found]
+    return events
 
 
 def interventions(run: Location) -> pd.DataFrame:

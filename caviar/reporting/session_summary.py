@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from caviar.analysis.branches import Branch, branches
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import counted, metric_text, params_text
+from caviar.reporting.formatting import metric_text, params_text
 from caviar.reporting.scores import score_rows
 from caviar.reporting.terminal import heading, line, table
 from caviar.trial import Outcome, Stage
@@ -23,6 +23,10 @@ def session_parts(run: Run) -> Iterator[RenderableType]:
     best = run.best
     if best is not None:
         yield from _handed_over(run, best)
+    elif run.finished:  # `caviar fetch --frames` copies no winner
+        yield heading(
+            run.study["name"], f" is finished. {run.location / 'best'} with the network is missing."
+        )
     else:
         yield from _unfinished(run)
     found = branches(run)
@@ -46,7 +50,8 @@ def _handed_over(run: Run, best: Best) -> Iterator[RenderableType]:
 def _unfinished(run: Run) -> Iterator[RenderableType]:
     driver = run.location.holder()
     state = f"running ({driver})" if driver else "unfinished"
-    count = counted(int((run.trials["stage"] == Stage.SEARCH).sum()), "branch").replace("branchs", "branches")
+    number = int((run.trials["stage"] == Stage.SEARCH).sum())
+    count = "1 branch" if number == 1 else f"{number:,} branches"
     yield heading(run.study["name"], f" is a session of caviar panda, {state}: {count} in {run.location}")
     if not driver:
         yield line(f"  to go on     {run.study_file.resume_command(run.location)}")

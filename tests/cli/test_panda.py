@@ -162,6 +162,15 @@ def test_figures_and_notebooks_show_sessions(sessions: Path) -> None:
     assert cv.load(sessions / "iris-panda-2").best_so_far is not None
 
 
+def test_sessions_are_fetched_with_what_was_said(sessions: Path, tmp_path: Path) -> None:
+    for words in ([], ["--frames"]):
+        copy = tmp_path / "-".join(["copy", *words])
+        assert main(["fetch", str(sessions / "iris-panda"), str(copy), *words]) == 0
+        assert len(cv.load(copy).interventions) == len(cv.load(sessions / "iris-panda").interventions)
+        assert (cv.load(copy).best is None) == bool(words)
+        assert main(["show", str(copy)]) == 0
+
+
 def test_the_schema_of_any_run_names_the_columns_of_sessions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "--schema"]) == 0
     assert "parent_epoch" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 import caviar as cv
 from caviar.errors import RunError, StudyError
+from caviar.panda import driver
 from caviar.panda.checkpoints import FOLDER
 from caviar.panda.trainer import exit_text
 from caviar.records.frames import Run, reproducible
@@ -274,7 +276,7 @@ def test_divergence_is_recorded_and_left(tmp_path: Path) -> None:
         session.run()
         run = Run(session.location)
     assert run.trials["outcome"].tolist()[:2] == ["stopped", "diverged"]
-    assert json.loads((run.path / JOURNAL).read_text())["events"]
+    assert json.loads((run.path / JOURNAL / "part-00000.json").read_text())["events"]
 
 
 def test_starts_may_be_chosen_or_come_from_a_run(tmp_path: Path) -> None:
@@ -332,6 +334,39 @@ def test_a_crash_of_the_trainer_ends_its_branch_alone(tmp_path: Path) -> None:
         run = Run(session.location)
     assert run.trials["outcome"].tolist() == ["failed", "completed", "completed"]
     assert read_best(run.location) is not None
+
+
+def hang(params: dict[str, float], trial: cv.TrialContext) -> None:
+    """Never end epoch 2, unless the rate is small."""
+    trial.restore()
+    for epoch in trial.remaining():
+        while epoch == 2 and params["learning_rate"] > 0.01:
+            time.sleep(0.1)
+        trial.report(epoch, loss=1 / epoch)
+        trial.save(epoch)
+
+
+@pytest.mark.slow
+def test_an_endless_epoch_is_stopped_by_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "PATIENCE_S", 0.2)
+    with open_session(tmp_path, function_study(hang), is_local=False) as session:
+        thread = threading.Thread(target=session.run)
+        thread.start()
+        wait_for_epoch(session, 1)
+        time.sleep(1)
+        session.post("learning_rate 0.005")
+        wait_for_epoch(session, 8)
+        session.post("quit")
+        thread.join()
+        run = Run(session.location)
+    assert run.trials["outcome"].tolist() == ["stopped", "completed"]
+
+
+def wait_for_epoch(session: driver.Driver, epoch: int) -> None:
+    deadline = time.monotonic() + 90
+    while session.session.at.epoch < epoch:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 KILLED = """

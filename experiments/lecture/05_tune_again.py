@@ -3,7 +3,7 @@
 A study is tuned on old data. Then the data shift in one of three ways: there are many more rows, many labels become
 wrong, or the features are blurred. On the new data, the old best is trained afresh, and so is the best of a search of
 the same size on the new data. The loss on the test split counts, as the mean of fresh trainings. Each repetition draws
-the rows anew.
+the rows anew. `caviar retune` answers the same question for a run of yours.
 """
 
 from typing import Any

@@ -86,7 +86,7 @@ def measure(quick: bool) -> Finding:
         found=f"With the same budget, the best dev loss of a search that narrows is {ratio_text(in_search)} times that "
         f"of a search of the whole space (95 % interval over {len(wide)} pairs), and it needs "
         f"{_median_trials(best):.0f} trials (median) to be as low as the {best['trial'].max() + 1} trials from the "
-        f"whole space. Of this the winner's test loss keeps {ratio_text(overall)} times, surely lower on {sure} of "
+        f"whole space. The winner's test loss is {ratio_text(overall)} times as high, and surely lower on {sure} of "
         f"{len(ratios)} data sets.",
         table=pd.DataFrame(table),
         figure=draw(best, wide, ratios),

@@ -136,7 +136,8 @@ def test_document_of_a_run_has_the_described_keys(run: Run) -> None:
     document = as_json(overview(run))
     assert set(document) == {
         *("format", "run", "study", "state", "resume", "metric", "maximize", "trials", "best"),
-        *("importance", "rounds", "tried_first", "confirmed", "failures", "worker_time"),
+        *("importance", "rounds", "tried_first", "extensions", "start_effect", "confirmed", "failures"),
+        "worker_time",
     }
     assert document["format"] == FORMAT
     assert document["state"] == "finished"

@@ -26,6 +26,8 @@ WAIT_S = 300.0
 """Seconds for which a single trial is waited for."""
 HERE_S = 0.7
 """Seconds until a worker in the driver's process is ready (experiments/benchmarks/results/startup.md)."""
+CONNECT_S = 0.9
+"""Seconds until Ray is up on a quiet machine (likewise); other steps are as much slower as this one."""
 LONG = 1e7
 """Factor from predicted seconds to those assumed if none were measured: nothing else counts beside them."""
 SLOW_START_S = 8.0
@@ -79,7 +81,8 @@ def plan_study(
     assert costs is not None
     if address == HERE:
         costs = replace(costs, latency_s=0.0)
-    start_s = {"local": measured.connected_s + measurement.start_s, HERE: HERE_S}
+    slowness = max(1.0, measured.connected_s / CONNECT_S)
+    start_s = {"local": measured.connected_s + measurement.start_s, HERE: slowness * HERE_S}
     count = count_measured(study, places.workers)
     cores = None if elsewhere else usable_cores()
     return _forecast(
@@ -87,7 +90,8 @@ def plan_study(
         forecaster_of(study, dataset, measurement, costs, count, cores),
         places,
         time_s,
-        IMPORT_S + loaded_s + start_s.get(address, measurement.start_s),
+        slowness * IMPORT_S + loaded_s + start_s.get(address, measurement.start_s),
+        slowness * END_S,
         measured.memory,
         _notes(study, places, measurement, address),
     )
@@ -99,6 +103,7 @@ def _forecast(
     places: Places,
     time_s: float | None,
     before_s: float,
+    after_s: float,
     memory: Memory,
     notes: tuple[str, ...],
 ) -> Plan:
@@ -110,16 +115,16 @@ def _forecast(
         found = forecaster.forecast()
         trials = found.trials
     else:
-        left_s = time_s - before_s - END_S
+        left_s = time_s - before_s - after_s
         if smallest.trained_s <= left_s:
             trials, found = fit_trials(forecaster.forecast, left_s, LEAST_TRIALS, MAX_TRIALS)
         else:
-            trials = trials_in(time_s, before_s + END_S, smallest.mean_s, forecaster.workers)
+            trials = trials_in(time_s, before_s + after_s, smallest.mean_s, forecaster.workers)
         stages = resize(study.rounds, max(trials, LEAST_TRIALS))
     cost = Cost(
-        costs=forecaster.costs, forecast=found, error=forecaster.error, before_s=before_s, after_s=END_S
+        costs=forecaster.costs, forecast=found, error=forecaster.error, before_s=before_s, after_s=after_s
     )
-    least_s = before_s + smallest.trained_s + END_S
+    least_s = before_s + smallest.trained_s + after_s
     return Plan(
         name=study.name,
         stages=stages,

@@ -21,8 +21,12 @@ def plan_parts(plan: Plan, now: datetime) -> Iterator[RenderableType]:
         plan: the plan.
         now: the time at which the study would begin.
     """
-    budget = "" if plan.time_s is None else f" in {duration_words(plan.time_s)}"
-    yield heading(plan.name, f": {counted(plan.trials, 'trial')}{budget} on {_places_text(plan.places)}")
+    asked = counted(plan.trials, "trial")
+    if plan.time_s is not None:
+        fits = plan.advice is None or plan.advice.way is Way.CAVIAR
+        within = duration_words(plan.time_s)
+        asked = f"{asked} in {within}" if fits else f"the smallest search, {asked}, takes more than {within}"
+    yield heading(plan.name, f": {asked} on {_places_text(plan.places)}")
     yield table(list(_rows(plan, now)))
     if plan.advice is not None:
         yield paragraph(_WAYS[plan.advice.way], f" {'; '.join(plan.advice.reasons)}.")

@@ -18,7 +18,7 @@ WINDOW = 6
 """Epochs from which plateaus and trends are told."""
 PATIENCE = 4
 """Epochs for which the dev loss must have been above its minimum before it counts as overfitting."""
-MIN_RISE = 0.02
+MIN_RISE = 0.06
 """Share by which a loss must have risen before it counts."""
 MIN_FALL = 0.01
 """Share of a loss below which its change over a window counts as none."""
@@ -156,7 +156,7 @@ def _overfits(curve: Curve) -> Suggestion | None:
     low, now = curve.dev[at], float(np.mean(curve.dev[-2:]))
     noise = _noise(np.asarray(curve.dev[max(0, at - WINDOW) :]))
     trained, before = float(np.mean(curve.train[-2:])), curve.train[at]
-    is_rising = now - low > max(MIN_RISE * abs(low), 2 * noise)
+    is_rising = now - low > max(MIN_RISE * abs(low), 3 * noise)
     if not is_rising or trained > before * (1 - MIN_FALL):
         return None
     change = "rose" if curve.dev_sign > 0 else "fell"

@@ -143,6 +143,6 @@ def _score_text(score: Score) -> str:
 def _gain_text(gain: Difference) -> str:
     how = "is better by" if gain.value > 0 else "is worse by"
     if math.isnan(gain.low) or gain.low == gain.high:
-        return f"{how} {abs(gain.value):.2g}"
+        return f"{how} {abs(gain.value):.3g}"
     low, high = (gain.low, gain.high) if gain.value > 0 else (-gain.high, -gain.low)
-    return f"{how} {abs(gain.value):.2g} ({low:.2g} .. {high:.2g})"
+    return f"{how} {abs(gain.value):.3g} ({low:.3g} .. {high:.3g})"

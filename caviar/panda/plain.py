@@ -1,9 +1,10 @@
 """A session as plain lines: for scripts, pipes and terminals that cannot draw."""
 
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,9 +91,12 @@ def _read_commands(driver: Driver) -> None:
 @contextmanager
 def signals_leave(driver: Driver) -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and a closed terminal leave the session, so that its last branch is recorded."""
+    terminals = [stream for stream in range(3) if os.isatty(stream)]
 
     def leave(number: int, frame: Any) -> None:
-        del number, frame
+        del frame
+        if number == signal.SIGHUP:
+            _replace_with_nothing(terminals)
         driver.post("quit")
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -102,3 +106,13 @@ def signals_leave(driver: Driver) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _replace_with_nothing(streams: Sequence[int]) -> None:
+    """Let file descriptors read and write nothing.
+
+    Their terminal is closed. To read it gives nothing at once, again and again, and to write it fails.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in streams:
+        os.dup2(nothing, stream)

@@ -1,5 +1,6 @@
 """The command `caviar panda`, in lines and in a real terminal, and what other commands say of its sessions."""
 
+import contextlib
 import io
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import caviar as cv
@@ -225,3 +227,22 @@ def test_a_session_in_a_real_terminal(
     terminal("send-keys", "-t", "panda", "finish", "Enter")
     assert "You handed over branch 1" in wait_for(look, "ended 0")
     assert cv.load(runs / "iris-panda").best is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["xterm-256color", "dumb"])
+def test_a_closed_terminal_ends_the_session(tmp_path: Path, terminal: Callable[..., str], kind: str) -> None:
+    experiment, runs = write_script(tmp_path), tmp_path / "runs"
+    words = [sys.executable, "-m", "caviar", "panda", str(experiment), "--runs", str(runs), "--epochs", "400"]
+    note = f"echo $$ > {shlex.quote(str(tmp_path / 'pid'))}"
+    command = f"cd {shlex.quote(str(ROOT))}; {note}; TERM={kind} LC_ALL=C.UTF-8 exec {shlex.join(words)}"
+    terminal("new-session", "-d", "-s", "panda", "-x", "80", "-y", "24", command)
+    wait_for(lambda: terminal("capture-pane", "-p", "-t", "panda"), "epoch 3/400")
+    session = psutil.Process(int((tmp_path / "pid").read_text()))
+    terminal("kill-server")
+    try:
+        session.wait(timeout=60)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            session.kill()
+    assert cv.load(runs / "iris-panda").trials["epochs_trained"].max() >= 3

@@ -1,6 +1,7 @@
 """The screen of a session, driven by Textual's pilot: what is typed arrives, what is trained is drawn."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,10 @@ def run_app(driver: Driver, act: Act, width: int = 80, height: int = 24) -> Pand
 
 async def until(pilot: "Pilot[None]", condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    for _ in range(400):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
         await pilot.pause(0.02)
-        if condition():
-            return
-    raise AssertionError("it did not happen")
 
 
 async def enter(pilot: "Pilot[None]", line: str) -> None:
@@ -64,9 +64,9 @@ def test_curves_params_and_branches_are_drawn(tmp_path: Path, width: int, height
         assert "learning_rate" in text(app, "params")
         assert ">0 1-12" in text(app, "branches")
         assert "finish" in text(app, "answers")
-        lines = text(app, "plot").splitlines()
-        assert len(lines) == app.query_one("#plot").size.height
-        assert max(map(len, lines)) <= app.query_one("#plot").size.width
+        plot = app.query_one("#plot")  # answers take room from it, and then it is drawn anew
+        await until(pilot, lambda: len(text(app, "plot").splitlines()) == plot.size.height)
+        assert max(map(len, text(app, "plot").splitlines())) <= plot.size.width
 
     with open_session(tmp_path) as driver:
         run_app(driver, act, width, height)

@@ -26,7 +26,7 @@ def preview_parts(found: SpacePreview) -> Iterator[RenderableType]:
     way = {"random": "at random", "grid": "on a grid"}.get(found.sampler, f"with the sampler {found.sampler}")
     yield heading(found.study, f" draws {way}: the shares of {counted(found.draws, 'draw')}")
     if found.given:
-        yield line(f"  {counted(found.given, 'trial')} before them have given params (try_first)")
+        yield line(f"  before them: {counted(found.given, 'trial')} with given params (try_first)")
     if found.refused is not None:
         yield line(f"  the constraints refuse {found.refused:.0%} of the draws from the whole space")
     rows = [row for parameter in found.parameters for row in _rows(parameter)]

@@ -222,7 +222,7 @@ def test_a_session_in_a_real_terminal(
     if kind != "dumb":
         assert "next epoch" in wait_for(look, "dev_loss")
     terminal("send-keys", "-t", "panda", "back 2; learning_rate /3; go", "Enter")
-    shown = wait_for(look, "branch 1")
+    shown = wait_for(look, "branch 1  epoch")
     assert "learning_rate" in shown
     terminal("send-keys", "-t", "panda", "finish", "Enter")
     assert "You handed over branch 1" in wait_for(look, "ended 0")

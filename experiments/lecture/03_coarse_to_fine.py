@@ -4,6 +4,9 @@ Both ways spend the same budget on a search and on the same confirmation. One is
 nearer to the elite and trains the most promising of several candidates; the other draws the whole search from the whole
 space. Two losses count: the best dev loss that the search found, and the winner's mean test loss over five fresh
 trainings. Each repetition splits the data anew, for both ways alike.
+
+The losses that count and the rule of the verdict were chosen after a first run with other seeds (0 to 7; the test loss
+was 0.96 times as high, 95 % interval 0.87 to 1.05). The seeds of this run are new.
 """
 
 from typing import Any
@@ -32,12 +35,12 @@ WAYS = ("whole space", "coarse to fine")
 
 def searches(quick: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row for each search, and a row for each search trial with the best loss so far."""
-    repetitions, trials, epochs = (2, 20, 1) if quick else (6, 100, 10)
+    seeds, trials, epochs = (range(2), 20, 1) if quick else (range(100, 108), 100, 10)
     narrowing, confirmation = cv.coarse_to_fine(trials=trials, epochs=epochs)
     rows: list[dict[str, Any]] = []
     best = []
     for data, source in data_sets(quick).items():
-        for seed in range(repetitions):
+        for seed in seeds:
             for way in WAYS:
                 rule = narrowing if way == "coarse to fine" else cv.Round(narrowing.trials, epochs)
                 objective = classifier(source, split_seed=seed)

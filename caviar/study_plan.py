@@ -42,6 +42,7 @@ def plan_study(
     gpus: int | None = None,
     address: str = "local",
     measure_s: float = MEASURE_S,
+    script_s: float = 0.0,
 ) -> Plan:
     """Measure some trials of a study on this machine, and return what the study will take.
 
@@ -54,6 +55,7 @@ def plan_study(
         gpus: number of GPU workers, likewise.
         address: address of the cluster that the study will run on, likewise; nothing is trained there.
         measure_s: seconds after which no trial begins that is measured.
+        script_s: seconds that loading the script of the study took, as it will again.
 
     Raises:
         CaviarError: the study cannot run there.
@@ -90,7 +92,7 @@ def plan_study(
         forecaster_of(study, dataset, measurement, costs, count, cores),
         places,
         time_s,
-        slowness * IMPORT_S + loaded_s + start_s.get(address, measurement.start_s),
+        slowness * IMPORT_S + script_s + loaded_s + start_s.get(address, measurement.start_s),
         slowness * END_S,
         measured.memory,
         _notes(study, places, measurement, address),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from datetime import datetime
 from typing import Any
 
@@ -45,10 +46,17 @@ def _plan(options: argparse.Namespace) -> None:
     from caviar.reporting.progress import announce
     from caviar.study_plan import plan_study
 
+    began_s = time.perf_counter()
     study = load_study(options.experiment, options.study)
+    script_s = time.perf_counter() - began_s
     announce(f"measuring trials of {study.name}, for about {MEASURE_S:.0f} s or one trial ...")
     plan = plan_study(
-        study, time_s=options.time, workers=options.workers, gpus=options.gpus, address=options.address
+        study,
+        time_s=options.time,
+        workers=options.workers,
+        gpus=options.gpus,
+        address=options.address,
+        script_s=script_s,
     )
     if options.json:
         print(json.dumps(plan.to_json(), indent=2))

@@ -4,14 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
-
-from caviar.analysis.score_difference import Difference, Score, compare_pairs, difference
+from caviar.analysis.score_difference import Difference, Score, compare_pairs, difference, score_of
 from caviar.columns import params_from_row
 from caviar.records.frames import Run
-from caviar.search.confirmation import fresh_values, is_deterministic, pooled_variance
 from caviar.starting_point import Origin
-from caviar.trial import Outcome, Stage, Value
+from caviar.trial import Stage, Value
 
 OLD, NEIGHBOUR, FRESH = "old best", "neighbourhood", "fresh search"
 """Names of the candidates."""
@@ -88,7 +85,7 @@ def retuning(run: Run) -> Retuning | None:
     kinds = dict(zip(search["trial"], names, strict=True))
     confirmed, scores = run.confirming, dict[str, tuple[int, Score]]()
     for trial in run.confirmed["trial"]:
-        score = _score(run, search, confirmed, trial)
+        score = score_of(trial, search, confirmed, run.study_file.maximize)
         if kinds[trial] not in scores and score is not None:
             scores[kinds[trial]] = trial, score
     order = [name for name in (OLD, NEIGHBOUR, FRESH) if name in scores]
@@ -118,20 +115,6 @@ def retuning(run: Run) -> Retuning | None:
         maximize=run.study_file.maximize,
         winner=int(run.winner or 0),
     )
-
-
-def _score(run: Run, search: pd.DataFrame, confirmed: pd.DataFrame, trial: int) -> Score | None:
-    """Return the mean of a contender's fresh trainings in its last step; None if none completed."""
-    if is_deterministic(search, confirmed):
-        return Score(float(search.set_index("trial").loc[trial, "value"]), variance=0.0, n=0)  # type: ignore[arg-type]
-    own = confirmed[(confirmed["confirms"] == trial) & (confirmed["outcome"] == Outcome.COMPLETED)]
-    last = own.loc[own["round"] == own["round"].max(), "value"]
-    if last.empty:
-        return None
-    pooled = pooled_variance(fresh_values(confirmed, run.study_file.maximize))
-    if pooled is None:
-        return Score(float(last.mean()), n=len(last))
-    return Score(float(last.mean()), pooled[0] / len(last), pooled[1], len(last))
 
 
 def _score_text(score: Score) -> str:

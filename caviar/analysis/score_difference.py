@@ -69,14 +69,26 @@ def confirmed_score(run: Run) -> Score | None:
     winner, search, confirmed = run.winner, run.trials[run.trials["stage"] == Stage.SEARCH], run.confirming
     if winner is None or not run.finished:
         return None
+    return score_of(winner, search, confirmed, run.study_file.maximize)
+
+
+def score_of(trial: int, search: pd.DataFrame, confirmed: pd.DataFrame, maximize: bool) -> Score | None:
+    """Return the mean value of a contender's fresh trainings in its last step; None if none completed.
+
+    Args:
+        trial: number of the search trial.
+        search: the trials of the search.
+        confirmed: the trials of the confirmation.
+        maximize: True if larger values are better.
+    """
     if is_deterministic(search, confirmed):
-        value = search.loc[search["trial"] == winner, "value"].iloc[0]
+        value = search.loc[search["trial"] == trial, "value"].iloc[0]
         return Score(float(value), variance=0.0, n=0)
-    own = confirmed[(confirmed["confirms"] == winner) & (confirmed["outcome"] == Outcome.COMPLETED)]
+    own = confirmed[(confirmed["confirms"] == trial) & (confirmed["outcome"] == Outcome.COMPLETED)]
     last = own.loc[own["round"] == own["round"].max(), "value"]
     if last.empty:
         return None
-    pooled = pooled_variance(fresh_values(confirmed, run.study_file.maximize))
+    pooled = pooled_variance(fresh_values(confirmed, maximize))
     if pooled is None:
         return Score(float(last.mean()), n=len(last))
     variance, degrees = pooled

@@ -55,6 +55,12 @@ def lose(run: Location, tables: str, lost: slice) -> None:
         (run / table).remove(files[lost])
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is fetched to a relative path lie in a folder of each test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
 def assert_noticed(run: Location, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DamagedError, match=r"lacks segment.*--repair"):
         load(str(run)).trials  # noqa: B018

@@ -19,14 +19,15 @@ from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import DataError, StudyError
 from caviar.records.frames import load, reproducible
 from caviar.rounds import Confirmation, Round
-from caviar.runner import run_study
+from caviar.runner import extend_study, run_study
 from caviar.space import Space, integer, log
 from caviar.study import Study
 from caviar.training.classifier import Classifier
 from caviar.training.native.engine import NativeEngine
 from caviar.training.reference import ReferenceEngine
 from caviar.trial import Outcome, Stage, Trial
-from tests.runs import resume_inline, run_inline
+from tests.panda.sessions import run_script
+from tests.runs import inline, resume_inline, run_inline
 from tests.training.module.modules import numbers, numbers_objective
 
 
@@ -60,6 +61,29 @@ def test_other_test_rows_change_only_the_test_score(tmp_path: Path) -> None:
     assert one.best is not None
     assert other.best is not None
     assert one.best.test_accuracy != other.best.test_accuracy
+
+
+def test_extensions_choose_without_the_test_rows(tmp_path: Path) -> None:
+    trials = []
+    for kind in (Classifier, OtherTestRows):
+        study = make_study(kind(data="sklearn:iris"))
+        run = run_inline(study, tmp_path)
+        extended = extend_study(study, run.path, 6, progress=False, backend=inline(study, 1))
+        trials.append(reproducible(extended.trials).drop(columns=["test_accuracy", "test_loss"]))
+    pd.testing.assert_frame_equal(trials[0], trials[1])
+
+
+def test_sessions_touch_the_test_rows_at_their_end_alone(tmp_path: Path) -> None:
+    curves, scores = [], []
+    for kind in (Classifier, OtherTestRows):
+        study = make_study(kind(data="sklearn:iris"))
+        run = run_script("at epoch 2: learning_rate /3\nat end: finish\n", tmp_path, study, epochs=4)
+        curves.append(run.curves)
+        assert run.best is not None
+        scores.append(run.best.test_accuracy)
+        assert run.trials["test_accuracy"].notna().sum() <= 1
+    pd.testing.assert_frame_equal(curves[0], curves[1])
+    assert scores[0] != scores[1]
 
 
 def test_workers_get_no_test_split(tmp_path: Path) -> None:

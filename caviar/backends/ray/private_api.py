@@ -58,31 +58,13 @@ def bind_to_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def keep_signal_handlers() -> Iterator[None]:
-    """Keep Ray from replacing this process's signal handlers while inside, and hold signals back while it connects.
+def hold_signals() -> Iterator[None]:
+    """Hold back the signals that this process handles while Ray starts inside, and handle them at the end.
 
-    An exception of a handler would leave a half connected process, which crashes when it ends. Relies on
-    `set_sigterm_handler` in ray/_private/utils.py and on `connect` in ray/_private/worker.py.
+    An exception of a handler would leave a half connected process, which crashes when it ends; or Ray would catch it,
+    report it and continue. Keeps Ray from replacing the handlers too; relies on `set_sigterm_handler` in
+    ray/_private/utils.py.
     """
-    import ray
-
-    worker: Any = ray._private.worker
-    connect = worker.connect
-
-    def connect_undisturbed(*arguments: Any, **options: Any) -> None:
-        with _held_signals():
-            connect(*arguments, **options)
-
-    with (
-        _patched("ray._private.utils", "set_sigterm_handler", lambda handler: None),
-        _patched("ray._private.worker", "connect", connect_undisturbed),
-    ):
-        yield
-
-
-@contextmanager
-def _held_signals() -> Iterator[None]:
-    """Hold back the signals that this process handles, and handle them at the end."""
     in_main = threading.current_thread() is threading.main_thread()  # no other thread can set handlers
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HELD_SIGNALS if in_main}
     held: list[int] = []
@@ -90,7 +72,8 @@ def _held_signals() -> Iterator[None]:
         if callable(handler):
             signal.signal(number, lambda number, _: held.append(number))
     try:
-        yield
+        with _patched("ray._private.utils", "set_sigterm_handler", lambda handler: None):
+            yield
     finally:
         for number, handler in handlers.items():
             if callable(handler):

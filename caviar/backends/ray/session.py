@@ -24,7 +24,7 @@ from caviar.backends.ray.join import (
 from caviar.backends.ray.placement import WorkerRequest
 from caviar.backends.ray.private_api import (
     bind_to_loopback,
-    keep_signal_handlers,
+    hold_signals,
     mute_ray,
     on_session_folder,
     predict_resources,
@@ -132,8 +132,7 @@ def connect(address: str, request: WorkerRequest, data_bytes: int) -> Iterator["
             yield _joined_session(ray)
             return
         settings.enter_context(mute_ray())
-        with keep_signal_handlers():
-            session = _start(ray, request, data_bytes) if address == "local" else _join(ray, address)
+        session = _start(ray, request, data_bytes) if address == "local" else _join(ray, address)
         try:
             yield session
         finally:
@@ -232,7 +231,7 @@ def _start(ray: Any, request: WorkerRequest, data_bytes: int) -> Session:
     reload_auth()
     session = Session(ray)
     try:
-        with bind_to_loopback(), start_lean(), on_session_folder(session.claim):
+        with hold_signals(), bind_to_loopback(), start_lean(), on_session_folder(session.claim):
             context = ray.init(address="local", include_dashboard=False, **options, **QUIET)
     except BaseException as error:  # KeyboardInterrupt too: starting takes seconds
         ray.shutdown()
@@ -281,8 +280,12 @@ def _join(ray: Any, address: str) -> Session:
     reload_auth()
     require_node(address)
     try:
-        ray.init(address=address, **QUIET)
-    except Exception as error:
+        with hold_signals():
+            ray.init(address=address, **QUIET)
+    except BaseException as error:
+        ray.shutdown()
+        if not isinstance(error, Exception):  # Ctrl-C
+            raise
         raise ClusterError(
             f"cannot join the Ray cluster at {address}: {explain_connection_error(error)}"
         ) from error

@@ -15,7 +15,7 @@ import pytest
 
 from caviar.backends.ray import session
 from caviar.backends.ray.placement import WorkerRequest
-from caviar.backends.ray.private_api import mute_ray, predict_resources
+from caviar.backends.ray.private_api import hold_signals, mute_ray, predict_resources
 from caviar.backends.ray.session import Session, ray_environment
 from caviar.backends.ray.session_cleanup import remove_stale_sessions
 from caviar.errors import ClusterError
@@ -268,6 +268,25 @@ def test_a_process_has_one_connection_of_its_own() -> None:
     request = WorkerRequest(None, 1, 0)
     with session._connected, pytest.raises(ClusterError, match="another study"):
         session.connect("local", request, 0).__enter__()
+
+
+def test_a_signal_is_handled_when_ray_has_started() -> None:
+    happened: list[str] = []
+
+    def stop(number: int, frame: object) -> None:
+        happened.append("handled")
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt), hold_signals():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            happened.append("started")
+        assert happened == ["started", "handled"]
+        assert signal.getsignal(signal.SIGINT) is stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 STARTING = """

@@ -38,7 +38,7 @@ from caviar.trial import Outcome
 
 if TYPE_CHECKING:
     from caviar.analysis.comparison import Comparison, compare
-    from caviar.one_trial import TriedTrial
+    from caviar.operations.try_one import TriedTrial
     from caviar.records.fetch import fetch
     from caviar.records.frames import Run, load
     from caviar.records.winner import Best
@@ -103,7 +103,7 @@ _LAZY = {
     "Module": "caviar.training.module.objective",
     "Run": "caviar.records.frames",
     "TrialContext": "caviar.training.function.trial_context",
-    "TriedTrial": "caviar.one_trial",
+    "TriedTrial": "caviar.operations.try_one",
     "compare": "caviar.analysis.comparison",
     "fetch": "caviar.records.fetch",
     "load": "caviar.records.frames",

@@ -22,7 +22,7 @@ from caviar.trial import Value, derive_seed
 from caviar.validation import plain_value, require_type, set_fields, whole_number
 
 if TYPE_CHECKING:
-    from caviar.one_trial import TriedTrial
+    from caviar.operations.try_one import TriedTrial
     from caviar.records.frames import Run
 
 SamplerFactory = Callable[[int], Any]
@@ -229,9 +229,9 @@ class Study:
             1      2  0.00
         """
         quiet_notebook()
-        from caviar import one_trial
+        from caviar.operations.try_one import try_one
 
-        return one_trial.try_one(self, params, epochs)
+        return try_one(self, params, epochs)
 
     def run(
         self,
@@ -266,9 +266,9 @@ class Study:
             CaviarError: the study cannot run or was interrupted; what it recorded is safe.
         """
         quiet_notebook()
-        from caviar import runner
+        from caviar.operations.run import declaring_script, run_study
 
-        return runner.run_study(
+        return run_study(
             self,
             workers=workers,
             gpus=gpus,
@@ -277,7 +277,7 @@ class Study:
             name=name,
             time_s=None if time is None else parse_duration(time),
             progress=progress,
-            script=runner.declaring_script(self),
+            script=declaring_script(self),
         )
 
     def resume(
@@ -309,9 +309,9 @@ class Study:
             CaviarError: the study cannot run or was interrupted again.
         """
         quiet_notebook()
-        from caviar import runner
+        from caviar.operations.resume import resume_study
 
-        return runner.resume_study(
+        return resume_study(
             self,
             run,
             workers=workers,
@@ -349,9 +349,9 @@ class Study:
             CaviarError: the study cannot run or was interrupted again.
         """
         quiet_notebook()
-        from caviar import runner
+        from caviar.operations.resume import resume_study
 
-        return runner.resume_study(
+        return resume_study(
             self,
             run,
             workers=workers,
@@ -400,9 +400,9 @@ class Study:
             >>> run = study.extend(run.path, trials=100)  # doctest: +SKIP
         """
         quiet_notebook()
-        from caviar import runner
+        from caviar.operations.resume import extend_study
 
-        return runner.extend_study(
+        return extend_study(
             self,
             run,
             trials,

@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Any
 
 from caviar.driver import controller, loop
+from caviar.operations.resume import extend_study
 from caviar.records import ledger
 from caviar.records.frames import Run
 from caviar.rounds import Confirmation, Halving, Round, Search
-from caviar.runner import extend_study
 from caviar.study import Study
 from tests.objectives import bowl_study
 from tests.runs import inline, run_inline

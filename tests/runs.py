@@ -11,8 +11,9 @@ from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import ClusterError
+from caviar.operations.resume import resume_study
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load, reproducible
-from caviar.runner import resume_study, run_study
 from caviar.storage.location import Location
 from caviar.study import Study
 

@@ -35,8 +35,8 @@ LAYERS = [
     {"backends"},
     {"planning"},
     {"reporting"},
-    {"runner", "one_trial", "explanation", "panda", "retuning"},
-    {"experiment_script", "study_plan"},
+    {"operations", "panda"},
+    {"experiment_script"},
     {"submission"},
     {"cli"},
     {"__main__"},
@@ -78,8 +78,7 @@ BORDERS = {
 """Patterns of the only files that may import a heavy library."""
 
 DELEGATES = {
-    ("study", "runner"),
-    ("study", "one_trial"),
+    ("study", "operations"),
     ("study", "records"),
     ("records", "analysis"),
     ("records", "exports"),
@@ -180,7 +179,7 @@ def test_importing_caviar_loads_no_heavy_library(statement: str) -> None:
 
 
 def test_workers_are_asked_for_before_pandas_is_loaded() -> None:
-    code = "import sys, caviar.runner, caviar.backends.ray.backend; print(*sys.modules)"
+    code = "import sys, caviar.operations.run, caviar.backends.ray.backend; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"pandas", "pyarrow", "optuna", "scipy"} & set(loaded.split())
 

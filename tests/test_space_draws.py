@@ -10,9 +10,9 @@ import pytest
 
 import caviar as cv
 from caviar.errors import RunError, SpaceError, StudyError
+from caviar.operations.resume import resume_study
 from caviar.records.frames import load
 from caviar.reporting.summary import show
-from caviar.runner import resume_study
 from caviar.space import Space, choice, integer, linear, log, reverse_log, when
 from caviar.space_draws import complete, draw, refused_share
 from tests.functions import function_study

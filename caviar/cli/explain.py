@@ -26,7 +26,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from caviar.explanation import explain
+    from caviar.operations.explain import explain
 
     study = load_study(options.experiment, options.study)
     found = explain(study)

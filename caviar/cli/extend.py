@@ -41,8 +41,8 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _extend(options: argparse.Namespace) -> None:
+    from caviar.operations.resume import extend_study
     from caviar.records.run_files import StudyFile
-    from caviar.runner import extend_study
     from caviar.storage.uri import is_uri, locate
 
     studies.require_report_packages(options)

@@ -42,9 +42,9 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from caviar.operations.plan import plan_study
     from caviar.planning.measuring import MEASURE_S
     from caviar.reporting.progress import announce
-    from caviar.study_plan import plan_study
 
     began_s = time.perf_counter()
     study = load_study(options.experiment, options.study)

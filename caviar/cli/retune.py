@@ -77,11 +77,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _retune(options: argparse.Namespace) -> None:
+    from caviar.operations.resume import resume_study
+    from caviar.operations.retune import begin_at, declare
+    from caviar.operations.run import run_study
     from caviar.records.frames import load
     from caviar.reporting.retuning import data
     from caviar.reporting.run_json import json_text
-    from caviar.retuning import begin_at, declare
-    from caviar.runner import resume_study, run_study
     from caviar.starting_point import StartingPoint
 
     studies.require_report_packages(options)

@@ -153,7 +153,8 @@ def add_address(workers: argparse._ArgumentGroup) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from caviar.runner import resume_study, run_study
+    from caviar.operations.resume import resume_study
+    from caviar.operations.run import run_study
 
     require_report_packages(options)
     study = load_study(options.experiment, options.study)
@@ -184,8 +185,8 @@ def find_run(runs: str, name: str) -> str | None:
 
 
 def _resume(options: argparse.Namespace) -> None:
+    from caviar.operations.resume import resume_study
     from caviar.records.run_files import StudyFile
-    from caviar.runner import resume_study
     from caviar.storage.uri import is_uri, locate
 
     require_report_packages(options)

@@ -20,9 +20,9 @@ from typing import Any
 import pandas as pd
 
 import caviar as cv
-from caviar import runner
 from caviar.driver.watcher import Watcher
 from caviar.errors import InterruptedStudy
+from caviar.operations import execution
 from caviar.reporting.summary import show
 from caviar.trial import Result
 
@@ -84,7 +84,7 @@ def endure(trials: int, workers: int, runs: Path) -> tuple[pd.DataFrame, dict[st
     )
     halves = [Meter(runs, interrupt_at=trials // 2), Meter(runs, interrupt_at=-1)]
     watchers = iter(halves)
-    runner.Watcher = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
+    execution.Watcher = lambda: next(watchers)  # type: ignore[attr-defined, assignment]
     with contextlib.suppress(InterruptedStudy):
         study.run(workers=workers, runs=runs, progress=False)
     path = runs / "endurance"

@@ -29,11 +29,11 @@ import psutil
 import ray
 
 import caviar as cv
-from caviar import runner
 from caviar.backends.objective_pickle import pickle_objective, unpickle_objective
 from caviar.backends.worker import Worker
 from caviar.driver.messages import Task
 from caviar.driver.watcher import Watcher
+from caviar.operations import execution
 from caviar.training.function.import_path import ImportPath
 from caviar.trial import Result, Trial
 
@@ -83,7 +83,7 @@ def run_study(name: str, trials: int, workers: int, is_default: bool) -> None:
 def measure(trials: int, workers: int, is_default: bool) -> dict[str, float]:
     """Return the figures of one study and of Optuna's after it."""
     meter = Meter()
-    runner.Watcher = lambda: meter  # type: ignore[attr-defined, assignment]
+    execution.Watcher = lambda: meter  # type: ignore[attr-defined, assignment]
     began = time.perf_counter()
     run_study("pace", trials, workers, is_default)
     whole_s = time.perf_counter() - began

@@ -31,7 +31,7 @@ from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_
 from caviar.data.splits import Dataset
 from caviar.driver.backend import BackendEvent
 from caviar.driver.messages import ChunkDone
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 from caviar.training.function.objective import Function
 from caviar.trial import Stage, Trial, Value
 

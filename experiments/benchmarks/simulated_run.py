@@ -15,7 +15,7 @@ from typing import Any
 import caviar as cv
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
 from caviar.data.splits import Dataset
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 
 
 def learn(params: dict[str, Any], trial: cv.TrialContext) -> None:

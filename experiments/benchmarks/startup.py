@@ -93,9 +93,9 @@ def time_study(kind: str, address: str) -> dict[str, float]:
 
 def run_inside(marks: Path, arguments: list[str]) -> None:
     """Run the `caviar` command in this process, and write the times at which the phases end."""
-    from caviar import runner
     from caviar.cli.main import main as caviar
     from caviar.driver.messages import WorkerJoined
+    from caviar.operations import execution, run
 
     at: dict[str, float] = {}
 
@@ -122,9 +122,9 @@ def run_inside(marks: Path, arguments: list[str]) -> None:
 
         before(session, "connect", "Ray asked")
         after(session, "_start", "Ray up")
-    before(runner, "run_study", "modules imported")
+    before(run, "run_study", "modules imported")
     after(Workers, "poll", "first worker", lambda events: any(isinstance(e, WorkerJoined) for e in events))
-    after(runner, "_report", "result printed")
+    after(execution, "report", "result printed")
     status = caviar(arguments)
     from caviar import load
 

@@ -19,7 +19,7 @@ from sklearn.datasets import make_classification
 
 import caviar as cv
 from caviar.backends.inline import InlineBackend
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 
 BUDGETS = (30, 90, 270)
 """Budgets, in complete trainings. A method that stops trials early draws more trials."""

@@ -28,7 +28,7 @@ from tables import Table
 import caviar as cv
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster
 from caviar.columns import params_from_rows
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 from caviar.search.confirmation import is_deterministic
 from caviar.search.sampling import distribution
 from caviar.search.stages import trial_seed

@@ -126,7 +126,7 @@ BOTH = """
 import json
 import ray
 from dataclasses import replace
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 from tests.laws.test_law_1_reproducible import StartTogether
 from tests.backends.test_devices import Sized, sized_study
 study = replace(sized_study(150), objective=Sized(pause_s=0.03))

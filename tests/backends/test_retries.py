@@ -14,8 +14,8 @@ from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Split
 from caviar.driver.backend import BackendEvent
 from caviar.driver.messages import ChunkDone, Task, WorkerJoined, WorkerLost
+from caviar.operations.run import run_study
 from caviar.records.frames import Run
-from caviar.runner import run_study
 from caviar.study import Study
 from caviar.trial import Cause, Outcome
 from tests.functions import function_study, noisy_bowl

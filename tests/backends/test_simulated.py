@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster, heavy_tailed
+from caviar.operations.run import run_study
 from caviar.records.frames import Run
 from caviar.rounds import Halving, Round
-from caviar.runner import run_study
 from caviar.study import Study
 from caviar.trial import Outcome, Trial
 from tests.objectives import bowl_study

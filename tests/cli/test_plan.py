@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from caviar.cli.main import main
+from caviar.operations.plan import plan_study
 from caviar.reporting.plan import plan_parts
 from caviar.reporting.terminal import print_parts
 from caviar.resources import Resources
 from caviar.rounds import coarse_to_fine
 from caviar.space import Space, linear
 from caviar.study import Study
-from caviar.study_plan import plan_study
 from caviar.training.function.objective import Function
 
 

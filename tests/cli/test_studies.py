@@ -21,10 +21,10 @@ from sklearn.datasets import load_iris
 
 from caviar.cli.main import main
 from caviar.experiment_script import load_study
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile, read_recorded, write_recorded
-from caviar.runner import run_study
 from caviar.storage.uri import join, locate
 from tests.cli.commands import HEADER, ROOT, run_failing, write_script
 from tests.object_store import ObjectStore

@@ -14,8 +14,8 @@ from caviar.driver.messages import Chunk, Task
 from caviar.driver.status_writer import MAX_LISTED, StatusWriter
 from caviar.engine import Progress
 from caviar.errors import ClusterError, RefusedError
+from caviar.operations.run import run_study
 from caviar.records.status import STATUS, Status
-from caviar.runner import run_study
 from caviar.storage.local import Disk
 from caviar.storage.location import this_process
 from caviar.trial import Measurement, Trial

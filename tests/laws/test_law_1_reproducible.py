@@ -19,9 +19,10 @@ from caviar.data.splits import Dataset
 from caviar.driver import controller
 from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import InterruptedStudy, RunError
+from caviar.operations.resume import extend_study
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.rounds import Confirmation, Halving, Round, Search
-from caviar.runner import extend_study, run_study
 from caviar.space import Space, choice, integer, log
 from caviar.study import Study
 from caviar.training.classifier import Classifier

@@ -16,9 +16,9 @@ import pytest
 from caviar.data.splits import Dataset
 from caviar.driver import controller, loop
 from caviar.driver.backend import Backend
+from caviar.operations.resume import resume_study
 from caviar.records.frames import Run, load
 from caviar.rounds import Confirmation, Halving, Round
-from caviar.runner import resume_study
 from caviar.storage import local
 from caviar.study import Study
 from tests import killed_drivers

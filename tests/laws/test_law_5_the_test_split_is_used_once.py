@@ -17,9 +17,10 @@ from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset, Split
 from caviar.engine import Checkpoint, Engine, Part, PartDone, Progress
 from caviar.errors import DataError, StudyError
+from caviar.operations.resume import extend_study
+from caviar.operations.run import run_study
 from caviar.records.frames import load, reproducible
 from caviar.rounds import Confirmation, Round
-from caviar.runner import extend_study, run_study
 from caviar.space import Space, integer, log
 from caviar.study import Study
 from caviar.training.classifier import Classifier

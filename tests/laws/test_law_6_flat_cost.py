@@ -19,11 +19,11 @@ from caviar.driver.controller import State
 from caviar.driver.loop import Loop
 from caviar.driver.messages import Command, Event
 from caviar.driver.watcher import Watcher
+from caviar.operations.run import run_study
 from caviar.records import ledger
 from caviar.records.frames import load
 from caviar.reporting.summary import show
 from caviar.rounds import Confirmation
-from caviar.runner import run_study
 from caviar.trial import Result
 from tests.objectives import bowl_study
 from tests.runs import run_inline
@@ -62,7 +62,7 @@ class Meter(Watcher):
 def install_meter(monkeypatch: pytest.MonkeyPatch, read_memory: Callable[[], int]) -> Meter:
     """Have the next study watched by a meter."""
     meter = Meter(read_memory)
-    monkeypatch.setattr("caviar.runner.Watcher", lambda: meter)
+    monkeypatch.setattr("caviar.operations.execution.Watcher", lambda: meter)
     return meter
 
 

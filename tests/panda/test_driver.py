@@ -15,6 +15,7 @@ import pytest
 
 import caviar as cv
 from caviar.errors import RunError, StudyError
+from caviar.operations.resume import resume_study
 from caviar.panda import driver
 from caviar.panda.checkpoints import FOLDER
 from caviar.panda.trainer import exit_text
@@ -22,7 +23,6 @@ from caviar.records.frames import Run, reproducible
 from caviar.records.journal import JOURNAL
 from caviar.records.lineage import lineage
 from caviar.records.winner import read_best
-from caviar.runner import resume_study
 from caviar.trial import Outcome
 from tests.objectives import bowl_study
 from tests.panda.sessions import STUDY, function_study, open_session, run_script

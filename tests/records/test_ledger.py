@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from caviar.errors import DamagedError, RunError
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load, reproducible
 from caviar.records.json_files import write_checked
 from caviar.records.run_files import FORMAT, StudyFile, read_recorded, write_recorded
-from caviar.runner import run_study
 from caviar.storage import local
 from caviar.storage.local import Disk
 from caviar.trial import Measurement, Outcome

@@ -15,11 +15,12 @@ from IPython.utils.capture import capture_output
 from caviar.driver.messages import Chunk
 from caviar.engine import Progress
 from caviar.errors import ClusterError
+from caviar.operations.resume import resume_study
+from caviar.operations.run import run_study
 from caviar.reporting import screens
 from caviar.reporting.errors_shown import MAX_ERRORS
 from caviar.reporting.progress import Display
 from caviar.rounds import coarse_to_fine
-from caviar.runner import resume_study, run_study
 from caviar.search.region import Region
 from caviar.search.schedule import plan_phases
 from caviar.search.stages import StagePlan

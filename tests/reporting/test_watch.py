@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from caviar.errors import ClusterError, RunError
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.records.status import RunningTrial, Status
 from caviar.reporting.follower import Follower, View
 from caviar.reporting.watch import render, watch_run
-from caviar.runner import run_study
 from caviar.storage.location import this_process
 from tests.object_store import ObjectStore, in_memory
 from tests.objectives import Bowl, Slow, bowl_study

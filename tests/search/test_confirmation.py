@@ -17,8 +17,9 @@ from caviar.data.splits import Split
 from caviar.driver.backend import BackendEvent
 from caviar.driver.messages import ChunkDone, Task
 from caviar.errors import ClusterError
+from caviar.operations.resume import resume_study
+from caviar.operations.run import run_study
 from caviar.rounds import ConfirmationStep
-from caviar.runner import resume_study, run_study
 from caviar.search.confirmation import (
     certain_contenders,
     certain_to_continue,

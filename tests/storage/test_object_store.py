@@ -20,12 +20,12 @@ from caviar.driver import loop
 from caviar.driver.backend import Backend
 from caviar.driver.watcher import Watcher
 from caviar.errors import DamagedError, InUseError, RunError
+from caviar.operations.run import run_study
 from caviar.records import ledger as ledger_module
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
 from caviar.rounds import Halving
-from caviar.runner import run_study
 from caviar.storage import lease
 from caviar.storage.location import Location
 from caviar.storage.object_store import Store

@@ -16,7 +16,7 @@ import caviar as cv
 from caviar.backends.ray import memory_guard
 from caviar.backends.ray.backend import RayBackend
 from caviar.backends.ray.memory_guard import read_note, start_guard
-from caviar.runner import run_study
+from caviar.operations.run import run_study
 from caviar.trial import Outcome
 from tests import functions
 from tests.functions import function_study

@@ -277,12 +277,16 @@ def test_a_signal_is_handled_when_ray_has_started() -> None:
         happened.append("handled")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        with pytest.raises(KeyboardInterrupt), hold_signals():
+    def start() -> None:
+        with hold_signals():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             happened.append("started")
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
         assert happened == ["started", "handled"]
         assert signal.getsignal(signal.SIGINT) is stop
     finally:

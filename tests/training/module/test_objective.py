@@ -14,7 +14,7 @@ import caviar as cv
 from caviar.data.splits import Dataset
 from caviar.errors import DataError, RunError, StudyError
 from caviar.experiment_script import load_study
-from caviar.runner import resume_study
+from caviar.operations.resume import resume_study
 from tests.runs import inline, resume_inline, run_inline, run_until_failure
 from tests.training.module import modules
 

@@ -12,8 +12,8 @@ import pytest
 import caviar as cv
 from caviar.analysis.retuning import FRESH, NEIGHBOUR, OLD, retuning
 from caviar.errors import StudyError
+from caviar.operations.retune import begin_at, declare
 from caviar.records.frames import Run, load
-from caviar.retuning import begin_at, declare
 from caviar.starting_point import Origin
 from caviar.study import Study
 from caviar.trial import Stage, Value, derive_seed
@@ -228,7 +228,7 @@ def test_retune_refuses_what_has_no_data(
 
 
 def test_a_retuned_study_is_not_extended(tmp_path: Path, old: Run) -> None:
-    from caviar.runner import extend_study
+    from caviar.operations.resume import extend_study
 
     study = retuned(old, old_data)
     run = run_inline(study, tmp_path)

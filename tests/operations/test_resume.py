@@ -13,10 +13,11 @@ from caviar.data.splits import Split
 from caviar.driver.backend import BackendEvent
 from caviar.driver.messages import Task
 from caviar.errors import RunError
+from caviar.operations.resume import resume_study
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.records.ledger import Ledger
 from caviar.reporting.run_list import list_runs
-from caviar.runner import resume_study, run_study
 from caviar.storage.local import Disk
 from caviar.study import Study
 from caviar.trial import Outcome, Stage

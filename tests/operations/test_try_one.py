@@ -1,4 +1,4 @@
-"""Tests of caviar/one_trial.py: one trial in this process, before anything is distributed."""
+"""Tests of caviar/operations/try_one.py: one trial in this process, before anything is distributed."""
 
 import contextlib
 import threading

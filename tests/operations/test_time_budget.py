@@ -11,10 +11,11 @@ from caviar.backends.simulated import SimulatedBackend, SimulatedCluster
 from caviar.data.splits import Split
 from caviar.driver.messages import Task
 from caviar.errors import ClusterError, RunError
+from caviar.operations.resume import resume_study
+from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.records.run_files import StudyFile
 from caviar.rounds import Halving, coarse_to_fine, training_count
-from caviar.runner import resume_study, run_study
 from caviar.storage.uri import locate
 from caviar.study import Study, declared_stages
 from caviar.trial import Trial

@@ -10,6 +10,7 @@ import psutil
 from caviar.data.splits import Dataset
 from caviar.driver.learned_costs import LearnedCosts
 from caviar.errors import ClusterError
+from caviar.operations.worker_choice import HERE, require_one_worker, require_workers
 from caviar.planning.advice import LEAST_TRIALS, advise, trials_in
 from caviar.planning.budget import END_S, IMPORT_S, count_measured, forecaster_of, unmeasured_reason
 from caviar.planning.costs import TrialCosts, learn_costs
@@ -18,7 +19,6 @@ from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
 from caviar.planning.plan import Cost, Memory, Places, Plan
 from caviar.resources import usable_cores
 from caviar.rounds import MAX_TRIALS, resize
-from caviar.runner import HERE, require_one_worker, require_workers
 from caviar.search.sampling import require_sampler
 from caviar.study import Study
 

@@ -11,11 +11,11 @@ import pytest
 
 import caviar as cv
 from caviar.errors import DamagedError, RunError, StudyError
+from caviar.operations.resume import extend_study, resume_study
 from caviar.records import json_files, winner
 from caviar.records.frames import Run, load
 from caviar.records.winner import BEST
 from caviar.rounds import Confirmation, Halving, Round, Search
-from caviar.runner import extend_study, resume_study
 from caviar.study import Study
 from caviar.training.classifier import Classifier
 from caviar.trial import Stage, Value

@@ -13,12 +13,12 @@ from caviar.backends.inline import InlineBackend
 from caviar.data.splits import Dataset
 from caviar.driver.backend import Backend, BackendEvent
 from caviar.errors import ClusterError, InterruptedStudy
+from caviar.operations.run import declaring_script, run_study
 from caviar.records.frames import load
-from caviar.runner import declaring_script, run_study
 from tests.objectives import bowl_study
 from tests.runs import assert_same_frames, resume_inline, run_inline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_an_interrupted_prompt_stays_open(tmp_path: Path) -> None:
 
 
 CLOSING = """
-    from caviar.runner import run_study
+    from caviar.operations.run import run_study
     from {module} import {backend} as Backend
 
     class Closing(Backend):

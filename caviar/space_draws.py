@@ -77,7 +77,24 @@ def complete(space: Space, given: Mapping[str, Any], random: Random, where: str)
         >>> complete(space, {"x": 0.5}, Random(0), "try_first")
         {'kind': 'b', 'x': 0.5}
     """
-    values = {name: _value(space, name, value, where) for name, value in given.items()}
+    return fill(
+        space, {name: _value(space, name, value, where) for name, value in given.items()}, random, where
+    )
+
+
+def fill(space: Space, values: Mapping[str, Value], random: Random, where: str) -> dict[str, Value]:
+    """Return params of a trial: values, which may lie outside the space, and draws of the other parameters.
+
+    Args:
+        space: the space.
+        values: values of some parameters of the space.
+        random: the generator of the draws.
+        where: the place of the values, for errors.
+
+    Raises:
+        StudyError: a parameter does not apply beside the others, or the constraints refuse the params whatever is
+            drawn.
+    """
     params: dict[str, Value] = {}
     for _ in range(TRIES):
         params = space.active({**_draw_all(space, random), **values})

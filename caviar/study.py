@@ -193,15 +193,16 @@ class Study:
         something, such as the optimizer.
 
         Args:
-            params: hyperparameters of the trial; those left out are drawn as for the study's first trial.
+            params: hyperparameters of the trial, also outside the space; those left out are drawn. By default those of
+                the study's first trial.
             epochs: epochs to train for; by default those of the first round.
 
         Returns:
             The trial: its `.outcome`, `.value`, and `.curve`, a frame of its metrics with one row an epoch.
 
         Raises:
-            StudyError: a name is not in the space, a parameter does not apply beside the others, the objective cannot
-                be sent to workers, or the trial failed in caviar's own code.
+            StudyError: a name is not in the space, a parameter does not apply beside the others, the constraints refuse
+                the params, the objective cannot be sent to workers, or the trial failed in caviar's own code.
             DataError: the data cannot be found, read or split.
             Exception: whatever your function raises.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from caviar.analysis.score_difference import Difference, Score, compare_pairs, difference, score_of
 from caviar.columns import params_from_row
 from caviar.records.frames import Run
+from caviar.records.start_from import score_words
 from caviar.starting_point import Origin
 from caviar.trial import Stage, Value
 
@@ -61,7 +62,9 @@ class Retuning:
 
     def __str__(self) -> str:
         chosen = self.chosen
-        have = f"{self.metric} {_score_text(chosen.score)}"
+        score = chosen.score
+        interval = (score.low, score.high) if score.variance > 0 else None
+        have = f"{self.metric} {score_words(self.metric, score.value, interval)}"
         others = [
             f"the {this.name} {_gain_text(this.gain)}" for this in self.candidates if this.gain is not None
         ]
@@ -115,12 +118,6 @@ def retuning(run: Run) -> Retuning | None:
         maximize=run.study_file.maximize,
         winner=int(run.winner or 0),
     )
-
-
-def _score_text(score: Score) -> str:
-    if math.isnan(score.variance) or score.variance == 0:
-        return f"{score.value:.4g}"
-    return f"{score.value:.4g} (95% interval {score.low:.4g} .. {score.high:.4g})"
 
 
 def _gain_text(gain: Difference) -> str:

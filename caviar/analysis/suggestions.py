@@ -170,37 +170,33 @@ def _overfits(curve: Curve) -> Suggestion | None:
 
 def _rate_too_high(curve: Curve) -> Suggestion | None:
     """Return a suggestion if the train loss jumps up and down and does not fall."""
-    losses = np.asarray(_recent(curve, curve.train), float)
-    if len(losses) < WINDOW:
+    window = _train_window(curve)
+    if window is None:
         return None
-    steps = np.diff(losses)
-    rises = int((steps > MIN_FALL * losses[:-1]).sum())
-    half = len(losses) // 2
-    first, second = float(losses[:half].mean()), float(losses[half:].mean())
-    swing = float(np.abs(steps).mean())
-    if rises < (len(steps) + 1) // 3 or first - second > swing or swing < MIN_SWING * curve.train[0]:
+    rises = int((window.steps > MIN_FALL * window.losses[:-1]).sum())
+    is_falling = window.first - window.second > window.swing
+    if rises < (len(window.steps) + 1) // 3 or is_falling or window.swing < MIN_SWING * curve.train[0]:
         return None
     reason = (
-        f"train_loss swings by {swing:.2g} an epoch and rose in {rises} of {len(steps)}, and its mean went from "
-        f"{first:.3g} to {second:.3g}: the learning rate{_rate_text(curve)} seems too high"
+        f"train_loss swings by {window.swing:.2g} an epoch and rose in {rises} of {len(window.steps)}, and its mean "
+        f"went from {window.first:.3g} to {window.second:.3g}: the learning rate{_rate_text(curve)} seems too high"
     )
     return Suggestion("rate too high", reason, _rate(curve, "/3"))
 
 
 def _rate_too_low(curve: Curve) -> Suggestion | None:
     """Return a suggestion if the train loss falls slowly and without swings, and is still near its first value."""
-    losses = np.asarray(_recent(curve, curve.train), float)
-    if len(losses) < WINDOW or curve.train[0] <= 0:
+    window = _train_window(curve)
+    if window is None or curve.train[0] <= 0:
         return None
-    half = len(losses) // 2
-    first, second = float(losses[:half].mean()), float(losses[half:].mean())
-    swing, left = float(np.abs(np.diff(losses)).mean()), second / curve.train[0]
-    is_slow = 0 <= first - second < FAST_FALL / 2 * first
-    if not is_slow or swing >= MIN_SWING * curve.train[0] or left < STILL_HIGH:
+    left = window.second / curve.train[0]
+    is_slow = 0 <= window.first - window.second < FAST_FALL / 2 * window.first
+    if not is_slow or window.swing >= MIN_SWING * curve.train[0] or left < STILL_HIGH:
         return None
     reason = (
-        f"train_loss is still {left:.0%} of its first value ({losses[-1]:.3g}) and fell by {1 - second / first:.1%} "
-        f"within the last {len(losses)} epochs: the learning rate{_rate_text(curve)} seems too low"
+        f"train_loss is still {left:.0%} of its first value ({window.losses[-1]:.3g}) and fell by "
+        f"{1 - window.second / window.first:.1%} within the last {len(window.losses)} epochs: the learning rate"
+        f"{_rate_text(curve)} seems too low"
     )
     return Suggestion("rate too low", reason, _rate(curve, "*3"))
 
@@ -213,12 +209,40 @@ def _plateau(curve: Curve) -> Suggestion | None:
     train = np.asarray(_recent(curve, curve.train), float) if curve.train else dev
     if not (_is_flat(dev) and _is_flat(train)):
         return None
-    half = len(dev) // 2
-    before, after = (curve.dev_sign * float(part.mean()) for part in (dev[:half], dev[half:]))
+    before, after = (curve.dev_sign * mean for mean in _halves(dev))
     reason = f"{curve.dev_name} has hardly changed in {len(dev)} epochs (mean {before:.4g}, then {after:.4g})"
     if curve.train:
         reason += f", nor has train_loss ({train[-1]:.3g})"
     return Suggestion("plateau", reason, (*_rate(curve, "/3"), *_rate(curve, "*3")))
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainWindow:
+    """The last train losses, and how they move."""
+
+    losses: Array
+    steps: Array
+    """Changes from epoch to epoch."""
+    first: float
+    """Mean of the first half."""
+    second: float
+    swing: float
+    """Mean size of a step."""
+
+
+def _train_window(curve: Curve) -> _TrainWindow | None:
+    """Return the last train losses since a hyperparameter changed; None if there are too few."""
+    losses = np.asarray(_recent(curve, curve.train), float)
+    if len(losses) < WINDOW:
+        return None
+    steps, (first, second) = np.diff(losses), _halves(losses)
+    return _TrainWindow(losses, steps, first, second, swing=float(np.abs(steps).mean()))
+
+
+def _halves(values: Array) -> tuple[float, float]:
+    """Return the means of the first and the second half."""
+    half = len(values) // 2
+    return float(values[:half].mean()), float(values[half:].mean())
 
 
 def _sequence(*commands: str) -> tuple[str, ...]:
@@ -234,8 +258,7 @@ def _recent(curve: Curve, values: Sequence[float]) -> list[float]:
 
 def _is_flat(values: Array) -> bool:
     """Return whether the means of both halves differ by no more than the noise, or hardly at all."""
-    half = len(values) // 2
-    first, second = float(values[:half].mean()), float(values[half:].mean())
+    first, second = _halves(values)
     scale = max(abs(first), abs(second), 1e-12)
     return (
         abs(second - first) <= max(MIN_FALL * scale / 2, 0.5 * _noise(values))

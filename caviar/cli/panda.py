@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caviar.cli.numbers import positive
+from caviar.cli.studies import add_results
 from caviar.errors import MissingPackageError, StudyError
 
 if TYPE_CHECKING:
@@ -90,17 +91,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         metavar="SECONDS",
         help="shortest time for an epoch; `pace` changes it (default: 0.2, for scripts and pipes 0)",
     )
-    results = panda.add_argument_group("results")
-    results.add_argument(
-        "--runs",
-        default="runs",
-        metavar="DIR|URI",
-        help="folder for run directories: a path, s3://... or gs://... (default: runs)",
-    )
-    results.add_argument(
-        "--name",
-        help="name of the run directory (default: that of the study with -panda, numbered if it exists)",
-    )
+    results = add_results(panda, "that of the study with -panda")
     results.add_argument(
         "--checkpoints",
         type=positive,

@@ -64,13 +64,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     retune.add_argument("--resume", metavar="RETUNED", help="continue this run directory of the same command")
     retune.add_argument("--json", action="store_true", help="print the verdict as JSON")
     studies.add_report_option(retune)
-    results = retune.add_argument_group("results")
-    results.add_argument(
-        "--runs", default="runs", metavar="DIR|URI", help="folder for run directories (default: runs)"
-    )
-    results.add_argument(
-        "--name", help="name of the run directory (default: STUDY-retuned, numbered if it exists)"
-    )
+    studies.add_results(retune, "that of the study of RUN with -retuned")
     studies.add_address(studies.add_worker_options(retune))
     retune.set_defaults(action=_retune, verb="retune")
     return [retune]

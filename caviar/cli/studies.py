@@ -55,16 +55,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
     run = commands.add_parser("run", usage="caviar run EXPERIMENT.py [OPTIONS]", description=RUN)
     add_study_options(run)
-    results = run.add_argument_group("results")
-    results.add_argument(
-        "--runs",
-        default="runs",
-        metavar="DIR|URI",
-        help="folder for run directories: a path, s3://... or gs://... (default: runs)",
-    )
-    results.add_argument(
-        "--name", help="name of the run directory (default: that of the study, with a number if it exists)"
-    )
+    add_results(run, "that of the study")
     add_address(add_worker_options(run))
     run.set_defaults(action=_run)
 
@@ -94,6 +85,26 @@ def add_experiment(command: argparse.ArgumentParser) -> None:
         "experiment", type=Path, metavar="EXPERIMENT.py", help="Python script that declares the study"
     )
     command.add_argument("--study", metavar="NAME", help="which study (default: the only one in the script)")
+
+
+def add_results(command: argparse.ArgumentParser, name: str) -> argparse._ArgumentGroup:
+    """Add the options that say where the run directory is made, and return their group.
+
+    Args:
+        command: the parser of a command that begins a run.
+        name: description of the run directory's default name.
+    """
+    results = command.add_argument_group("results")
+    results.add_argument(
+        "--runs",
+        default="runs",
+        metavar="DIR|URI",
+        help="folder for run directories: a path, s3://... or gs://... (default: runs)",
+    )
+    results.add_argument(
+        "--name", help=f"name of the run directory (default: {name}, with a number if it exists)"
+    )
+    return results
 
 
 def add_run(command: argparse.ArgumentParser) -> None:

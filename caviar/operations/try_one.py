@@ -8,19 +8,18 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 import pandas as pd
 
 from caviar.backends.objective_pickle import pickle_objective
 from caviar.engine import Engine, Part, PartDone, Progress
 from caviar.errors import StudyError
-from caviar.rounds import Narrowing
-from caviar.search.region import Region
-from caviar.search.sampling import draw_params, require_sampler
+from caviar.search.sampling import require_sampler
 from caviar.search.stages import open_stage
-from caviar.space import Parameter, Space
+from caviar.space_draws import fill
 from caviar.study import Study
-from caviar.trial import Measurement, Outcome, Trial, Value
+from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
 from caviar.validation import plain_value, require_type, whole_number
 
 TOLERANCE = 1e-4
@@ -55,12 +54,12 @@ def try_one(study: Study, params: Mapping[str, Value] | None = None, epochs: int
 
     Args:
         study: the study.
-        params: hyperparameters of the trial; those left out are drawn.
+        params: hyperparameters of the trial, also outside the space; those left out are drawn.
         epochs: epochs to train for; those of the first round by default.
 
     Raises:
-        StudyError: a name is not in the space, a parameter does not apply, the objective cannot be sent to workers,
-            or the trial failed.
+        StudyError: a name is not in the space, a parameter does not apply, the constraints refuse the params, the
+            objective cannot be sent to workers, or the trial failed.
         Exception: whatever the user's function raises.
     """
     require_sampler(study)
@@ -95,21 +94,14 @@ def _choose_trial(study: Study, params: Mapping[str, Value] | None, epochs: int 
         return first
     require_type("try_one: params", params, Mapping, 'a dict such as {"learning_rate": 0.1}')
     given = {name: plain_value(value) for name, value in params.items()}
-    space = study.space
-    if unknown := [name for name in given if name not in space]:
+    if not given:
+        return first
+    if unknown := [name for name in given if name not in study.space]:
         raise StudyError(
-            f"try_one: the space has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(space)}"
+            f"try_one: the space has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(study.space)}"
         )
-    merged = space.active({**_draw_all(space, study.seed), **first.params, **given})
-    if unused := [name for name in given if name not in merged]:
-        raise StudyError(f"try_one: {', '.join(unused)} does not apply beside these params: {merged}")
-    return replace(first, params=merged)
-
-
-def _draw_all(space: Space, seed: int) -> dict[str, Value]:
-    """Draw a value for every parameter, as if all conditions held."""
-    free = Space(**{name: Parameter(parameter.domain) for name, parameter in space.items()})
-    return next(draw_params(Region(declared=free), Narrowing(), count=1, seed=seed, round_number=1))
+    random = Random(derive_seed(study.seed, "try_one"))
+    return replace(first, params=fill(study.space, given, random, "try_one"))
 
 
 def _train(engine: Engine, part: Part) -> tuple[list[Measurement], PartDone]:

@@ -88,7 +88,10 @@ def take(run: Run, study: Study, source: str) -> StartingPoint:
             f"{where}: none of its best configurations has a value in this space: {'; '.join(notes)}"
         )
     if run.best is not None:
-        notes.insert(0, f"its winner had {run.metric} {score_words(run.best.value, run.best.interval)} there")
+        notes.insert(
+            0,
+            f"its winner had {run.metric} {score_words(run.metric, run.best.value, run.best.interval)} there",
+        )
     if not run.finished:
         notes.append("it is not finished, so nothing has confirmed its best configurations")
     if run.metric != study.objective.metric:
@@ -105,11 +108,13 @@ def take(run: Run, study: Study, source: str) -> StartingPoint:
     )
 
 
-def score_words(value: float, interval: tuple[float, float] | None) -> str:
-    """Return a value with its confidence interval."""
-    return f"{value:.4g}" + (
-        "" if interval is None else f" (95% interval {interval[0]:.4g} .. {interval[1]:.4g})"
-    )
+def score_words(metric: str, value: float, interval: tuple[float, float] | None) -> str:
+    """Return the value of a metric with its confidence interval, which does not exceed 1 for an accuracy."""
+    if interval is None:
+        return f"{value:.4g}"
+    low, high = interval
+    high = min(high, 1.0) if metric.endswith("accuracy") else high
+    return f"{value:.4g} (95% interval {low:.4g} .. {high:.4g})"
 
 
 def _is_possible(study: Study, params: Mapping[str, Value]) -> bool:

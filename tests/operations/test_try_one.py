@@ -131,8 +131,19 @@ def test_unknown_and_idle_params_are_refused() -> None:
         conditional.try_one({"rte": 0.1})
     with pytest.raises(StudyError, match="momentum does not apply"):
         conditional.try_one({"kind": "plain", "momentum": 0.5})
+    assert 0 <= conditional.try_one({"momentum": 0.5}).value <= 0.9, "kind is drawn so that momentum applies"
     with pytest.raises(StudyError, match="epochs"):
         conditional.try_one(epochs=0)
+
+
+def test_params_keep_the_constraints() -> None:
+    space = cv.Space(low=cv.linear(0, 1), high=cv.linear(0, 1), where=lambda p: p["low"] < p["high"])
+    constrained = study(lambda params: params["high"] - params["low"], space)
+    assert constrained.try_one({"low": 0.9}).value > 0, (
+        "what is left out is drawn so that the constraints hold"
+    )
+    with pytest.raises(StudyError, match="the constraints refuse"):
+        constrained.try_one({"low": 0.5, "high": 0.2})
 
 
 def test_functions_that_cannot_be_sent_are_refused() -> None:

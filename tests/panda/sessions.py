@@ -69,7 +69,7 @@ def say_all(session: Session, *lines: str) -> Session:
 
 
 def run_script(
-    text: str, runs: Path, study: cv.Study = STUDY, resume: Path | None = None, **options: Any
+    text: str, runs: Path | str, study: cv.Study = STUDY, resume: Path | str | None = None, **options: Any
 ) -> Run:
     """Run a session by a script in this process, and return its run."""
     with open_session(runs, study, resume, script=Script.parse(text), **options) as driver:
@@ -80,7 +80,7 @@ def run_script(
 
 @contextmanager
 def open_session(
-    runs: Path, study: cv.Study = STUDY, resume: Path | None = None, **options: Any
+    runs: Path | str, study: cv.Study = STUDY, resume: Path | str | None = None, **options: Any
 ) -> Iterator[Driver]:
     """Open a session that trains in this process."""
     chosen = Options(runs=runs, **{"is_local": True, "pace_s": 0.0, **options})

@@ -24,6 +24,7 @@ from caviar.records.journal import JOURNAL
 from caviar.records.lineage import lineage
 from caviar.records.winner import read_best
 from caviar.trial import Outcome
+from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
 from tests.panda.sessions import STUDY, function_study, open_session, run_script
 from tests.training.module import modules
@@ -79,6 +80,10 @@ def test_a_script_leaves_branches_as_trials_with_parents(finished: Run) -> None:
 
 def test_a_script_gives_the_same_frames_again(finished: Run, tmp_path: Path) -> None:
     assert_same(finished, run_script(SCRIPT, tmp_path))
+
+
+def test_a_session_in_a_store_has_the_same_frames(finished: Run, store: ObjectStore) -> None:
+    assert_same(finished, run_script(SCRIPT, f"s3://{store.new_bucket()}/runs"))
 
 
 def test_the_chosen_network_is_handed_over_and_scored_once(finished: Run) -> None:
@@ -371,10 +376,9 @@ def wait_for_epoch(session: driver.Driver, epoch: int) -> None:
 
 KILLED = """
 import sys
-from pathlib import Path
 from tests.panda.sessions import open_session
 from caviar.panda.script import Script
-with open_session(Path(sys.argv[1]), script=Script.parse(sys.argv[2]), pace_s=0.05,
+with open_session(sys.argv[1], script=Script.parse(sys.argv[2]), pace_s=0.05,
                   listen=lambda s: print(s.at.epoch, len(s.branches), flush=True)) as driver:
     driver.run()
 """
@@ -383,21 +387,32 @@ with open_session(Path(sys.argv[1]), script=Script.parse(sys.argv[2]), pace_s=0.
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", [2, 6, 9])
 def test_nothing_shown_is_lost_with_kill_9(finished: Run, tmp_path: Path, lines: int) -> None:
+    kill_after(lines, tmp_path)
+    assert_same(finished, run_script(SCRIPT, tmp_path, resume=tmp_path / "iris-panda"))
+
+
+@pytest.mark.slow
+def test_nothing_shown_is_lost_in_a_store(finished: Run, store: ObjectStore) -> None:
+    runs = f"s3://{store.new_bucket()}/runs"
+    kill_after(6, runs)
+    assert_same(finished, run_script(SCRIPT, runs, resume=f"{runs}/iris-panda"))
+
+
+def kill_after(lines: int, runs: Path | str) -> None:
+    """Kill a session after so many states that it has shown, and require that they are recorded."""
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path), SCRIPT], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED, str(runs), SCRIPT], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     shown = [process.stdout.readline() for _ in range(lines)][-1]
     process.kill()
     process.wait()
     time.sleep(0.1)
-    with open_session(tmp_path, resume=tmp_path / "iris-panda") as session:
+    with open_session(runs, resume=f"{runs}/iris-panda") as session:
         epoch, branches = map(int, shown.split())
         state = session.session
         assert sum(len(b.trained) for b in state.branches) >= epoch
         assert len(state.branches) >= branches
-    run = run_script(SCRIPT, tmp_path, resume=tmp_path / "iris-panda")
-    assert_same(finished, run)
 
 
 def test_studies_of_any_objective_have_changeable_params() -> None:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from caviar.data.splits import Dataset
 from caviar.engine import Checkpoint, Part
@@ -19,15 +19,16 @@ from caviar.objective import Objective
 from caviar.panda import events
 from caviar.panda.checkpoints import Checkpoints
 from caviar.panda.commands import heard, split_commands
+from caviar.panda.handover import final_trial, handed_over
+from caviar.panda.replies import epoch_of
 from caviar.panda.script import Script
 from caviar.panda.session import START, End, Place, Session, Trained, result_of, trial_of
 from caviar.panda.trainer import Deliver, Lost, News, Printed, Ready, Reply, Request, Trainer
 from caviar.records.journal import Journal
 from caviar.records.ledger import Ledger
-from caviar.records.winner import Baseline, Best
-from caviar.search.confirmation import wilson_interval
+from caviar.records.winner import Best
 from caviar.storage.location import Location
-from caviar.trial import Outcome, Result, Stage, Times, Trial
+from caviar.trial import Outcome, Result, Times, Trial
 
 MAX_WAIT_S = 3_600.0
 """Longest wait for news, in seconds."""
@@ -315,41 +316,13 @@ class Driver:
         if under_way is None or reply.ticket != under_way.ticket:
             return
         self._under_way = None
-        epoch = self._checked(reply, under_way.at.epoch + 1)
+        epoch = epoch_of(reply, under_way.at.epoch + 1, self.session.metric, time.time())
         if not self._is_wanted(under_way):
             return
         if under_way.rebuilt is None or epoch.outcome is Outcome.FAILED:
             self._record_epoch(epoch, reply.end.checkpoint)
         elif reply.end.checkpoint is not None:
             self._checkpoints.write(under_way.rebuilt, reply.end.checkpoint, self._needed(self.session))
-
-    def _checked(self, reply: Reply, epoch: int) -> Trained:
-        """Return an epoch as the session takes it; what no session can go on from has failed."""
-        end, metric = reply.end, self.session.metric
-        last = reply.measurements[-1] if reply.measurements else None
-        failure = end.failure
-        outcome = end.outcome
-        if outcome is not Outcome.FAILED and (
-            last is None or {m.epoch for m in reply.measurements} != {epoch}
-        ):
-            epochs = ", ".join(str(m.epoch) for m in reply.measurements) or "none"
-            outcome, failure = (
-                Outcome.FAILED,
-                (f"epoch {epoch} alone was asked for, and {epochs} reported: loop over trial.remaining()"),
-            )
-        elif outcome is Outcome.COMPLETED and last is not None:
-            if not math.isfinite(last.metrics.get(metric, math.nan)):
-                outcome, failure = Outcome.DIVERGED, f"{metric} is not finite ({last.metrics.get(metric):g})"
-            elif end.checkpoint is None:
-                outcome, failure = (
-                    Outcome.FAILED,
-                    (
-                        "it saved no checkpoint to continue from: call trial.save(...) after each epoch, and "
-                        "begin with trial.restore()"
-                    ),
-                )
-        measurement = None if outcome is Outcome.FAILED else last
-        return Trained(measurement, outcome, failure, end.setup_s, end.train_s, time.time())
 
     def _record_epoch(self, epoch: Trained, checkpoint: Checkpoint | None) -> None:
         """Record an epoch and show it: first its checkpoint, then the event, then the rows of closed branches."""
@@ -390,8 +363,6 @@ class Driver:
         self._ledger.write()
         self._recorded |= {branch.number for branch in new}
 
-    # The end
-
     def _hand_over(self) -> None:
         """Write the network of the present state to `best/`, scored once on the test split, and record it.
 
@@ -399,33 +370,23 @@ class Driver:
             StudyError: it cannot be scored.
         """
         self._record()
-        place, session = self.session.at, self.session
-        branch = session.branch
-        assert branch is not None
-        began = time.time()
-        checkpoint = self._rebuilt(place)
-        trial = replace(
-            trial_of(branch, self._seed),
-            number=len(session.branches),
-            round=2,
-            epochs=place.epoch,
-            stage=Stage.FINAL,
-            confirms=branch.number,
-            parent=branch.number,
-            parent_epoch=place.epoch,
-        )
+        session, began = self.session, time.time()
+        checkpoint = self._rebuilt(session.at)
+        trial = final_trial(session, self._seed)
         test = self._dataset.test if self._dataset is not None else None
         self._ticket += 1
         reply = self._await(
             Request(self._ticket, Part(trial=trial, checkpoint=checkpoint), test, is_final=True)
         )
         last = session.curve()[-1]
-        self.best = self._describe(trial, last.metrics[session.metric], reply)
+        self.best = handed_over(
+            self._objective, self._dataset, trial, last.metrics[session.metric], reply.scores
+        )
         self._ledger.write_best(self.best, checkpoint, self._dataset, reply.predictions)
         final = Result(
             trial=trial,
             outcome=Outcome.COMPLETED,
-            value=last.metrics[session.metric],
+            value=self.best.value,
             measurements=(last,),
             failure=reply.end.failure,
             test=reply.scores,
@@ -440,33 +401,12 @@ class Driver:
         self._ledger.add([final])
         self._ledger.write()
 
-    def _describe(self, trial: Trial, value: float, reply: Reply) -> Best:
-        """Return the network that is handed over, with its scores."""
-        dataset, accuracy = self._dataset, reply.scores.get("accuracy")
-        test = dataset.test if dataset is not None else None
-        assert trial.confirms is not None
-        return Best(
-            trial=trial.confirms,
-            params=trial.params,
-            recipe=self._objective.recipe(trial.params),
-            epochs=trial.epochs,
-            seed=trial.seed,
-            value=value,
-            interval=None,
-            seeds=1,
-            test_accuracy=accuracy,
-            test_interval=wilson_interval(accuracy, len(test.y)) if test and accuracy is not None else None,
-            test_rows=len(test.y) if test else None,
-            test_value=reply.scores.get("value"),
-            baseline=Baseline.of(dataset) if dataset is not None and dataset.classes else None,
-        )
-
     def _rebuilt(self, place: Place) -> Checkpoint:
         """Return the checkpoint of a state, which is trained again if it is gone."""
         while (checkpoint := self._checkpoints.read(place)) is None:
             under_way, request = self._next_request()
             reply = self._await(request)
-            epoch = self._checked(reply, under_way.at.epoch + 1)
+            epoch = epoch_of(reply, under_way.at.epoch + 1, self.session.metric, time.time())
             if (
                 epoch.outcome is not Outcome.COMPLETED
                 or under_way.rebuilt is None

@@ -2,7 +2,8 @@
 
 For each data set and for two optimizers, a few hundred networks are drawn at random from the whole space, without
 narrowing. PED-ANOVA says what it takes to be among the best tenth, fANOVA what explains the differences in rank. Both
-are compared with the order of the lecture. An importance depends on the ranges: here those that the lecture names.
+are compared with the order of the lecture. An importance depends on the ranges: here those that the lecture names. The
+table has the mean over the data sets with the least and the greatest, the figure each with its 95 % interval.
 """
 
 from typing import Any, Literal
@@ -10,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, Verdict, main
+from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
-from searches import COLORS, classifier, data_sets, search
+from searches import classifier, search
+from sources import LOOKS, data_sets
 
 import caviar as cv
-from caviar.reporting.plots import theme
 
 SHARED = {
     "learning_rate": cv.log(1e-4, 1.0),
@@ -49,7 +50,7 @@ def importances(quick: bool) -> pd.DataFrame:
     """Return a row for each data set, optimizer, method and parameter: importance, interval and rank."""
     trials, epochs = (30, 1) if quick else (400, 10)
     found: list[pd.DataFrame] = []
-    for data, source in data_sets(quick).items():
+    for data, source in data_sets(quick, "digits", "clusters", "breast cancer").items():
         for optimizer, own in OWN.items():
             objective = classifier(source, fixed={"optimizer": optimizer, "decay": "inverse"})
             run = search(
@@ -96,11 +97,12 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each optimizer and parameter: importance over the data sets, and mean rank."""
     rows: list[dict[str, Any]] = []
     for (optimizer, tier, parameter), group in found.groupby(["optimizer", "tier", "parameter"]):
-        row = {"optimizer": optimizer, "lecture": tier, "parameter": parameter}
-        for method, part in group.groupby("method"):
+        row = {"optimizer": optimizer, "lecture's group": tier, "parameter": parameter}
+        for method, name in zip(METHODS, NAMES, strict=True):
+            part = group[group["method"] == method]
             values = part["importance"]
-            row[f"{method}"] = f"{values.mean():.2f} ({values.min():.2f} .. {values.max():.2f})"
-            row[f"{method} rank"] = f"{part['rank'].mean():.1f}"
+            row[name] = f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+            row[f"rank by {name}"] = f"{part['rank'].mean():.1f}"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -108,7 +110,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def draw(found: pd.DataFrame) -> go.Figure:
     """Draw the importance of each parameter on each data set, in the order of the lecture."""
     sizes = [5 + len(own) for own in OWN.values()]
-    titles = [f"{optimizer}: {method}" for optimizer in OWN for method in NAMES]
+    titles = [f"{optimizer.capitalize()}: {method}" for optimizer in OWN for method in NAMES]
     figure = make_subplots(
         2, 2, subplot_titles=titles, row_heights=sizes, shared_xaxes=True, horizontal_spacing=0.17,
         vertical_spacing=0.1,
@@ -122,7 +124,7 @@ def draw(found: pd.DataFrame) -> go.Figure:
                 figure.add_scatter(
                     x=part["importance"], y=np.arange(len(names)) + 0.22 * (number - 1), mode="markers",
                     name=data, legendgroup=data, showlegend=row == column == 1,
-                    marker={"color": COLORS[number], "size": 8},
+                    marker={"color": LOOKS[data][0], "symbol": LOOKS[data][1], "size": 8},
                     error_x={
                         "type": "data", "symmetric": False, "thickness": 1.5,
                         "array": part["high"] - part["importance"], "arrayminus": part["importance"] - part["low"],
@@ -139,10 +141,12 @@ def draw(found: pd.DataFrame) -> go.Figure:
             )
             figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", row=row, col=column)
     figure.update_layout(height=640, margin={"b": 80})
-    notes = [
-        "The number before a name is the lecture's group: 1 is tuned first. Bars are 95 % intervals of a data set."
-    ]
-    return theme.finish(figure, "What mattered, in the lecture's order", notes, head=20)
+    figure.update_xaxes(title="importance", row=2)
+    return finish(
+        figure,
+        "What mattered, in the lecture's order",
+        "The number before a name is the lecture's group: 1 is tuned first. Bars are 95 % intervals of a data set.",
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@ mean test loss over five more trainings counts. The grid is complete: 5 x 5 poin
 learning rate, and Adam's epsilon, which hardly matters), and 3 x 3 x 3 x 3 points for four numbers. A grid may be lucky
 with a range whose values happen to hit the optimum, so each repetition moves the range of the learning rate, for both
 ways alike; it also splits the data anew.
+
+The rule of the verdict was chosen before a first run on digits and clusters (seeds 0 to 5; the test loss after random
+search was 0.94 times as high, 95 % interval 0.89 to 1.00). Spirals were added afterwards, before anything was trained
+on them. The rule is the same; the seeds of this run are new, and twice as many.
 """
 
 from typing import Any
@@ -12,12 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, Verdict, main
+from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
-from searches import COLORS, classifier, data_sets, fresh_loss, ratio, ratio_text, search
+from searches import add_ratios, classifier, fresh_loss, label_ratios, ratio, ratio_text, search
+from sources import LOOKS, data_sets
 
 import caviar as cv
-from caviar.records.frames import Run
 from caviar.reporting.plots import theme
 
 WAYS = ("grid", "random")
@@ -42,15 +46,15 @@ SPACES = {"5 x 5": (plane, 25), "3 x 3 x 3 x 3": (four_numbers, 81)}
 """For each grid its space and its number of points."""
 
 
-def searches(quick: bool) -> tuple[pd.DataFrame, dict[str, Run]]:
-    """Return a row for each search, and the two runs of one repetition in the plane."""
-    repetitions, epochs = (2, 1) if quick else (6, 10)
-    shown: dict[str, Run] = {}
+def searches(quick: bool) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return a row for each search, and the trials of one repetition in the plane, each way."""
+    repetitions, epochs = (2, 1) if quick else (12, 10)
+    shown: dict[str, pd.DataFrame] = {}
     rows: list[dict[str, Any]] = []
-    for data, source in list(data_sets(quick).items())[:2]:
+    for data, source in data_sets(quick, "digits", "clusters", "spirals").items():
         for name, (make, trials) in list(SPACES.items())[: 1 if quick else None]:
-            for seed in range(repetitions):
-                shift = seed / repetitions - 0.5
+            for repetition in range(repetitions):
+                shift, seed = repetition / repetitions - 0.5, 100 + repetition
                 for way in WAYS:
                     objective = classifier(source, split_seed=seed, fixed={"optimizer": "adam"})
                     rounds = [cv.Round(trials, epochs), cv.Confirmation(4)]
@@ -63,7 +67,7 @@ def searches(quick: bool) -> tuple[pd.DataFrame, dict[str, Run]]:
                         | {"loss": fresh_loss(objective, best.params, epochs)}
                         | {"accuracy": best.test_accuracy, "values": tried["params_learning_rate"].nunique()}
                     )
-                    shown.setdefault(way, run)
+                    shown.setdefault(way, tried)
     return pd.DataFrame(rows), shown
 
 
@@ -72,7 +76,7 @@ def measure(quick: bool) -> Finding:
     found, shown = searches(quick)
     table, ratios = [], {}
     wide = found.pivot_table(
-        index=["data", "space", "seed"], columns="way", values=["loss", "accuracy", "values"]
+        index=["data", "space", "seed"], columns="way", values=["loss", "accuracy", "values"], sort=False
     )
     for (data, space), part in wide.groupby(level=[0, 1], sort=False):
         ratios[data, space] = ratio(part["loss"]["random"], part["loss"]["grid"])
@@ -102,7 +106,7 @@ def measure(quick: bool) -> Finding:
         f"interval over {len(wide)} pairs). Of {len(ratios)} comparisons random search is surely better in {better} "
         f"and surely worse in {worse}.",
         table=pd.DataFrame(table),
-        figure=draw(wide, ratios, shown),
+        figure=draw(wide, shown),
     )
 
 
@@ -114,17 +118,16 @@ def _is_above(low: float, high: float) -> bool:
     return low > 1
 
 
-def draw(wide: pd.DataFrame, ratios: dict[Any, Any], shown: dict[str, Run]) -> go.Figure:
+def draw(wide: pd.DataFrame, shown: dict[str, pd.DataFrame]) -> go.Figure:
     """Draw the trials of one repetition in the plane, and the ratio of losses in each comparison."""
     figure = make_subplots(
         1, 3, subplot_titles=["Grid", "Random", "Test loss: random / grid"], column_widths=[0.29, 0.29, 0.42],
         horizontal_spacing=0.07,
     )  # fmt: skip
-    everything = pd.concat(run.trials[run.trials["stage"] == "search"] for run in shown.values())["value"]
+    everything = pd.concat(shown.values())["value"]
     low, high = np.log10([everything.min(), min(everything.max(), 10 * everything.min())])
     for column, way in enumerate(WAYS, start=1):
-        trials = shown[way].trials
-        tried = trials[trials["stage"] == "search"]
+        tried = shown[way]
         figure.add_scatter(
             x=tried["params_learning_rate"], y=tried["params_epsilon"], mode="markers", showlegend=False,
             marker={
@@ -138,42 +141,26 @@ def draw(wide: pd.DataFrame, ratios: dict[Any, Any], shown: dict[str, Run]) -> g
             marker={"symbol": "line-ns-open", "size": 10, "color": theme.BEST}, row=1, col=column,
         )  # fmt: skip
         figure.update_xaxes(
-            type="log",
-            title="learning rate",
-            dtick=1,
-            exponentformat="power",
-            tickfont={"size": 11},
-            row=1,
-            col=column,
+            type="log", title="learning rate", dtick=1, exponentformat="power", matches="x", row=1, col=column
         )
         figure.update_yaxes(
             type="log", title="epsilon" if column == 1 else "", range=[-10.9, -3.7], dtick=2,
             exponentformat="power", showticklabels=column == 1, row=1, col=column,
         )  # fmt: skip
-    for place, ((data, space), (middle, lower, upper)) in enumerate(ratios.items()):
+    comparisons = list(dict.fromkeys((data, space) for data, space, _ in wide.index))
+    for place, (data, space) in enumerate(comparisons):
         part = wide.xs((data, space), level=(0, 1))["loss"]
-        color = COLORS[list(dict.fromkeys(key[0] for key in ratios)).index(data)]
-        figure.add_scatter(
-            x=part["random"] / part["grid"], y=[place] * len(part), mode="markers", showlegend=False,
-            marker={"size": 6, "color": color, "opacity": 0.4}, row=1, col=3,
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[middle], y=[place], mode="markers", showlegend=False, marker={"size": 10, "color": color},
-            error_x={"type": "data", "symmetric": False, "array": [upper - middle], "arrayminus": [middle - lower]},
-            row=1, col=3,
-        )  # fmt: skip
-    figure.add_vline(x=1, line={"dash": "dot", "color": "#808080"}, row=1, col=3)
-    figure.update_yaxes(
-        tickvals=list(range(len(ratios))), ticktext=[f"{data}<br>{space}" for data, space in ratios],
-        range=[len(ratios) - 0.5, -0.5], side="right", row=1, col=3,
-    )  # fmt: skip
-    figure.update_xaxes(type="log", title="below 1: random is better", row=1, col=3)
+        add_ratios(figure, place, part["random"] / part["grid"], LOOKS[data], column=3)
+    rows = [f"{data}<br>{space}" for data, space in comparisons]
+    label_ratios(figure, "below 1: random is better", rows, [0.6, 0.8, 1, 1.25, 1.5], column=3)
     figure.update_layout(height=420, coloraxis={"showscale": False, "reversescale": True})
-    notes = [
-        "Left: one repetition with 25 trials each; the darker, the lower the dev loss. Below, the values of the "
-        "learning rate that were tried. Right: dots are repetitions, large dots geometric means with 95 % intervals."
-    ]
-    return theme.finish(figure, "Random search and a grid of as many trials", notes, head=20)
+    return finish(
+        figure,
+        "Random search and a grid of as many trials",
+        "Left and middle: one repetition on digits, 25 trials each; the darker, the lower the dev loss. The lines "
+        "below are the learning rates that were tried. Right: faint marks are repetitions, the others geometric "
+        "means with 95 % intervals.",
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, Verdict, main, mean_and_half
+from gallery import Finding, Verdict, finish, main, mean_and_half
 from plotly.subplots import make_subplots
-from searches import COLORS, classifier, data_sets, fresh_loss, ratio, ratio_text, search
+from searches import add_ratios, classifier, fresh_loss, label_ratios, ratio, ratio_text, search
+from sources import LOOKS, data_sets
 
 import caviar as cv
 from caviar.analysis.history import history
@@ -39,7 +40,7 @@ def searches(quick: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     narrowing, confirmation = cv.coarse_to_fine(trials=trials, epochs=epochs)
     rows: list[dict[str, Any]] = []
     best = []
-    for data, source in data_sets(quick).items():
+    for data, source in data_sets(quick, "digits", "clusters", "breast cancer").items():
         for seed in seeds:
             for way in WAYS:
                 rule = narrowing if way == "coarse to fine" else cv.Round(narrowing.trials, epochs)
@@ -58,7 +59,9 @@ def searches(quick: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
 def measure(quick: bool) -> Finding:
     """Compare a search that narrows with one that does not, at equal budget."""
     found, best = searches(quick)
-    wide = found.pivot_table(index=["data", "seed"], columns="way", values=["loss", "accuracy", "dev"])
+    wide = found.pivot_table(
+        index=["data", "seed"], columns="way", values=["loss", "accuracy", "dev"], sort=False
+    )
     ratios, table = {}, []
     for data, part in wide.groupby(level=0, sort=False):
         ratios[data] = ratio(part["loss"]["coarse to fine"], part["loss"]["whole space"])
@@ -92,7 +95,7 @@ def measure(quick: bool) -> Finding:
         f"whole space. The winner's test loss is {ratio_text(overall)} times as high, and surely lower on {sure} of "
         f"{len(ratios)} data sets.",
         table=pd.DataFrame(table),
-        figure=draw(best, wide, ratios),
+        figure=draw(best, wide),
     )
 
 
@@ -106,54 +109,44 @@ def _median_trials(best: pd.DataFrame) -> float:
     return float(np.median(needed))
 
 
-def draw(best: pd.DataFrame, wide: pd.DataFrame, ratios: dict[Any, Any]) -> go.Figure:
+def draw(best: pd.DataFrame, wide: pd.DataFrame) -> go.Figure:
     """Draw the best loss so far on each data set, and the ratios of the test losses."""
-    names = list(ratios)
-    figure = make_subplots(
-        1, len(names) + 1, subplot_titles=[*names, "Test loss: ratio"], horizontal_spacing=0.06
-    )
+    names = list(dict.fromkeys(best["data"]))
+    titles = [*(name.capitalize() for name in names), "Test loss: ratio"]
+    figure = make_subplots(1, len(names) + 1, subplot_titles=titles, horizontal_spacing=0.06)
     for column, data in enumerate(names, start=1):
         for way, color in zip(WAYS, (theme.PLAIN, theme.BEST), strict=True):
             part = best[(best["data"] == data) & (best["way"] == way)]
-            losses = np.log(part.pivot_table(index="trial", columns="seed", values="best"))
-            middle = np.exp(losses.mean(axis=1))
-            half = np.exp(1.96 * losses.std(axis=1) / np.sqrt(losses.shape[1]))
-            ends = [*losses.index, *losses.index[::-1]]
+            by_trial = part.groupby("trial")["best"]
+            found = pd.DataFrame([ratio(values, np.ones(len(values))) for _, values in by_trial])
+            trials = np.arange(len(found)) + 1
             figure.add_scatter(
-                x=ends, y=[*(middle * half), *(middle / half)[::-1]], fill="toself", mode="none", fillcolor=color,
+                x=[*trials, *trials[::-1]], y=[*found[2], *found[1][::-1]], fill="toself", mode="none", fillcolor=color,
                 opacity=0.2, showlegend=False, hoverinfo="skip", row=1, col=column,
             )  # fmt: skip
             figure.add_scatter(
-                x=losses.index, y=middle, mode="lines", line={"color": color}, name=way, legendgroup=way,
+                x=trials, y=found[0], mode="lines", line={"color": color}, name=way, legendgroup=way,
                 showlegend=column == 1, row=1, col=column,
             )  # fmt: skip
         part = best[(best["data"] == data) & (best["trial"] > 3)]
         means = np.exp(np.log(part["best"]).groupby([part["way"], part["trial"]]).mean())
         figure.update_yaxes(
-            type="log", range=np.log10([0.85 * means.min(), 1.1 * means.max()]).tolist(), row=1, col=column,
-            title="best dev loss so far" if column == 1 else "",
+            type="log", range=np.log10([0.85 * means.min(), 1.1 * means.max()]).tolist(), nticks=6, row=1, col=column
         )  # fmt: skip
         figure.update_xaxes(title="trials", row=1, col=column)
-    for place, data in enumerate(names):
-        part, (middle, low, high) = wide.xs(data, level=0)["loss"], ratios[data]
-        figure.add_scatter(
-            x=part["coarse to fine"] / part["whole space"], y=[place] * len(part), mode="markers", showlegend=False,
-            marker={"size": 6, "color": COLORS[place], "opacity": 0.4}, row=1, col=len(names) + 1,
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[middle], y=[place], mode="markers", showlegend=False, marker={"size": 10, "color": COLORS[place]},
-            error_x={"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low]},
-            row=1, col=len(names) + 1,
-        )  # fmt: skip
-    figure.add_vline(x=1, line={"dash": "dot", "color": "#808080"}, row=1, col=len(names) + 1)
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=[name.replace(" ", "<br>") for name in names],
-        range=[len(names) - 0.5, -0.5], side="right", row=1, col=len(names) + 1,
-    )  # fmt: skip
-    figure.update_xaxes(title="below 1: narrowing is better", row=1, col=len(names) + 1)
+        mine = wide.xs(data, level=0)["loss"]
+        ratios = mine["coarse to fine"] / mine["whole space"]
+        add_ratios(figure, column - 1, ratios, LOOKS[data], len(names) + 1)
+    figure.update_yaxes(title="best dev loss so far (nats)", row=1, col=1)
+    rows = [name.replace(" ", "<br>") for name in names]
+    label_ratios(figure, "below 1: narrowing is better", rows, [0.7, 1, 1.5, 2], len(names) + 1)
     figure.update_layout(height=400, margin={"b": 90})
-    notes = ["Left: geometric means over repetitions with 95 % intervals. Right: small dots are repetitions."]
-    return theme.finish(figure, "Coarse to fine, and the whole space, at equal budget", notes, head=20)
+    return finish(
+        figure,
+        "Coarse to fine, and the whole space, at equal budget",
+        "Left: geometric means over repetitions with 95 % intervals; both ways begin with the same draws. Right: faint "
+        "marks are repetitions, the others geometric means with 95 % intervals.",
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ The same number of epochs is spent in three ways, over several budgets, data set
 
 The loss on the test split of what is handed over counts. A panda needs its epochs one after another; of caviar's, most
 can be trained at the same time.
+
+Spirals were added after a first run on digits and clusters (seeds 0 to 4; with 800 epochs caviar's loss was 1.02 and
+0.79 times that of the two pandas), before anything was trained on them. The rule of the verdict is the same, and the
+seeds of this run are new.
 """
 
 import math
@@ -21,14 +25,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, Verdict, main
+from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
-from searches import COLORS, classifier, data_sets, ratio, ratio_text, search
+from searches import classifier, ratio, ratio_text, search
+from sources import data_sets
 
 import caviar as cv
 from caviar.analysis.suggestions import Curve, suggest
 from caviar.engine import Part, PartDone, Progress
-from caviar.reporting.plots import theme
 from caviar.space_draws import draw as draw_point
 from caviar.training.recipe import used_hyperparameters
 from caviar.trial import Trial, Value
@@ -43,6 +47,8 @@ SPACE = cv.Space(
 )
 TRIAL_EPOCHS = 10
 WAYS = ("panda", "panda, random start", "caviar")
+LOOKS = (("#2b8cc4", "circle"), ("#aa44ff", "triangle-up"), ("#d55e00", "diamond"))
+"""The colour and the symbol of each way."""
 
 
 @dataclass
@@ -127,8 +133,8 @@ def trainings(quick: bool) -> pd.DataFrame:
     """Return a row for each way, budget, data set and seed: the test loss and accuracy of what is handed over."""
     budgets, repetitions = ([50], 2) if quick else ([50, 200, 800], 5)
     rows: list[dict[str, Any]] = []
-    for data, source in list(data_sets(quick).items())[:2]:
-        for seed in range(repetitions):
+    for data, source in data_sets(quick, "digits", "clusters", "spirals").items():
+        for seed in range(100, 100 + repetitions):
             objective = classifier(source, split_seed=seed)
             default = {n: v for n, v in used_hyperparameters({}).items() if n in SPACE or n == "dropout"}
             start = {"dropout": 0.0, **draw_point(SPACE, Random(seed))}
@@ -148,7 +154,9 @@ def trainings(quick: bool) -> pd.DataFrame:
 def measure(quick: bool) -> Finding:
     """Spend the same epochs in each way, and compare the test losses."""
     found = trainings(quick)
-    wide = found.pivot_table(index=["epochs", "data", "seed"], columns="way", values=["loss", "accuracy"])
+    wide = found.pivot_table(
+        index=["epochs", "data", "seed"], columns="way", values=["loss", "accuracy"], sort=False
+    )
     table: list[dict[str, Any]] = []
     ratios: dict[tuple[str, int], tuple[float, float, float]] = {}
     for spent in sorted(set(found["epochs"])):
@@ -182,47 +190,54 @@ def measure(quick: bool) -> Finding:
 
 
 def draw(wide: pd.DataFrame, ratios: Mapping[tuple[str, int], tuple[float, float, float]]) -> go.Figure:
-    """Draw the test loss of each way against the budget, on each data set and as a ratio over all."""
+    """Draw the test loss of each way against the budget, on each data set, and its ratio over all."""
     names = list(dict.fromkeys(wide.index.get_level_values("data")))
-    figure = make_subplots(
-        1, len(names) + 1, subplot_titles=[*names, "caviar / panda"], horizontal_spacing=0.06
-    )
+    titles = [*(name.capitalize() for name in names), "Caviar / panda"]
+    figure = make_subplots(1, len(names) + 1, subplot_titles=titles, horizontal_spacing=0.06)
     budgets = sorted(set(wide.index.get_level_values("epochs")))
-    for column, data in enumerate(names, start=1):
-        losses = np.log(wide.xs(data, level="data")["loss"]).groupby(level="epochs")
-        half = 1.96 * losses.std() / np.sqrt(losses.count())
-        for way, color in zip(WAYS, (COLORS[0], COLORS[3], COLORS[1]), strict=True):
-            middle = np.exp(losses.mean()[way])
-            figure.add_scatter(
-                x=budgets, y=middle, mode="lines+markers", name=way, legendgroup=way, showlegend=column == 1,
-                line={"color": color},
-                error_y={
-                    "type": "data", "symmetric": False, "thickness": 1,
-                    "array": middle * (np.exp(half[way]) - 1), "arrayminus": middle * (1 - np.exp(-half[way])),
-                },
-                row=1, col=column,
-            )  # fmt: skip
-        figure.update_yaxes(type="log", title="test loss" if column == 1 else "", nticks=6, row=1, col=column)
-    for way, color in zip(WAYS[:2], (COLORS[0], COLORS[3]), strict=True):
-        middles, lows, highs = (
-            np.array(values) for values in zip(*(ratios[way, n] for n in budgets), strict=True)
-        )
-        figure.add_scatter(
-            x=budgets, y=middles, mode="lines+markers", showlegend=False, line={"color": color},
-            error_y={"type": "data", "symmetric": False, "array": highs - middles, "arrayminus": middles - lows},
-            row=1, col=len(names) + 1,
-        )  # fmt: skip
+    for place, way in enumerate(WAYS):
+        for column, data in enumerate(names, start=1):
+            parts = [wide.xs((spent, data), level=(0, 1))["loss"][way] for spent in budgets]
+            add_curve(
+                figure, place, budgets, [ratio(part, np.ones(len(part))) for part in parts], column, way
+            )
+        if way != "caviar":
+            add_curve(figure, place, budgets, [ratios[way, spent] for spent in budgets], len(names) + 1, way)
     figure.add_hline(y=1, line={"dash": "dot", "color": "#808080"}, row=1, col=len(names) + 1)
-    figure.update_yaxes(type="log", nticks=6, row=1, col=len(names) + 1)
+    figure.update_yaxes(type="log", tickvals=[0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4])
+    figure.update_yaxes(title="test loss (nats)", row=1, col=1)
     figure.update_xaxes(
         type="log", title="epochs in all", tickvals=budgets, ticktext=[f"{n}" for n in budgets]
     )
     figure.update_layout(height=420, margin={"b": 100})
-    notes = [
-        "Geometric means over repetitions with 95 % intervals. Right: below 1, caviar is better than the panda of that "
-        "colour."
-    ]
-    return theme.finish(figure, "The same epochs, spent on one network or on many", notes, head=20)
+    return finish(
+        figure,
+        "The same epochs, spent on one network or on many",
+        "Geometric means over repetitions with 95 % intervals. Right: all data sets together; below 1, caviar is "
+        "better than that panda.",
+    )
+
+
+def add_curve(
+    figure: go.Figure,
+    place: int,
+    budgets: list[int],
+    values: list[tuple[float, float, float]],
+    column: int,
+    way: str,
+) -> None:
+    """Draw means with intervals against the budget, each way a little beside the others."""
+    color, symbol = LOOKS[place]
+    middles, lows, highs = (np.array(these) for these in zip(*values, strict=True))
+    figure.add_scatter(
+        x=np.array(budgets) * 1.12 ** (place - 1), y=middles, mode="lines+markers", name=way, legendgroup=way,
+        showlegend=column == 1, line={"color": color}, marker={"symbol": symbol, "size": 8},
+        error_y={
+            "type": "data", "symmetric": False, "thickness": 1.5,
+            "array": highs - middles, "arrayminus": middles - lows,
+        },
+        row=1, col=column,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

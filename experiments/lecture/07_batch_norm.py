@@ -3,7 +3,7 @@
 Networks with three hidden layers are trained on two data sets with each of the four optimizers. For the last hidden
 layer, each unit's mean and standard deviation over the dev rows are measured at three places: z = a W, normalised z,
 and gamma z_norm + beta, which the activation receives. In float64, a layer in training mode is compared with the
-formula.
+formula; and the formula is applied, with epsilon and without, to a unit that has the same z in all rows.
 """
 
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from gallery import Finding, main, mean_and_half
-from networks import Problem, Trained, layers_of, spirals
+from gallery import Finding, finish, main, mean_and_half
+from networks import Problem, Trained, layers_of
 from plotly.subplots import make_subplots
+from sources import spirals
 
 from caviar.reporting.plots import theme
 from caviar.training.recipe import OPTIMIZERS, Recipe
@@ -50,6 +51,12 @@ def difference_from_formula(seed: int) -> float:
         mu, sigma2 = z.mean(dim=0), z.var(dim=0, unbiased=False)
         z_tilde = layer.norm.weight * (z - mu) / (sigma2 + 1e-5).sqrt() + layer.norm.bias
         return float((layer.norm(z) - z_tilde).abs().max())
+
+
+def normalised_constant(epsilon: float) -> float:
+    """Return what the formula makes of a unit whose z is the same in all rows of a mini-batch."""
+    z = torch.full((32,), 0.5, dtype=torch.float64)
+    return float(((z - z.mean()) / (z.var(unbiased=False) + epsilon).sqrt())[0])
 
 
 def measure(quick: bool) -> Finding:
@@ -101,7 +108,9 @@ def measure(quick: bool) -> Finding:
         f"the averages of training and on dev rows, {units[2]:.2f} and {units[3]:.2f}. Every optimizer learned gamma "
         f"and beta, which begin as 1 and 0: over the units of a layer gamma has a standard deviation of "
         f"{everything['gamma'].min():.3f} to {everything['gamma'].max():.3f} and beta of "
-        f"{everything['beta'].min():.3f} to {everything['beta'].max():.3f}.",
+        f"{everything['beta'].min():.3f} to {everything['beta'].max():.3f}. If a unit has the same z in all rows of a "
+        f"mini-batch, epsilon 1e-5 normalises it to {normalised_constant(1e-5):.0f}; without epsilon the result is "
+        f"{'not a number' if np.isnan(normalised_constant(0.0)) else 'a number, too'}.",
         table=pd.DataFrame(table).drop(columns="_spread"),
         figure=draw(shown["digits", "adam"], [entry for entry in gammas if entry[0] == "digits"]),
     )
@@ -109,8 +118,9 @@ def measure(quick: bool) -> Finding:
 
 def draw(values: dict[str, np.ndarray], gammas: list[tuple[str, str, np.ndarray, np.ndarray]]) -> go.Figure:
     """Draw the distribution of some units at each place, and what each optimizer learned."""
+    titles = ["z", "Normalised z", "gamma z_norm + beta", "Learned gamma and beta"]
     figure = make_subplots(
-        2, 3, subplot_titles=[*PLACES, "gamma and beta, by optimizer"], vertical_spacing=0.17,
+        2, 3, subplot_titles=titles, vertical_spacing=0.15,
         specs=[[{}, {}, {}], [{"colspan": 3}, None, None]],
     )  # fmt: skip
     chosen = np.argsort(values["z"].mean(axis=0))[:: max(1, values["z"].shape[1] // 12)]
@@ -120,14 +130,15 @@ def draw(values: dict[str, np.ndarray], gammas: list[tuple[str, str, np.ndarray,
                 y=z[:, unit], x=[place] * len(z), marker_color=theme.PLAIN, line_width=1, boxpoints=False,
                 showlegend=False, row=1, col=column,
             )  # fmt: skip
-        figure.update_xaxes(showticklabels=False, title="units" if column == 2 else "", row=1, col=column)
-    looks = zip(OPTIMIZERS, ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff"), strict=True)
-    for optimizer, color in looks:
+        figure.update_xaxes(showticklabels=False, title="units", row=1, col=column)
+    colors = ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff")
+    symbols = ("circle", "diamond", "square", "triangle-up")
+    for optimizer, color, symbol in zip(OPTIMIZERS, colors, symbols, strict=True):
         mine = [(gamma, beta) for _, its, gamma, beta in gammas if its == optimizer]
         gamma, beta = (np.concatenate(arrays) for arrays in zip(*mine, strict=True))
         figure.add_scatter(
             x=gamma, y=beta, mode="markers", name=optimizer, row=2, col=1,
-            marker={"size": 5, "color": color, "opacity": 0.5},
+            marker={"size": 5, "color": color, "symbol": symbol, "opacity": 0.5},
         )  # fmt: skip
     figure.add_scatter(
         x=[1], y=[0], mode="markers", name="before training", row=2, col=1,
@@ -136,12 +147,15 @@ def draw(values: dict[str, np.ndarray], gammas: list[tuple[str, str, np.ndarray,
     figure.update_yaxes(matches="y", row=1)
     figure.update_xaxes(title="gamma", row=2, col=1)
     figure.update_yaxes(title="beta", row=2, col=1)
-    figure.update_layout(height=720, margin={"b": 90})
-    notes = [
-        "Above: the last of three hidden layers on dev rows of digits, trained with adam, a box for every fourth unit.",
-        "Below: gamma and beta of all units of that layer after training.",
-    ]
-    return theme.finish(figure, "Before and after batch norm", notes, head=20)
+    figure.update_yaxes(title="value", row=1, col=1)
+    figure.update_layout(height=720, margin={"b": 100})
+    return finish(
+        figure,
+        "Before and after batch norm",
+        "Above: the last of three hidden layers on dev rows of digits, trained with adam; a box for every fourth unit, "
+        "with whiskers to its extremes.",
+        "Below: gamma and beta of all units of that layer after training with each optimizer.",
+    )
 
 
 if __name__ == "__main__":

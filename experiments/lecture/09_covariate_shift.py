@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from gallery import Finding, Verdict, main, mean_and_half
-from networks import Problem, Trained, draw_and_train, layers_of, spirals
+from gallery import Finding, Verdict, finish, main, mean_and_half
+from networks import Problem, Trained, draw_and_train, layers_of
 from plotly.subplots import make_subplots
 from sklearn.datasets import load_digits
+from sources import spirals
 
 import caviar as cv
 from caviar.engine import Checkpoint
@@ -237,14 +238,18 @@ def draw(
     seeds: int,
 ) -> go.Figure:
     """Draw distribution and shift over the epochs, and the accuracy on shifted inputs."""
-    titles = [f"{data}: {what}" for what in ("distribution", "shift from epoch to epoch") for data in within]
+    titles = [
+        f"{data.capitalize()}: {what}"
+        for what in ("distribution", "shift from epoch to epoch")
+        for data in within
+    ]
     figure = make_subplots(
-        3, 2, subplot_titles=[*titles, "accuracy on shifted digits"], vertical_spacing=0.11,
+        3, 2, subplot_titles=[*titles, "Accuracy on shifted digits"], vertical_spacing=0.11,
         specs=[[{}, {}], [{}, {}], [{"colspan": 2}, None]],
     )  # fmt: skip
     looks = {
-        False: ("no batch norm", theme.BEST, "rgba(213, 94, 0, 0.18)"),
-        True: ("batch norm", theme.PLAIN, "rgba(43, 140, 196, 0.25)"),
+        False: ("without batch norm", theme.BEST, "rgba(213, 94, 0, 0.18)"),
+        True: ("with batch norm", theme.PLAIN, "rgba(43, 140, 196, 0.25)"),
     }
     for column, (data, found) in enumerate(within.items(), start=1):
         for norm, (_, color, area) in looks.items():
@@ -267,14 +272,16 @@ def draw(
                 x=np.arange(2, 2 + found[norm].shape[1]), y=np.exp(np.log(found[norm]).mean(axis=0)),
                 mode="lines", showlegend=False, line={"color": color, "width": 2.5}, row=2, col=column,
             )  # fmt: skip
-        figure.update_xaxes(title="epoch", row=2, col=column)
-        figure.update_yaxes(type="log", row=2, col=column)
-    figure.update_yaxes(title="z~", row=1, col=1)
-    figure.update_yaxes(title="standard deviations", row=2, col=1)
+        for row in (1, 2):
+            figure.update_xaxes(title="epoch", row=row, col=column)
+        ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]
+        figure.update_yaxes(type="log", tickvals=ticks, row=2, col=column)
+    figure.update_yaxes(title="z~: mean and std", row=1, col=1)
+    figure.update_yaxes(title="shift (standard deviations)", row=2, col=1)
     bars = {
-        "without": ("no batch norm", theme.BEST),
-        "averages": ("batch norm", theme.PLAIN),
-        "batch statistics": ("batch norm, statistics of the shifted rows", "#009e73"),
+        "without": ("without batch norm", theme.BEST),
+        "averages": ("with batch norm", theme.PLAIN),
+        "batch statistics": ("with the statistics of the shifted rows", "#009e73"),
     }
     names = list(dict.fromkeys(name for name, _ in between))
     for way, (name, color) in bars.items():
@@ -284,14 +291,14 @@ def draw(
             marker_color=color, row=3, col=1,
         )  # fmt: skip
     figure.update_yaxes(range=[0, 1.02], title="accuracy", row=3, col=1)
-    figure.update_annotations(font_size=12)
-    figure.update_layout(height=1000, margin={"b": 90}, barmode="group", bargap=0.35)
-    notes = [
-        f"Above, what the activations of layer {LAYER} receive: mean and standard deviation over dev rows and units,",
+    figure.update_layout(height=1000, margin={"b": 100}, barmode="group", bargap=0.35)
+    return finish(
+        figure,
+        "Covariate shift",
+        f"Above, what the activations of layer {LAYER} receive: mean and standard deviation over dev rows and units, "
         f"and how far the units' means moved since the epoch before ({seeds} seeds, and their geometric mean).",
         "Below: mean accuracy with 95 % intervals.",
-    ]
-    return theme.finish(figure, "Covariate shift", notes, head=20)
+    )
 
 
 if __name__ == "__main__":

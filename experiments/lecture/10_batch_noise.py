@@ -4,8 +4,8 @@ Networks learn from 512 digits with mini-batches of 2 rows up to all of them, wi
 number of updates. For each, the learning rate with the lowest mean dev loss of two seeds is chosen, and fresh seeds
 are trained. The noise of the first layer's batch statistics is a metric of caviar (`layer_statistics=1`). The
 generalisation gap is dev loss minus train loss, both in evaluation mode. Smaller batches also have noisier gradients,
-with or without batch norm: what batch norm adds is the difference of the two. Intervals are over
-seeds, on one split of the data.
+with or without batch norm: what batch norm adds is the difference of the two. Intervals are over seeds, on one split of
+the data.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from gallery import Finding, Verdict, main, mean_and_half
+from gallery import Finding, Verdict, finish, main, mean_and_half
 from networks import Problem, Trained
 from plotly.subplots import make_subplots
 from sklearn.datasets import load_digits
@@ -126,7 +126,7 @@ def draw(
     gaps: dict[tuple[int, bool], list[float]],
 ) -> go.Figure:
     """Draw the noise and the gap against the batch size."""
-    figure = make_subplots(1, 2, subplot_titles=["noise of batch statistics", "generalisation gap"])
+    figure = make_subplots(1, 2, subplot_titles=["Noise of batch statistics", "Generalisation gap"])
     below = [size for size in sizes if size < sizes[-1]]
     for what, name, color, symbol in (
         ("mean", "mean", "#009e73", "square"),
@@ -142,13 +142,14 @@ def draw(
         x=curve, y=np.sqrt((rows - curve) / (curve * (rows - 1))), mode="lines", name="expected", row=1, col=1,
         line={"color": "#808080", "dash": "dot"},
     )  # fmt: skip
-    for norm, name, color, symbol in (
-        (True, "with batch norm", theme.PLAIN, "circle"),
-        (False, "without", theme.BEST, "diamond"),
+    for norm, name, color, symbol, beside in (
+        (True, "with batch norm", theme.PLAIN, "circle", 0.96),
+        (False, "without batch norm", theme.BEST, "diamond", 1.04),
     ):
         summary = [mean_and_half(gaps[size, norm]) for size in sizes]
         figure.add_scatter(
-            x=sizes, y=[mean for mean, _ in summary], error_y={"array": [half for _, half in summary], "width": 3},
+            x=beside * np.array(sizes), y=[mean for mean, _ in summary],
+            error_y={"array": [half for _, half in summary], "width": 3},
             mode="lines+markers", name=name, marker={"color": color, "symbol": symbol, "size": 8}, line_color=color,
             row=1, col=2,
         )  # fmt: skip
@@ -156,17 +157,21 @@ def draw(
         type="log", title="batch size", tickvals=sizes, ticktext=[str(size) for size in sizes]
     )
     figure.update_yaxes(
-        type="log", tickvals=[0.02, 0.05, 0.1, 0.2, 0.5, 1], title="standard deviations", row=1, col=1
+        type="log",
+        tickvals=[0.02, 0.05, 0.1, 0.2, 0.5, 1],
+        title="noise (standard deviations of z)",
+        row=1,
+        col=1,
     )
     figure.update_yaxes(title="dev loss - train loss (nats)", rangemode="tozero", row=1, col=2)
-    figure.update_annotations(font_size=12)
     figure.update_layout(height=460, margin={"b": 100})
-    notes = [
-        "Left: root mean square over mini-batches and units, relative to the standard deviation of z in layer 1.",
+    return finish(
+        figure,
+        "Noise of mini-batches",
+        "Left: root mean square over mini-batches and units, relative to the standard deviation of z in layer 1. "
         "Expected is the mean's noise if rows are drawn without replacement.",
         "Right: after the same number of updates, with 95 % intervals.",
-    ]
-    return theme.finish(figure, "Noise of mini-batches", notes, head=20)
+    )
 
 
 if __name__ == "__main__":

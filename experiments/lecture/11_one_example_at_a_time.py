@@ -9,24 +9,25 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from gallery import Finding, main, mean_and_half
+from gallery import Finding, finish, main, mean_and_half
 from searches import search
+from sources import LOOKS
 from torch import nn
 
 import caviar as cv
-from caviar.reporting.plots import theme
 from caviar.training.batch_statistics import use_batch_statistics
 from caviar.training.reference import limited_threads
 
-DATA = ("digits", "breast_cancer", "wine", "iris")
+DATA = ("digits", "breast cancer", "wine", "iris")
 GROUPS = (1, 2, 4, 8, 16, 32)
 
 
 def study_of(data: str, seed: int, trials: int) -> cv.Study:
     """Return a small search on a data set."""
+    name = data.replace(" ", "_")
     return cv.Study(
-        name=f"{data}-{seed}",
-        objective=cv.Classifier(data=f"sklearn:{data}", split_seed=seed, fixed={"batch_size": 32}),
+        name=f"{name}-{seed}",
+        objective=cv.Classifier(data=f"sklearn:{name}", split_seed=seed, fixed={"batch_size": 32}),
         space=cv.Space(
             learning_rate=cv.log(1e-3, 0.3),
             units=cv.integer(16, 64, scale="log"),
@@ -89,8 +90,9 @@ def measure(quick: bool) -> Finding:
         claim="One example has no batch: batch norm needs the averages of mu and sigma^2 from training.",
         verdict="holds" if holds else "holds weakly",
         found=f"One row at a time, the mean accuracy is {means['averages']:.3f} with averages and "
-        f"{means['batch of 1']:.3f} with batch statistics, which gave at most {answers} different "
-        f"answer{'s' if answers > 1 else ''} to all rows of a data set. Groups of 2 reach {means['batch of 2']:.3f}, "
+        f"{means['batch of 1']:.3f} with batch statistics, which gave "
+        f"{'the same answer' if answers == 1 else f'up to {answers} answers'} to all rows of a data set. "
+        f"Groups of 2 reach {means['batch of 2']:.3f}, "
         f"of {GROUPS[-1]} {means[f'batch of {GROUPS[-1]}']:.3f}. With averages {different} of {rows} rows are "
         "predicted differently alone and together.",
         table=table,
@@ -101,13 +103,13 @@ def measure(quick: bool) -> Finding:
 def draw(names: tuple[str, ...], found: dict[tuple[str, str], list[float]]) -> go.Figure:
     """Draw the accuracy against the number of rows that are predicted together."""
     figure = go.Figure()
-    colors = ("#2b8cc4", "#d55e00", "#009e73", "#aa44ff")
-    for name, color, symbol in zip(
-        names, colors, ("circle", "diamond", "square", "triangle-up"), strict=False
-    ):
+    for place, name in enumerate(names):
+        color, symbol = LOOKS[name]
+        beside = 1.015 ** (2 * place - len(names) + 1)
         summary = [mean_and_half(found[name, f"batch of {size}"]) for size in GROUPS]
         figure.add_scatter(
-            x=GROUPS, y=[mean for mean, _ in summary], error_y={"array": [half for _, half in summary], "width": 3},
+            x=beside * np.array(GROUPS), y=[mean for mean, _ in summary],
+            error_y={"array": [half for _, half in summary], "width": 3},
             mode="lines+markers", name=name, marker={"color": color, "symbol": symbol, "size": 8},
             line={"width": 1.5, "color": color},
         )  # fmt: skip
@@ -119,12 +121,13 @@ def draw(names: tuple[str, ...], found: dict[tuple[str, str], list[float]]) -> g
         type="log", title="rows predicted together", tickvals=GROUPS, ticktext=[str(n) for n in GROUPS]
     )
     figure.update_yaxes(title="accuracy on dev rows", range=[0, 1.03])
-    figure.update_layout(height=460, margin={"b": 90})
-    notes = [
+    figure.update_layout(height=460, margin={"b": 100})
+    return finish(
+        figure,
+        "Batch norm without a batch",
         "Solid: batch norm uses the statistics of the rows that are predicted together, with 95 % intervals.",
         "Dotted: it uses the averages of training, one row at a time.",
-    ]
-    return theme.finish(figure, "Batch norm without a batch", notes)
+    )
 
 
 if __name__ == "__main__":

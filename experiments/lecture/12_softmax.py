@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from gallery import Finding, main, mean_and_half
-from networks import Problem, Trained, clouds, spirals
+from gallery import Finding, finish, main, mean_and_half
+from networks import Problem, Trained
 from plotly.subplots import make_subplots
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
+from sources import clouds, spirals
 
-from caviar.reporting.plots import theme
 from caviar.training.reference import limited_threads
 
 REGRESSION: dict[str, Any] = {"layers": 0, "optimizer": "adam", "learning_rate": 0.05, "batch_size": 100_000}
@@ -79,7 +79,7 @@ def measure(quick: bool) -> Finding:
                         "classes": classes,
                         "hidden layers": name,
                         "dev accuracy": f"{accuracy:.3f} ± {half:.3f}",
-                        "convex": f"{min(convex):.4f}",
+                        "smallest convex share": f"{min(convex):.4f}",
                         "_accuracy": accuracy,
                         "_convex": min(convex),
                     }
@@ -103,9 +103,9 @@ def measure(quick: bool) -> Finding:
         claim="Softmax gives probabilities. Without a hidden layer its boundaries are linear, and with two classes it "
         "is logistic regression.",
         verdict="holds" if holds else "holds weakly",
-        found=f"Of the points between two points of a region, a share of {linear['_convex'].min():.4f} or more lay "
-        f"in that region without a hidden layer, as linear boundaries have it; with two hidden layers the share fell "
-        f"to {deep['_convex'].min():.2f}. The mean accuracy without a hidden layer was "
+        found=f"Without a hidden layer, a share of at least {linear['_convex'].min():.4f} of the points between two "
+        f"points of a region lay in that region, as linear boundaries have it; with two hidden layers as little as "
+        f"{deep['_convex'].min():.2f}. The mean accuracy without a hidden layer was "
         f"{by_shape['none', 'clouds']:.3f} on clouds and {by_shape['none', 'spirals']:.3f} on spirals, with two "
         f"{by_shape['2', 'clouds']:.3f} and {by_shape['2', 'spirals']:.3f}. With two classes the probabilities differ "
         f"from scikit-learn's logistic regression by at most {max(differences):.1g} on {len(differences)} data sets. "
@@ -161,12 +161,12 @@ def draw(example: dict[tuple[str, int, str], tuple[Problem, Trained, np.ndarray,
             )  # fmt: skip
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.update_annotations(font_size=12)
-    figure.update_layout(height=780)
-    note = (
-        "Colours are the predicted class, dots the rows. Without a hidden layer all boundaries are straight."
+    figure.update_layout(height=780, margin={"l": 16, "b": 16})
+    return finish(
+        figure,
+        "Regions of softmax",
+        "Colours are the predicted class, dots the rows. Without a hidden layer all boundaries are straight.",
     )
-    return theme.finish(figure, "Regions of softmax", [note], head=24)
 
 
 if __name__ == "__main__":

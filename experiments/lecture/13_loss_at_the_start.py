@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from gallery import Finding, Verdict, main, mean_and_half
+from gallery import Finding, Verdict, finish, main, mean_and_half
 from networks import Problem
 from torch.nn import functional as F  # noqa: N812
 
@@ -119,18 +119,26 @@ def draw(points: list[tuple[int, int, np.ndarray, float]]) -> go.Figure:
         x=counts, y=[found[:, 2].mean() for layers, _, found, _ in points if layers == 2], mode="markers",
         name="output layer of zeros", marker={"symbol": "circle-open", "size": 12, "color": "#009e73"},
     )  # fmt: skip
-    for layers, color, symbol in ((2, theme.PLAIN, "circle"), (0, theme.BEST, "diamond")):
+    for layers, color, symbol, beside in (
+        (2, theme.PLAIN, "circle", 1.05),
+        (0, theme.BEST, "diamond", 1 / 1.05),
+    ):
         chosen = [(classes, found[:, 0]) for its, classes, found, _ in points if its == layers]
         figure.add_scatter(
-            x=[classes for classes, losses in chosen for _ in losses], y=np.concatenate([of for _, of in chosen]),
+            x=[beside * classes for classes, losses in chosen for _ in losses],
+            y=np.concatenate([of for _, of in chosen]),
             mode="markers", name=f"initial weights, {layers or 'no'} hidden layer{'s' if layers else ''}",
             marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
         )  # fmt: skip
     figure.update_xaxes(type="log", title="classes", tickvals=counts, ticktext=[f"{n:,}" for n in counts])
     figure.update_yaxes(title="loss before training (nats)", rangemode="tozero")
-    figure.update_layout(height=480, margin={"b": 90})
-    note = "Each dot is an untrained network on its train rows. The line is the loss of guessing all classes alike."
-    return theme.finish(figure, "Loss at the start", [note])
+    figure.update_layout(height=480, margin={"b": 100})
+    return finish(
+        figure,
+        "Loss at the start",
+        "Each mark is an untrained network on its train rows. The line is the loss of giving all classes the same "
+        "probability.",
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Neighbours import `Finding` and `main` from here.
 """
 
 import argparse
+import ast
 import json
 import sys
 import tempfile
@@ -23,6 +24,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import quiz
 from scipy.special import stdtrit
+
+from caviar.reporting.plots import theme
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -80,9 +83,9 @@ def main(measure: Callable[[bool], Finding], arguments: Sequence[str] | None = N
     options = parser.parse_args(arguments)
     quick = bool(options.quick)
     out = options.out or (Path(tempfile.mkdtemp(prefix="caviar-lecture-")) if quick else RESULTS)
-    began = time.perf_counter()
+    began = time.process_time()
     finding = measure(quick)
-    files = save(finding, out / script.stem, time.perf_counter() - began, image=not quick)
+    files = save(finding, out / script.stem, time.process_time() - began, image=not quick)
     print(f"{finding.claim}\n{finding.verdict}: {finding.found}\n\n{finding.table.to_string(index=False)}\n")
     print("saved " + ", ".join(map(str, files)))
 
@@ -93,7 +96,7 @@ def save(finding: Finding, stem: Path, seconds: float, *, image: bool) -> list[P
     Args:
         finding: the finding.
         stem: path of the files without their endings.
-        seconds: time that the experiment took.
+        seconds: CPU time that the experiment took.
         image: True to draw an image, which needs Chrome; False to write an interactive page, STEM.html.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,20 @@ def save(finding: Finding, stem: Path, seconds: float, *, image: bool) -> list[P
     return [table, facts, picture]
 
 
+def finish(figure: go.Figure, title: str, *notes: str) -> go.Figure:
+    """Give a figure its title, the note below it, caviar's theme, and the sizes of text that all figures here have.
+
+    Args:
+        figure: the figure.
+        title: a few words.
+        notes: sentences.
+    """
+    figure.update_annotations(font_size=14)
+    figure.update_xaxes(title_font_size=13, tickfont_size=12)
+    figure.update_yaxes(title_font_size=13, tickfont_size=12)
+    return theme.finish(figure, title, [note.replace(" %", "\N{NO-BREAK SPACE}%") for note in notes], head=20)
+
+
 def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of independent repetitions and half the width of its 95 % interval (Student's t)."""
     count = len(values)
@@ -117,7 +134,7 @@ def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
 
 
 def page(results: Path = RESULTS) -> str:
-    """Return the gallery: for each claim what was found, the figure, the table and the command."""
+    """Return the gallery: for each claim how it was measured, what was found, the figure, the table and the command."""
     findings = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("[0-9]*.json"))}
     summary = [
         f"| [{stem[:2]}](#{_anchor(stem)}) | {facts['claim']} | {facts['verdict']} |"
@@ -130,9 +147,15 @@ def page(results: Path = RESULTS) -> str:
 _HEAD = """# The lecture, measured
 
 Andrew Ng's lectures on hyperparameter tuning, batch normalisation and softmax make claims. Each is an experiment here,
-made of caviar's own parts, with a figure and a table that the script beside it computed. A verdict says what these data
-sets and networks show, not more: they are small, and two CPU cores train them in minutes. Every script has `--quick`,
-which runs in seconds.
+made of caviar's own parts, with a figure and a table that its script computed. A verdict says what these data sets and
+networks show, not more: they are small, and two CPU cores train them in minutes.
+
+0.94 (0.89 .. 1.00) is a value with its 95 % interval over repetitions, 0.94 ± 0.05 a mean with half of one. Something
+is *surely* better if the interval excludes that both are equal. Losses are cross-entropies in nats.
+
+To run an experiment, install caviar with `pip install -e '.[images]'` and give its command; `--quick` makes it a matter
+of seconds, with too little data to mean anything. 08, 09 and 11 also declare a study of their own:
+`caviar run experiments/lecture/11_one_example_at_a_time.py`.
 
 [QUIZ.md](QUIZ.md) answers the questions of the course's quiz with what was measured here. Both pages are written by
 `python experiments/lecture/gallery.py` from the files in [results/](results/).
@@ -147,13 +170,21 @@ def _section(stem: str, facts: dict[str, Any], results: Path) -> str:
         [
             f"## {_title(stem)}\n",
             f"{facts['claim']}\n",
+            f"{_method(stem)}\n",
             f"**The claim {facts['verdict']}.** {facts['found']}\n",
             f"![{_title(stem)}](results/{stem}.png)\n",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            f"`python experiments/lecture/{stem}.py` ({_duration(facts['seconds'])})\n",
+            f"`python experiments/lecture/{stem}.py` ({_duration(facts['seconds'])} of CPU time)\n",
         ]
     )
+
+
+def _method(stem: str) -> str:
+    """Return how an experiment measures: the docstring of its script without the first line."""
+    text = ast.get_docstring(ast.parse((HERE / f"{stem}.py").read_text()))
+    assert text is not None
+    return text.split("\n\n", 1)[1]
 
 
 def _title(stem: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from searches import search
 
@@ -71,20 +70,3 @@ def draw_and_train(
     run = search(objective, space, [cv.Round(trials, epochs), cv.Confirmation(1, 1)], seed=0)
     drawn = run.trials[run.trials["stage"] == "search"]
     return drawn, run.curves[run.curves["trial"].isin(drawn["trial"])]
-
-
-def clouds(rows: int, classes: int, spread: float = 0.35, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return points in the plane: a round cloud for each class, with the centres on a circle."""
-    random = np.random.default_rng(seed)
-    y = np.arange(rows) % classes
-    angle = 2 * np.pi * y / classes
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1) + spread * random.normal(size=(rows, 2)), y
-
-
-def spirals(rows: int, classes: int, noise: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return points in the plane: an arm of a spiral for each class."""
-    random = np.random.default_rng(seed)
-    y = np.arange(rows) % classes
-    radius = random.uniform(0.15, 1, rows)
-    angle = 2 * np.pi * y / classes + 3.5 * radius + noise * random.normal(size=rows)
-    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), y

@@ -18,7 +18,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
-from searches import add_ratios, classifier, fresh_loss, label_ratios, ratio, ratio_text, search
+from ratios import add_ratios, label_ratios, ratio, ratio_text
+from searches import classifier, fresh_loss, search
 from sources import LOOKS, data_sets
 
 import caviar as cv

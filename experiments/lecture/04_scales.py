@@ -17,7 +17,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
-from searches import add_ratios, classifier, fresh_loss, label_ratios, ratio, ratio_text, search
+from ratios import add_ratios, label_ratios, ratio, ratio_text
+from searches import classifier, fresh_loss, search
 from sources import LOOKS, data_sets
 
 import caviar as cv
@@ -114,7 +115,7 @@ def measure(quick: bool) -> Finding:
         f"The winner's test loss at equal budget, as a multiple of that with the right scales, with "
         f"{' and with '.join(OPTIMIZERS)}: {', '.join(effects)} (95 % intervals over "
         f"{len(wide) // len(OPTIMIZERS)} pairs). A linear scale is surely worse in {len(harmful)} and surely better in "
-        f"{len(helpful)} of these {len(overall)}. It does no harm where the best lie where it draws most: with the "
+        f"{len(helpful)} of these {len(overall)}. It does no harm if it draws most where the best lie: with the "
         f"right scales, {(right['rate'] > 0.1).mean():.0%} of the winners have a learning rate above 0.1, but "
         f"{(right['beta'] < 0.99).mean():.0%} a momentum below 0.99.",
         table=pd.DataFrame(

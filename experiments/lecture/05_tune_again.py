@@ -25,8 +25,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
+from ratios import add_ratios, label_ratios, ratio, ratio_text
 from scipy.ndimage import gaussian_filter
-from searches import MAX_LOSS, add_ratios, classifier, fresh_loss, label_ratios, ratio, ratio_text, run_here
+from searches import MAX_LOSS, classifier, fresh_loss, run_here
 from sklearn.datasets import load_digits
 
 import caviar as cv

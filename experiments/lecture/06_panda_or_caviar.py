@@ -27,7 +27,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from gallery import Finding, Verdict, finish, main
 from plotly.subplots import make_subplots
-from searches import classifier, ratio, ratio_text, search
+from ratios import ratio, ratio_text
+from searches import classifier, search
 from sources import data_sets
 
 import caviar as cv

@@ -153,9 +153,9 @@ networks show, not more: they are small, and two CPU cores train them in minutes
 0.94 (0.89 .. 1.00) is a value with its 95 % interval over repetitions, 0.94 ± 0.05 a mean with half of one. Something
 is *surely* better if the interval excludes that both are equal. Losses are cross-entropies in nats.
 
-To run an experiment, install caviar with `pip install -e '.[images]'` and give its command; `--quick` makes it a matter
-of seconds, with too little data to mean anything. 08, 09 and 11 also declare a study of their own:
-`caviar run experiments/lecture/11_one_example_at_a_time.py`.
+To run an experiment, install caviar with `pip install -e '.[images]'` and give its command; Chrome draws the figure.
+With `--quick` it takes seconds, on too little data to mean anything, and saves a page instead of an image. 08, 09 and
+11 also declare a study of their own: `caviar run experiments/lecture/11_one_example_at_a_time.py`.
 
 [QUIZ.md](QUIZ.md) answers the questions of the course's quiz with what was measured here. Both pages are written by
 `python experiments/lecture/gallery.py` from the files in [results/](results/).

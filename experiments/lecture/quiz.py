@@ -41,7 +41,7 @@ QUESTIONS = (
     Question(
         "The best momentum is thought to be between 0.9 and 0.99. How should it be drawn?",
         "So that each decade of 1 - beta is equally likely: beta = 1 - 10^(-1 - r) with r uniform between 0 and 1. In "
-        "caviar this is `cv.reverse_log(0.9, 0.99)`.",
+        "caviar this is `cv.reverse_log(0.9, 0.99)`. What it gains depends on where the best momenta lie.",
         {"04": ""},
     ),
     Question(

@@ -32,8 +32,8 @@ from sklearn.datasets import load_digits
 
 import caviar as cv
 from caviar.analysis.retuning import FRESH, NEIGHBOUR, OLD, retuning
+from caviar.operations.retune import begin_at, declare
 from caviar.reporting.plots import theme
-from caviar.retuning import begin_at, declare
 
 SPACE = cv.Space(
     learning_rate=cv.log(1e-4, 1.0),

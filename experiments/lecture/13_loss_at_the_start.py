@@ -86,7 +86,7 @@ def measure(quick: bool) -> Finding:
                     "loss": round(float(found[:, 0].mean()), 3),
                     "above ln(classes)": f"{excess:.3f} ± {half:.3f}",
                     "half the variance of z": round(float(found[:, 1].mean()) / 2, 3),
-                    "output of zeros: difference": f"{abs(found[:, 2] - math.log(classes)).max():.0e}",
+                    "output of zeros: difference": f"{abs(found[:, 2] - math.log(classes)).max():.1g}",
                 }
             )
             points.append((layers, classes, found, excess))

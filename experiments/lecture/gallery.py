@@ -164,7 +164,7 @@ With `--quick` it takes seconds, on too little data to mean anything, and saves 
 
 def _section(stem: str, facts: dict[str, Any], results: Path) -> str:
     """Return the section of one experiment."""
-    table = pd.read_csv(results / f"{stem}.csv", keep_default_na=False).astype(str)
+    table = pd.read_csv(results / f"{stem}.csv", dtype=str, keep_default_na=False)
     rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join(
         [

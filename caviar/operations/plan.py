@@ -110,7 +110,7 @@ def _forecast(
     notes: tuple[str, ...],
 ) -> Plan:
     """Return the plan of a study whose trials were measured."""
-    forecaster.forecast(LEAST_TRIALS)  # the first one loads libraries, which takes a second
+    forecaster.prepare()
     smallest = forecaster.forecast(LEAST_TRIALS)
     stages, found, trials = study.rounds, smallest, 0
     if time_s is None:

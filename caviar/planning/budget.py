@@ -117,13 +117,13 @@ def choose_trials(
         )
     assert costs is not None
     forecaster = forecaster_of(study, dataset, measurement, costs, workers, cores)
-    forecaster.forecast(LEAST_TRIALS)  # the first one loads libraries
+    forecaster.prepare()
     forecast_began_s = time.monotonic()
 
     def left_s() -> float:
         return time_s - (time.monotonic() - began_s) - IMPORT_S - END_S
 
-    smallest = forecaster.forecast(LEAST_TRIALS)
+    smallest = replace(forecaster, max_simulated=LEAST_TRIALS).forecast(LEAST_TRIALS)
     each_s = (time.monotonic() - forecast_began_s) / LEAST_TRIALS
     affordable = int(FORECAST_SHARE * time_s / max(each_s, 1e-6))
     forecaster = replace(forecaster, max_simulated=min(MAX_SIMULATED, max(2 * LEAST_TRIALS, affordable)))

@@ -12,7 +12,7 @@ from statistics import mean, median, stdev
 from caviar.driver.learned_costs import LearnedCosts
 from caviar.planning.measuring import TimedPart
 from caviar.space import Space
-from caviar.trial import Value
+from caviar.trial import Outcome, Value
 
 MIN_LEARNED = 8
 """Smallest number of whole trials from whose params something is learned."""
@@ -79,28 +79,43 @@ def learn_costs(parts: Sequence[TimedPart], space: Space) -> TrialCosts | None:
 
 
 def _from_whole(whole: Sequence[TimedPart], first: Sequence[TimedPart], space: Space) -> TrialCosts:
-    """Learn from whole trials, whose start is part of their seconds."""
+    """Learn from whole trials. Where they report, the seconds of an epoch tell those of the start."""
+    start_s = _median_start(whole)
+    seconds = [max(0.0, part.took_s - start_s) for part in whole]
     learned = LearnedCosts(space, MIN_LEARNED)
-    for part in whole:
-        learned.note(part.trial.params, part.predicted_s, part.took_s)
+    for part, train_s in zip(whole, seconds, strict=True):
+        learned.note(part.trial.params, part.predicted_s, train_s)
     learned.learn()
     if learned.gain < MIN_GAIN:
         learned = LearnedCosts(space)
     fitted = [learned.factor(part.trial.params) * part.predicted_s for part in whole]
-    seconds = [part.took_s for part in whole]
     rate = sum(seconds) / max(sum(fitted), 1e-12)
-    residuals = [took_s - rate * fit for took_s, fit in zip(seconds, fitted, strict=True)]
+    residuals = [train_s - rate * fit for train_s, fit in zip(seconds, fitted, strict=True)]
     variance = sum(residual**2 for residual in residuals) / max(1, len(whole) - 1)
     costs = TrialCosts(
         learned=learned,
         rate=rate,
+        start_s=start_s,
         latency_s=median(part.message_s for part in whole) / 2,
-        error=math.sqrt(variance / len(whole)) / max(mean(seconds), 1e-12),
+        error=math.sqrt(variance / len(whole)) / max(start_s + mean(seconds), 1e-12),
         timed=len(whole),
-        measured_s=tuple(sorted(seconds)),
+        measured_s=tuple(sorted(part.took_s for part in whole)),
     )
-    extra = [part.took_s - part.share * costs.train_s(part.trial.params, part.predicted_s) for part in first]
+    extra = [
+        part.took_s - start_s - part.share * costs.train_s(part.trial.params, part.predicted_s)
+        for part in first
+    ]
     return replace(costs, first_s=max(0.0, median(extra)) if extra else 0.0)
+
+
+def _median_start(whole: Sequence[TimedPart]) -> float:
+    """Return the median seconds before the first epoch of the trials that report; 0 if none does."""
+    completed = [part for part in whole if part.outcome is Outcome.COMPLETED]
+    reported = [part for part in completed if part.later_epochs > 0]
+    if not reported:
+        return 0.0
+    start_s = median(part.took_s - part.epochs * part.later_s / part.later_epochs for part in reported)
+    return max(0.0, min(start_s, *(part.took_s for part in completed)))
 
 
 def _from_parts(useful: Sequence[TimedPart], later: Sequence[TimedPart], space: Space) -> TrialCosts:

@@ -15,13 +15,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from random import Random
-from statistics import stdev
+from statistics import fmean, stdev
 
 from caviar.backends.simulated import SimulatedBackend, SimulatedCluster
 from caviar.data.splits import Dataset
 from caviar.driver.loop import Loop
 from caviar.driver.watcher import Watcher
+from caviar.planning.advice import LEAST_TRIALS
 from caviar.planning.costs import TrialCosts
 from caviar.planning.measuring import TimedPart
 from caviar.planning.stand_in import MIN_MODELED, StandIn, ValueModel
@@ -38,8 +38,8 @@ PER_WORKER = 12
 """Number of trainings for each worker that are simulated at least."""
 SPEED_ERROR = 0.06
 """Relative standard error of a forecast because a machine's speed varies."""
-RESAMPLINGS, RESAMPLED_TRIALS = 3, 60
-"""Number of simulations that show how surely the search narrows to cheap or expensive trials; their trainings."""
+REPLICATIONS = 5
+"""Largest number of simulations of a study: whether a search narrows to cheap or expensive trials is in part chance."""
 UNKNOWN_NARROWING = 0.4
 """Share of the spread of costs by which narrowing may move their mean, if nothing is known of the values."""
 MEMORY, MIN_FREE_BYTES = "/dev/shm", 2**28
@@ -100,9 +100,10 @@ class Forecaster:
         count = training_count(asked.rounds)
         largest = max(self.max_simulated, PER_WORKER * self.workers)
         if count <= 2 * largest:
-            return self._simulate(asked, self.parts)
+            number = min(REPLICATIONS, max(1, self.max_simulated // count))
+            return _average([self._simulate(asked, replication) for replication in range(number)])
         few, more = (
-            self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)), self.parts)
+            self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)))
             for number in (largest // 2, largest)
         )
         return _extrapolate(few, more, count)
@@ -110,18 +111,21 @@ class Forecaster:
     @cached_property
     def error(self) -> float:
         """The relative standard error: of the mean cost, of the way the search narrows, of the machine's speed."""
-        small = replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
         narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
         if len(self.parts) >= MIN_MODELED:
-            random = Random(self.study.seed)
-            resampled = [random.choices(self.parts, k=len(self.parts)) for _ in range(RESAMPLINGS)]
-            logs = [math.log(self._simulate(small, parts).mean_s) for parts in resampled]
-            narrowing = max(narrowing, stdev(logs))
+            trials = min(training_count(self.study.rounds), self.max_simulated // REPLICATIONS)
+            small = replace(self.study, rounds=resize(self.study.rounds, trials))
+            found = [self._simulate(small, number, is_sampled=True) for number in range(REPLICATIONS)]
+            narrowing = max(narrowing, stdev(math.log(forecast.mean_s) for forecast in found))
         return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)
 
-    def _simulate(self, study: Study, parts: Sequence[TimedPart]) -> Forecast:
-        """Run a study on simulated workers, with values as some timed parts have them."""
-        values = ValueModel(parts, study.space, study.objective.maximize)
+    def prepare(self) -> None:
+        """Load the libraries of a simulation, whose seconds would otherwise count as the driver's work."""
+        self._simulate(replace(self.study, rounds=resize(self.study.rounds, LEAST_TRIALS)))
+
+    def _simulate(self, study: Study, replication: int = 0, is_sampled: bool = False) -> Forecast:
+        """Run a study on simulated workers, with values as the timed parts have them."""
+        values = ValueModel(self.parts, study.space, study.objective.maximize, replication, is_sampled)
         stand_in = StandIn(self.study.objective, self.dataset, values, self.reports_all)
         simulated = replace(study, objective=stand_in)
         trained: dict[int, float] = {}
@@ -129,7 +133,7 @@ class Forecaster:
         def cost_s(trial: Trial) -> float:
             predicted_s = stand_in.costs(trial.params, trial.epochs, None)["cpu"]
             seconds = self.costs.train_s(trial.params, predicted_s)
-            trained[trial.number] = seconds  # a part of a trial asks again
+            trained[trial.number] = self.costs.start_s + seconds  # a part of a trial asks again
             return seconds
 
         cluster = SimulatedCluster(
@@ -202,6 +206,17 @@ def _shortened(stages: Stages, trials: int) -> Stages:
         replace(stage, in_flight=min(most, stage.trials)) if isinstance(stage, Search) else stage
         for stage in shorter
     ]
+
+
+def _average(found: Sequence[Forecast]) -> Forecast:
+    """Return the mean of forecasts of the same trials."""
+    return Forecast(
+        trials=found[0].trials,
+        trained_s=fmean(forecast.trained_s for forecast in found),
+        mean_s=fmean(forecast.mean_s for forecast in found),
+        driver_s=fmean(forecast.driver_s for forecast in found),
+        disk_bytes=fmean(forecast.disk_bytes for forecast in found),
+    )
 
 
 def _extrapolate(few: Forecast, more: Forecast, trials: int) -> Forecast:

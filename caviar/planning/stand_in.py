@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from random import Random
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from caviar.objective import Objective
 from caviar.planning.measuring import TimedPart
 from caviar.search.candidate_ranking import CandidateRanking
 from caviar.space import Space
-from caviar.trial import Measurement, Outcome, Trial, Value
+from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
 
 MIN_MODELED = 8
 """Smallest number of measured values from which a model is made; with fewer, values are drawn at random."""
@@ -27,23 +28,45 @@ MIN_MODELED = 8
 class ValueModel:
     """A model of the values that trials will have, as scores of which smaller ones are better.
 
+    A trial that was measured has its own value, as in the study itself.
+
     Args:
         parts: timed parts; those that ended by themselves count.
         space: the space of the study.
         maximize: True if larger values are better.
+        replication: number of the simulation, which has noise of its own.
+        is_sampled: True to make the model from a random part of the values, a bootstrap sample without its copies.
     """
 
-    def __init__(self, parts: Sequence[TimedPart], space: Space, maximize: bool) -> None:
+    def __init__(
+        self,
+        parts: Sequence[TimedPart],
+        space: Space,
+        maximize: bool,
+        replication: int = 0,
+        is_sampled: bool = False,
+    ) -> None:
         whole = [part for part in parts if part.is_whole]
-        valued = [(part.value, part.trial.params) for part in whole if part.value is not None]
-        ranked = [params for _, params in sorted(valued, key=itemgetter(0), reverse=maximize)]
-        diverged = [part.trial.params for part in whole if part.outcome is Outcome.DIVERGED]
-        params = [*ranked, *diverged]
-        self._ranking = CandidateRanking(space, params) if len(params) >= MIN_MODELED else None
+        valued = [(part.value, part.trial) for part in whole if part.value is not None]
+        ranked = [trial for _, trial in sorted(valued, key=itemgetter(0), reverse=maximize)]
+        ranked += [part.trial for part in whole if part.outcome is Outcome.DIVERGED]
+        self._replication, self._ranking = replication, None
+        self._measured = {
+            trial.seed: (trial.params, NormalDist().inv_cdf((rank + 0.5) / len(ranked)))
+            for rank, trial in enumerate(ranked)
+        }
+        if is_sampled and ranked:
+            chosen = Random(replication).choices(range(len(ranked)), k=len(ranked))
+            ranked = [ranked[rank] for rank in sorted(set(chosen))]
+        if len(ranked) >= MIN_MODELED:
+            self._ranking = CandidateRanking(space, [trial.params for trial in ranked])
 
     def score(self, trial: Trial) -> float:
         """Return the score of a trial, with the noise of its seed."""
-        noise = Random(trial.seed).gauss(0.0, 1.0)
+        params, score = self._measured.get(trial.seed, (None, 0.0))
+        if params == trial.params:
+            return score
+        noise = Random(derive_seed(trial.seed, self._replication)).gauss(0.0, 1.0)
         if self._ranking is None:
             return noise
         return float(self._ranking.expected_scores([trial.params])[0]) + self._ranking.noise * noise

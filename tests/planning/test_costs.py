@@ -52,6 +52,24 @@ def test_start_and_epochs_of_a_long_trial_are_told_apart(start_s: float, epoch_s
     assert costs.error > 0.2
 
 
+def test_whole_trials_that_report_tell_their_start() -> None:
+    """Each part of a halved trial pays for it, so it is not shared by the epochs."""
+    parts = [timed(number, 0.5 + 2.0, later_epochs=12, later_s=1.2) for number in range(4)]
+    costs = learn_costs(parts, SPACE)
+    assert costs is not None
+    assert costs.start_s == pytest.approx(0.5)
+    assert costs.train_s({"rate": 0.1}, 2.0) == pytest.approx(2.0)
+
+
+@given(seconds=st.lists(st.floats(0.1, 100.0), min_size=3, max_size=10), later_s=st.floats(1e-3, 10.0))
+def test_a_start_is_no_longer_than_a_trial(seconds: list[float], later_s: float) -> None:
+    parts = [timed(n, took_s, later_epochs=12, later_s=later_s) for n, took_s in enumerate(seconds)]
+    costs = learn_costs(parts, SPACE)
+    assert costs is not None
+    assert 0.0 <= costs.start_s <= min(seconds)
+    assert costs.start_s + costs.train_s({"rate": 0.1}, 2.0) == pytest.approx(sum(seconds) / len(seconds))
+
+
 def test_a_trial_without_a_report_tells_nothing() -> None:
     assert learn_costs([timed(0, 300.0, epochs=0, outcome=None)], SPACE) is None
     assert learn_costs([], SPACE) is None

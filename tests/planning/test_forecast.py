@@ -13,6 +13,7 @@ from caviar.planning.advice import LEAST_TRIALS, Way, advise, chance_of_good, tr
 from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import Forecast, Forecaster, fit_trials
 from caviar.planning.measuring import TimedPart
+from caviar.planning.stand_in import ValueModel
 from caviar.rounds import Halving, coarse_to_fine
 from caviar.search.stages import open_stage
 from caviar.study import Study
@@ -69,12 +70,19 @@ def test_halving_is_part_of_a_forecast() -> None:
     assert found.trained_s < 0.7 * found.trials * found.mean_s
 
 
-def test_a_search_that_narrows_to_long_trials_takes_longer() -> None:
-    """The timed trials show that the best have a large rate, and that these take longer."""
-    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=3))
+def test_each_part_of_a_halved_trial_pays_for_its_start() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=60, epochs=9, halving=Halving()))
+    costs = TrialCosts(learned=LearnedCosts(study.space), rate=0.0, start_s=10.0)
+    one = Forecaster(study=study, dataset=None, costs=costs, parts=(), workers=1, cores=None)
+    assert one.forecast().mean_s == pytest.approx(10.0)
+    assert one.forecast().trained_s > 1.2 * 10.0 * 61
+
+
+def timed_by_rate(study: Study) -> list[TimedPart]:
+    """Return timed parts of a study's first trials: the best have a large rate, and these take longer."""
     trials = list(open_stage(study, 1, pd.DataFrame(), None).trials)[:20]
     rates = [float(trial.params["rate"]) for trial in trials]  # type: ignore[arg-type]
-    parts = [
+    return [
         TimedPart(
             trial=trial,
             predicted_s=3e-4,
@@ -85,6 +93,24 @@ def test_a_search_that_narrows_to_long_trials_takes_longer() -> None:
         )
         for trial, rate in zip(trials, rates, strict=True)
     ]
+
+
+def test_measured_trials_keep_their_values_and_others_vary() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=3))
+    parts = timed_by_rate(study)
+    models = [ValueModel(parts, study.space, False, number, is_sampled=number > 1) for number in range(3)]
+    ranked = sorted(parts, key=lambda part: part.value or 0.0)
+    other = replace(parts[0].trial, seed=1)
+    for model in models:
+        scores = [model.score(part.trial) for part in ranked]
+        assert scores == sorted(scores)
+    assert len({models[0].score(part.trial) - models[2].score(part.trial) for part in parts}) == 1
+    assert len({model.score(other) for model in models}) == 3
+
+
+def test_a_search_that_narrows_to_long_trials_takes_longer() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=3))
+    parts = timed_by_rate(study)
     costs = learn_costs(parts, study.space)
     assert costs is not None
     one = Forecaster(study=study, dataset=None, costs=costs, parts=parts, workers=1, cores=None)

@@ -41,7 +41,7 @@ def parse_duration(given: str | float, what: str = "time", error: type[CaviarErr
     elif isinstance(given, int | float) and not isinstance(given, bool):
         seconds = float(given)
     if not 0 < seconds < math.inf:
-        raise error(f"{what} {given!r}: must be a duration such as 90s, 10m, 1h30m or 2d")
+        raise error(f"{what} {given!r}: must be a duration above zero, such as 90s, 10m, 1h30m or 2d")
     return seconds
 
 

@@ -9,14 +9,22 @@ import psutil
 
 from caviar.data.splits import Dataset
 from caviar.driver.learned_costs import LearnedCosts
-from caviar.errors import ClusterError
+from caviar.errors import ClusterError, RunError
 from caviar.operations.worker_choice import HERE, require_one_worker, require_workers
 from caviar.planning.advice import LEAST_TRIALS, advise, trials_in
-from caviar.planning.budget import END_S, IMPORT_S, count_measured, forecaster_of, unmeasured_reason
+from caviar.planning.budget import (
+    END_S,
+    IMPORT_S,
+    MEND_FIRST,
+    count_measured,
+    forecaster_of,
+    unmeasured_reason,
+)
 from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import Forecaster, fit_trials
 from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
 from caviar.planning.plan import Cost, Memory, Places, Plan
+from caviar.reporting.formatting import counted
 from caviar.resources import usable_cores
 from caviar.rounds import MAX_TRIALS, resize
 from caviar.search.sampling import require_sampler
@@ -69,6 +77,11 @@ def plan_study(
     if address == HERE:
         require_one_worker(study, workers, gpus)
     elsewhere = None if address in ("local", HERE) else _look(study, address, workers, gpus)
+    if elsewhere is not None and not _planned(study, elsewhere.workers):
+        raise RunError(
+            f"{counted(elsewhere.count, 'GPU worker')} at {address} and no CPU worker: a plan measures trials on CPU "
+            "workers: ask for some with --workers, or run a small study there and see how long it takes"
+        )
     try:
         measured = _measure(study, dataset, measure_s, *_measuring_workers(study, address, workers, gpus))
     except ClusterError as error:
@@ -79,13 +92,14 @@ def plan_study(
     measurement = measured.measurement
     costs = learn_costs(measurement.parts, study.space)
     if (reason := unmeasured_reason(measurement, costs)) is not None:
-        return _unmeasured(study, dataset, places, time_s, reason, measured.memory)
+        notes = (MEND_FIRST,) if measurement.all_failed else ()
+        return _unmeasured(study, dataset, places, time_s, reason, measured.memory, notes)
     assert costs is not None
     if address == HERE:
         costs = replace(costs, latency_s=0.0)
     slowness = max(1.0, measured.connected_s / CONNECT_S)
     start_s = {"local": measured.connected_s + measurement.start_s, HERE: slowness * HERE_S}
-    count = count_measured(study, places.workers)
+    count = _planned(study, places.workers)
     cores = None if elsewhere else usable_cores()
     return _forecast(
         study,
@@ -146,6 +160,7 @@ def _unmeasured(
     time_s: float | None,
     reason: str,
     memory: Memory | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Plan:
     """Return the plan of a study whose trials could not be measured: its duration in units of a trial's."""
     costs = TrialCosts(learned=LearnedCosts(study.space), rate=LONG)
@@ -163,6 +178,7 @@ def _unmeasured(
         memory=memory or Memory(),
         unmeasured=reason,
         in_trials=found.trained_s / found.mean_s,
+        notes=notes,
     )
 
 
@@ -182,6 +198,13 @@ def _measuring_workers(
         return 1, 0
     has_own = study.objective.resources is not None
     return (workers, gpus if has_own else 0) if address == "local" else (None, None if has_own else 0)
+
+
+def _planned(study: Study, workers: Mapping[str, int]) -> int:
+    """Return the number of workers that a plan counts: those on devices on which it measures trials."""
+    if study.objective.resources is None:
+        workers = {device: count for device, count in workers.items() if device == "cpu"}
+    return count_measured(study, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +264,12 @@ def _memory() -> Memory:
 def _notes(study: Study, places: Places, measurement: Measurement, address: str) -> tuple[str, ...]:
     """Return sentences about what the plan leaves out."""
     notes = []
-    others = places.count - count_measured(study, places.workers)
+    others = places.count - _planned(study, places.workers)
     if others:
-        notes.append(f"{others:,} GPU workers are not counted: how fast they train was not measured")
+        notes.append(
+            f"{counted(others, 'GPU worker')} not counted, because trials are measured on CPU workers: "
+            "the study will end earlier"
+        )
     if address not in ("local", HERE):
         notes.append("trials were measured on this machine; those of the cluster may be faster or slower")
     failed = sum(part.failure is not None and part.outcome == "failed" for part in measurement.parts)

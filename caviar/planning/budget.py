@@ -24,6 +24,9 @@ END_S = 1.2
 MEASURED_SHARE = 0.15
 """Largest share of a budget that is spent on measuring, unless a single trial takes longer."""
 BY_HAND = "adjust one model while it trains (the panda way: `caviar panda EXPERIMENT.py`)"
+MEND_FIRST = (
+    "mend the study first: `study.try_one()` trains a trial in your process, with its whole traceback"
+)
 FORECAST_SHARE = 0.04
 """Share of a budget that a forecast may take; about three are made."""
 WAITED_SHARE = 0.5
@@ -65,7 +68,7 @@ def unmeasured_reason(measurement: Measurement, costs: TrialCosts | None) -> str
     parts = measurement.parts
     if not parts:
         return "no worker was ready that trains one trial at a time"
-    if all(part.outcome is Outcome.FAILED for part in parts):
+    if measurement.all_failed:
         trials = (
             "the trial that was tried" if len(parts) == 1 else f"all {len(parts):,} trials that were tried"
         )
@@ -108,7 +111,9 @@ def choose_trials(
     workers = count_measured(study, backend.expected_workers)
     if reason := unmeasured_reason(measurement, costs):
         advice = (
-            f"give much more time, or {BY_HAND}"
+            MEND_FIRST
+            if measurement.all_failed
+            else f"give much more time, or {BY_HAND}"
             if costs is None and measurement.parts
             else "declare the number of trials in the study and leave out --time"
         )

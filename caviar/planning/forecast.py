@@ -40,6 +40,10 @@ SPEED_ERROR = 0.06
 """Relative standard error of a forecast because a machine's speed varies."""
 REPLICATIONS = 5
 """Largest number of simulations of a study: whether a search narrows to cheap or expensive trials is in part chance."""
+REPLICATED_TRIALS = 150
+"""Number of trainings of all simulations of a study together; long searches depend less on chance."""
+RESAMPLED_TRIALS = 40
+"""Number of trainings of each simulation that shows how surely the search narrows to cheap or expensive trials."""
 UNKNOWN_NARROWING = 0.4
 """Share of the spread of costs by which narrowing may move their mean, if nothing is known of the values."""
 MEMORY, MIN_FREE_BYTES = "/dev/shm", 2**28
@@ -100,7 +104,7 @@ class Forecaster:
         count = training_count(asked.rounds)
         largest = max(self.max_simulated, PER_WORKER * self.workers)
         if count <= 2 * largest:
-            number = min(REPLICATIONS, max(1, self.max_simulated // count))
+            number = min(REPLICATIONS, max(1, min(self.max_simulated, REPLICATED_TRIALS) // count))
             return _average([self._simulate(asked, replication) for replication in range(number)])
         few, more = (
             self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)))
@@ -113,8 +117,7 @@ class Forecaster:
         """The relative standard error: of the mean cost, of the way the search narrows, of the machine's speed."""
         narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
         if len(self.parts) >= MIN_MODELED:
-            trials = min(training_count(self.study.rounds), self.max_simulated // REPLICATIONS)
-            small = replace(self.study, rounds=resize(self.study.rounds, trials))
+            small = replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
             found = [self._simulate(small, number, is_sampled=True) for number in range(REPLICATIONS)]
             narrowing = max(narrowing, stdev(math.log(forecast.mean_s) for forecast in found))
         return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)

@@ -32,6 +32,8 @@ MEASURE_S = 15.0
 """Seconds after which no trial begins, unless the caller says otherwise."""
 JOIN_S = 10.0
 """Seconds after the first worker in which one must join that trains one trial at a time."""
+ENOUGH_FAILURES = 20
+"""Number of failed trials after which no other begins, if none has ended otherwise."""
 MAX_LOSSES = 3
 """Number of workers that may be lost before measuring ends."""
 SOME_EPOCHS = 2
@@ -88,6 +90,11 @@ class Measurement:
     """Number of workers that measured."""
     devices: tuple[str, ...] = ("cpu",)
     """Device of each live worker."""
+
+    @property
+    def all_failed(self) -> bool:
+        """True if trials were tried and none ended otherwise."""
+        return bool(self.parts) and all(part.outcome is Outcome.FAILED for part in self.parts)
 
     @property
     def failures(self) -> list[str]:
@@ -206,6 +213,8 @@ class Measuring:
             return
         whole = sum(part.is_whole and not part.is_first for part in self._parts)
         if whole >= ENOUGH_TRIALS and now_s - self._first_s > LEAST_S:
+            return
+        if len(self._parts) >= ENOUGH_FAILURES and all(p.outcome is Outcome.FAILED for p in self._parts):
             return
         trial = next(self._draws, None)
         if trial is None:

@@ -22,7 +22,7 @@ def plan_parts(plan: Plan, now: datetime) -> Iterator[RenderableType]:
         now: the time at which the study would begin.
     """
     asked = counted(plan.trials, "trial")
-    if plan.time_s is not None:
+    if plan.time_s is not None and plan.cost is not None:
         fits = plan.advice is None or plan.advice.way is Way.CAVIAR
         within = duration_words(plan.time_s)
         asked = f"{asked} in {within}" if fits else f"the smallest search, {asked}, takes more than {within}"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from caviar.cli.main import main
+from caviar.experiment_script import load_study
 from caviar.operations.plan import plan_study
 from caviar.reporting.plan import plan_parts
 from caviar.reporting.terminal import print_parts
@@ -71,6 +72,18 @@ def test_a_time_that_holds_few_trials_suggests_the_panda() -> None:
     assert plan.advice.way == "panda"
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+def test_modules_and_the_process_itself_are_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    module = load_study(Path(__file__).parents[2] / "experiments" / "plan" / "studies.py", "module")
+    plan = plan_study(module, address="here", measure_s=2.0)
+    assert plan.places.workers == {"cpu": 1}
+    assert plan.cost is not None
+    assert plan.cost.costs.timed > 1
+    text = printed(plan, 120, capsys)
+    assert "1 CPU worker of this machine" in text
+
+
 @pytest.mark.ray
 def test_a_gpu_that_the_cluster_lacks_is_refused() -> None:
     with pytest.raises(Exception, match="needs 1 CPU, 1 GPU"):
@@ -83,13 +96,16 @@ def test_a_function_that_fails_is_planned_in_trials(capsys: pytest.CaptureFixtur
     def broken(params: dict[str, float]) -> float:
         raise KeyError("no such column")
 
-    plan = plan_study(planned(broken), measure_s=0.1)
+    plan = plan_study(planned(broken), time_s=600.0, measure_s=5.0)
     assert plan.cost is None
     assert plan.in_trials is not None
     assert 61 / 2 <= plan.in_trials < 61
     text = printed(plan, 120, capsys)
     assert "no such column" in text
     assert "times as long as a trial" in text
+    assert "in 10 min" not in text, "nothing is known of the time"
+    assert re.search(r"all 2\d trials that were tried failed", text), "it does not try for long"
+    assert "study.try_one()" in text
 
 
 def test_a_wrong_time_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,15 +48,20 @@ def environment(token: str | None = TOKEN) -> dict[str, str]:
 
 
 @contextmanager
-def start_head() -> Iterator[Head]:
-    """Start a head with two cores, and stop it at the end."""
+def start_head(gpus: int = 0) -> Iterator[Head]:
+    """Start a head with two cores, and stop it at the end.
+
+    Args:
+        gpus: number of GPUs that it pretends to have.
+    """
     # The path of a socket must be short, so that pytest's folders will not do.
     folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     head = Head(free_port(), free_port(), Path(folder.name))
     # The head cannot import caviar: a job must bring it along.
     without_caviar = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
     process = subprocess.Popen(
-        [BIN / "ray", "start", "--head", "--block", f"--port={head.port}", "--num-cpus=2", "--include-dashboard=true",
+        [BIN / "ray", "start", "--head", "--block", f"--port={head.port}", "--num-cpus=2", f"--num-gpus={gpus}",
+         "--include-dashboard=true",
          f"--dashboard-port={head.dashboard}", "--dashboard-host=127.0.0.1", f"--temp-dir={head.folder}",
          f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
          f"--object-store-memory={100 * 2**20}"],

@@ -1,6 +1,7 @@
 """Jobs on a real cluster with a token: submitted, followed, stopped, killed and continued."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from caviar.experiment_script import load_study
 from caviar.records.frames import load
+from caviar.rounds import training_count
+from caviar.study import declared_stages
 from tests.runs import assert_same_frames, run_inline
 from tests.submission.heads import TOKEN, Head, Proxy, environment, start_head
 
@@ -103,6 +106,25 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, head: Head) -> Project:
     return Project(tmp_path, head)
+
+
+TIMED = """
+import time
+
+import caviar as cv
+
+
+def train(params):
+    time.sleep(0.4)
+    return params["x"] ** 2
+
+
+study = cv.Study(
+    name="bowl", objective=cv.Function(train), space=cv.Space(x=cv.linear(-1, 1)),
+    rounds=cv.coarse_to_fine(trials=1_000, epochs=1),
+)
+"""
+"""A study that would take minutes."""
 
 
 def accept_ctrl_c() -> None:
@@ -242,3 +264,44 @@ def test_a_job_leaves_its_report(project: Project) -> None:
     page = (project.run / "report.html").read_text()
     assert "<html" in page
     assert "plotly" in page
+
+
+def test_a_job_fits_its_time(project: Project, tmp_path: Path) -> None:
+    project.script.write_text(TIMED)
+    began_s = time.monotonic()
+    code, output, messages = wait(project.submit("--time", "40s"))
+    took_s = time.monotonic() - began_s
+    assert code == 0, output + messages
+    run = load(project.run)
+    budget = run.study_file.time_budget
+    assert budget is not None
+    assert budget["time_s"] == 40.0
+    assert budget["trials"] == training_count(declared_stages(run.study)) == len(run.trials) - 1
+    assert 20 < budget["trials"] < 200
+    assert f"{budget['trials']} trials of about" in messages + output
+    assert 25 < took_s < 65, "a job has to be uploaded and started, too"
+
+    fits = f"{budget['trials']} trials of .* were expected to fit into 40 s"
+    copy = tmp_path / "copy"
+    assert load(project.run).finished
+    for words in (["show", str(project.run)], ["fetch", str(project.run), str(copy)], ["show", str(copy)]):
+        shown = subprocess.run(
+            [sys.executable, "-m", "caviar", *words], env=environment(), capture_output=True, text=True
+        )
+        assert shown.returncode == 0, shown.stderr
+        assert words[0] == "fetch" or re.search(fits, shown.stdout), shown.stdout
+    assert load(copy).study_file.time_budget == budget
+    assert "succeeded" in project.call("jobs")[1]
+
+    code, output, messages = wait(project.submit("--time", "20s", "--resume"))
+    assert code == 0, output + messages
+    assert load(project.run).study_file.time_budget == budget, "a run that continues keeps its number"
+
+
+def test_a_job_with_too_little_time_says_so(project: Project) -> None:
+    project.script.write_text(TIMED)
+    code, output, messages = wait(project.submit("--time", "5s", "--name", "short"))
+    assert code == 1
+    assert "too short for a search" in output, output + messages
+    assert "give at least --time" in output
+    assert not (project.runs / "short").exists()

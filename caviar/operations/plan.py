@@ -88,7 +88,9 @@ def plan_study(
         if elsewhere is None:
             raise
         return _unmeasured(study, dataset, elsewhere, time_s, f"on this machine {error}")
-    places = elsewhere or Places(address=address, machines=(_this_machine(),), workers=measured.workers)
+    places = elsewhere or Places(
+        address=address, machines=(_this_machine(),), workers=_workers_here(address, gpus, measured)
+    )
     measurement = measured.measurement
     costs = learn_costs(measurement.parts, study.space)
     if (reason := unmeasured_reason(measurement, costs)) is not None:
@@ -216,7 +218,17 @@ class _Measured:
     connected_s: float
     """Seconds until Ray was up."""
     workers: Mapping[str, int]
-    """Number of workers on each device."""
+    """Number of workers on each device that measured."""
+    gpu_workers: int
+    """Number of GPU workers that this machine has room for."""
+
+
+def _workers_here(address: str, gpus: int | None, measured: _Measured) -> Mapping[str, int]:
+    """Return the number of workers of this machine on each device: GPU workers train, even if none measured."""
+    if address == HERE:
+        return measured.workers
+    also = measured.gpu_workers if gpus is None else min(gpus, measured.gpu_workers)
+    return {**({"cuda": also} if also else {}), **measured.workers}
 
 
 def _measure(
@@ -224,6 +236,7 @@ def _measure(
 ) -> _Measured:
     """Measure trials in workers of a local Ray cluster."""
     from caviar.backends.ray.backend import RayBackend
+    from caviar.backends.ray.look import count_workers
 
     began_s = time.monotonic()
     train_and_dev = None if dataset is None else dataset.without_test()
@@ -231,6 +244,7 @@ def _measure(
         connected_s = time.monotonic() - began_s
         measurement = Measuring(study, dataset, backend, measure_s, WAIT_S).run()
         memory, counts = _memory(), backend.expected_workers
+        room = count_workers(study.objective.resources, None, None)
     if (
         measurement.start_s > SLOW_START_S
     ):  # kernels were compiled, perhaps, which the study need not do again
@@ -238,7 +252,7 @@ def _measure(
             measurement = replace(
                 measurement, start_s=Measuring(study, dataset, backend, 0.0, 0.0).run().start_s
             )
-    return _Measured(measurement, memory, connected_s, counts)
+    return _Measured(measurement, memory, connected_s, counts, room.get("cuda", 0))
 
 
 def _this_machine() -> Mapping[str, float]:

@@ -21,9 +21,9 @@ def head() -> Iterator[Head]:
         yield head
 
 
-def plan(*words: str, head: Head) -> "subprocess.CompletedProcess[str]":
+def plan(*words: str, head: Head, **more: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "caviar", "plan", str(STUDIES), "--study", *words]
-    env = {**environment(), "RAY_ADDRESS": f"127.0.0.1:{head.port}"}  # `auto` may find other clusters
+    env = {**environment(), **more, "RAY_ADDRESS": f"127.0.0.1:{head.port}"}  # `auto` may find other clusters
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -38,6 +38,14 @@ def test_the_cpu_workers_of_a_cluster_are_counted(head: Head, address: str, gpus
     assert 1 < found["duration_s"] < 60
     assert any(f"{gpus} GPU workers not counted" in note for note in found["notes"]), found["notes"]
     assert any("measured on this machine" in note for note in found["notes"])
+
+
+def test_gpus_of_this_machine_are_named(head: Head) -> None:
+    done = plan("tiny", "--json", head=head, RAY_OVERRIDE_RESOURCES='{"GPU": 1}')
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["workers"]["cuda"] == 1
+    assert any("1 GPU worker not counted" in note for note in found["notes"]), found["notes"]
 
 
 def test_gpu_workers_alone_are_refused_at_once(head: Head) -> None:

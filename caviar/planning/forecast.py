@@ -36,6 +36,8 @@ MAX_SIMULATED = 300
 """Number of trainings of which a longer study is extrapolated, unless there are many workers."""
 PER_WORKER = 12
 """Number of trainings for each worker that are simulated at least."""
+FEW_SIMULATIONS = 1.42
+"""Factor of a spread of five simulations: Student's t for 90 %, and the error of their mean (2.13 sqrt(6/5) / 1.645)."""
 SPEED_ERROR = 0.06
 """Relative standard error of a forecast because a machine's speed varies."""
 REPLICATIONS = 5
@@ -119,7 +121,9 @@ class Forecaster:
         if len(self.parts) >= MIN_MODELED:
             small = replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
             found = [self._simulate(small, number, is_sampled=True) for number in range(REPLICATIONS)]
-            narrowing = max(narrowing, stdev(math.log(forecast.mean_s) for forecast in found))
+            narrowing = max(
+                narrowing, FEW_SIMULATIONS * stdev(math.log(forecast.mean_s) for forecast in found)
+            )
         return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)
 
     def prepare(self) -> None:

@@ -236,7 +236,6 @@ def _measure(
 ) -> _Measured:
     """Measure trials in workers of a local Ray cluster."""
     from caviar.backends.ray.backend import RayBackend
-    from caviar.backends.ray.look import count_workers
 
     began_s = time.monotonic()
     train_and_dev = None if dataset is None else dataset.without_test()
@@ -244,7 +243,7 @@ def _measure(
         connected_s = time.monotonic() - began_s
         measurement = Measuring(study, dataset, backend, measure_s, WAIT_S).run()
         memory, counts = _memory(), backend.expected_workers
-        room = count_workers(study.objective.resources, None, None)
+        gpu_workers = backend.count_room().get("cuda", 0)
     if (
         measurement.start_s > SLOW_START_S
     ):  # kernels were compiled, perhaps, which the study need not do again
@@ -252,7 +251,7 @@ def _measure(
             measurement = replace(
                 measurement, start_s=Measuring(study, dataset, backend, 0.0, 0.0).run().start_s
             )
-    return _Measured(measurement, memory, connected_s, counts, room.get("cuda", 0))
+    return _Measured(measurement, memory, connected_s, counts, gpu_workers)
 
 
 def _this_machine() -> Mapping[str, float]:

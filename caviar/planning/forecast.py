@@ -37,7 +37,7 @@ MAX_SIMULATED = 300
 PER_WORKER = 12
 """Number of trainings for each worker that are simulated at least."""
 FEW_SIMULATIONS = 1.42
-"""Factor of a spread of five simulations: Student's t for 90 %, and the error of their mean (2.13 sqrt(6/5) / 1.645)."""
+"""Factor of a spread of five simulations: Student's t for 90 %, and their mean's error (2.13 sqrt(6/5) / 1.645)."""
 SPEED_ERROR = 0.06
 """Relative standard error of a forecast because a machine's speed varies."""
 REPLICATIONS = 5

@@ -155,6 +155,11 @@ class RayBackend(Backend):
     def expected_workers(self) -> Mapping[str, int]:
         return self._expected
 
+    def count_room(self) -> Mapping[str, int]:
+        """Return the number of workers on each device for which the cluster has room, however many were asked for."""
+        everything = WorkerRequest(self._request.resources, None, None)
+        return Counter(spec.device for spec in everything.plan(self._machines()))
+
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         if worker not in self._actors:
             return  # it has just died: the loop gets a `WorkerLost` and sends the chunk elsewhere

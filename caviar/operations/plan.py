@@ -68,7 +68,7 @@ def plan_study(
     Raises:
         CaviarError: the study cannot run there.
     """
-    require_workers(workers, gpus)
+    require_workers(study, workers, gpus)
     require_sampler(study)
     began_s = time.monotonic()
     dataset = study.objective.load()

@@ -22,7 +22,7 @@ def choose_backend(study: Study, address: str, workers: int | None, gpus: int | 
         RunError: the counts are no whole numbers from 0, there are no workers, or this process cannot be what the study
             asks for.
     """
-    require_workers(workers, gpus)
+    require_workers(study, workers, gpus)
 
     def start_here(dataset: Dataset | None) -> Backend:
         from caviar.backends.inline import ThisProcess
@@ -40,13 +40,19 @@ def choose_backend(study: Study, address: str, workers: int | None, gpus: int | 
     return start_here
 
 
-def require_workers(workers: int | None, gpus: int | None) -> None:
-    """Refuse counts that are not whole numbers from 0, and zero workers in all."""
+def require_workers(study: Study, workers: int | None, gpus: int | None) -> None:
+    """Refuse counts that are not whole numbers from 0, zero workers in all, and GPUs that no trial would use."""
     for name, count in (("workers", workers), ("gpus", gpus)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
             raise RunError(f"--{name} {count!r}: must be a whole number from 0")
     if workers == 0 and gpus == 0:
         raise RunError("--workers 0 --gpus 0: no workers: ask for at least one")
+    resources = study.objective.resources
+    if gpus and resources is not None and not resources.gpus:
+        raise RunError(
+            f"--gpus {gpus}: the trials of {study.name} take no GPU: give its objective "
+            "resources=cv.Resources(gpus=1), or leave --gpus out"
+        )
 
 
 def require_one_worker(study: Study, workers: int | None, gpus: int | None) -> None:

@@ -108,10 +108,10 @@ def _area(x: np.ndarray, y: np.ndarray, name: str, color: str) -> go.Scatter:
 
 def _shares(rows: pd.DataFrame, axis: ParameterAxis) -> list[go.Scatter]:
     """Return a hill for each option: its height is the option's share of the elite."""
-    known = rows[rows["counts"].notna()]
+    known = rows[rows["elite"] > 0]  # other rounds count no options
     if known.empty:
         return []
-    shares = np.array(known["counts"].tolist(), float) / known["elite"].clip(lower=1).to_numpy()[:, None]
+    shares = np.array(known["counts"].tolist(), float) / known["elite"].to_numpy()[:, None]
     x, y = [], []
     for place, _ in enumerate(shares.T):
         floor = np.full(len(known), place - 0.42)

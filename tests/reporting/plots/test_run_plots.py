@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import caviar as cv
 from caviar.errors import RunError
 from caviar.records.frames import Run
 from caviar.reporting.plots.run_plots import RunPlots
 from tests.reporting.plots.runs import parts_of
+from tests.runs import run_inline
 
 FIGURES = sorted(name for name in vars(RunPlots) if not name.startswith("_"))
 OF_CLASSIFIERS = {"calibration", "confusion"}
@@ -39,6 +42,18 @@ def test_every_figure_is_drawn_and_small(run: Run, name: str) -> None:
     assert (len(figure.data) > 0) == (name not in OF_CLASSIFIERS)
     assert figure.layout.title.text
     assert len(figure.to_json()) < 150_000
+
+
+def test_rounds_without_an_elite_are_drawn(tmp_path: Path) -> None:
+    study = cv.Study(
+        name="few",
+        objective=cv.Function(lambda params: params["x"]),
+        space=cv.Space(x=cv.linear(0, 1), kind=cv.choice("a", "b")),
+        rounds=cv.coarse_to_fine(12, 1),
+    )
+    run = run_inline(study, tmp_path)
+    assert (run.rounds["elite"] == 0).any()
+    assert len(run.plot.rounds().data)
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,8 @@ _MAX_CONTENDERS = 512
 _MANY_CONTENDERS = 16
 """Number of contenders from which each step keeps a quarter of them, so that workers wait for fewer steps."""
 _MIN_BUDGET = 4
+MIN_RIVALS = 2
+"""Smallest number of contenders of an extension: the winner so far, and one that may beat it."""
 MAX_SHARES = 100
 """Largest number of times that `in_flight` trials fit into a search."""
 
@@ -313,7 +315,8 @@ def extension_stages(declared: Stages, trials: int) -> tuple[Round | Search | Co
     """Return the stages that a study goes on with after its end: more search trials, and its confirmation again.
 
     They train for as long as the longest declared trials, and are halved as those are. A search continues with as many
-    trials in flight, and rounds are about as large as the longest declared one.
+    trials in flight, and rounds are about as large as the longest declared one. At least two contenders are confirmed,
+    because the winner so far is one of them.
 
     Args:
         declared: the stages of the study, with the confirmation at the end.
@@ -329,6 +332,8 @@ def extension_stages(declared: Stages, trials: int) -> tuple[Round | Search | Co
     """
     trials = whole_number("extend: trials", trials, 1, MAX_TRIALS)
     *searching, confirmation = declared
+    if isinstance(confirmation, Confirmation):
+        confirmation = replace(confirmation, top=max(MIN_RIVALS, confirmation.top))
     rules = [this for this in searching if isinstance(this, Round | Search)]
     longest = max(reversed(rules), key=lambda this: this.epochs)
     if isinstance(longest, Search):

@@ -372,6 +372,7 @@ class Study:
         gpus: int | None = None,
         address: str = "local",
         progress: bool = True,
+        same_function: bool = False,
     ) -> "Run":
         """Go on with a finished run of this study: more search trials, and another confirmation.
 
@@ -382,11 +383,13 @@ class Study:
 
         Args:
             run: the run directory, or its URI.
-            trials: number of search trials; the confirmation trains as often again as the first one.
+            trials: number of search trials; the confirmation trains as often again as the first one, and at least
+                two contenders.
             workers: as for `run`.
             gpus: as for `run`.
             address: as for `run`.
             progress: as for `run`.
+            same_function: as for `resume`.
 
         Returns:
             The finished run.
@@ -411,6 +414,7 @@ class Study:
             gpus=gpus,
             address=address,
             progress=progress,
+            same_function=same_function,
         )
 
 

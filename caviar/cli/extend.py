@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from caviar.cli import studies
+from caviar.cli.numbers import positive
 
 EXTEND = """Go on with a finished run: more search trials, and another confirmation.
 
@@ -29,11 +30,12 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     studies.add_run(extend)
     extend.add_argument(
         "--trials",
-        type=int,
+        type=positive,
         required=True,
         metavar="N",
         help="number of search trials, before the confirmation",
     )
+    studies.add_same_function(extend)
     studies.add_report_option(extend)
     studies.add_address(studies.add_worker_options(extend))
     extend.set_defaults(action=_extend, verb="extend")
@@ -57,5 +59,6 @@ def _extend(options: argparse.Namespace) -> None:
             workers=options.workers,
             gpus=options.gpus,
             address=options.address,
+            same_function=options.same_function,
         )
         studies.report(options, extended)

@@ -64,11 +64,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         usage = f"caviar {verb} RUN [EXPERIMENT.py] [OPTIONS]"
         command = commands.add_parser(verb, usage=usage, description=description)
         add_run(command)
-        command.add_argument(
-            "--same-function",
-            action="store_true",
-            help="accept that the function was edited, and note it in the run",
-        )
+        add_same_function(command)
         add_report_option(command)
         command.add_argument(
             "--repair", action="store_true", help="set damaged files aside and train their trials again"
@@ -77,6 +73,15 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
         command.set_defaults(action=_resume, finish=verb == "finish", verb=verb)
         continuing.append(command)
     return [run, *continuing]
+
+
+def add_same_function(command: argparse.ArgumentParser) -> None:
+    """Add the option of a command that goes on with a run whose function was edited."""
+    command.add_argument(
+        "--same-function",
+        action="store_true",
+        help="accept that the function was edited, and note it in the run",
+    )
 
 
 def add_experiment(command: argparse.ArgumentParser) -> None:

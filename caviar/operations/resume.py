@@ -84,6 +84,7 @@ def extend_study(
     gpus: int | None = None,
     address: str = "local",
     progress: bool = True,
+    same_function: bool = False,
     backend: BackendFactory | None = None,
 ) -> Run:
     """Go on with a finished run: more search trials, which learn from all before, and another confirmation.
@@ -96,6 +97,7 @@ def extend_study(
         gpus: number of GPU workers.
         address: address of the Ray cluster; "here" for one worker in this process, without Ray.
         progress: show live progress and the result.
+        same_function: accept that the function was edited, and note it in the run.
         backend: makes other workers than Ray's.
 
     Raises:
@@ -112,11 +114,12 @@ def extend_study(
     factory = backend or choose_backend(study, address, workers, gpus)
     location, begun, study = _open(path, study)
     stages = extension_stages(study.rounds, trials)
-    require_same_study(location, begun, study)
+    now = accept_edited_function(begun, study, Run(location)) if same_function else begun
+    require_same_study(location, now, study)
     with closing(Ledger.reopen(location, begun)) as ledger:
         _require_end(Run(location))
         dataset = load_same_data(study, location, begun)
-        now = begun.extended(stages)
+        now = now.extended(stages)
         return execute(study, dataset, now.phases(), _reopen(ledger, now), factory, progress)
 
 

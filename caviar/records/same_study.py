@@ -77,7 +77,7 @@ def require_same_study(location: Location, begun: StudyFile, study: Study) -> No
         return
     hint = ""
     if all(_is_edit(difference) for difference in differing):
-        hint = ", or accept the edited function with --same-function or study.resume(..., same_function=True)"
+        hint = ", or accept the edited function with --same-function (in Python: same_function=True)"
     raise RunError(
         f"{location} belongs to another study, which differs in {_listed(differing)}: run this one under another "
         f"name, with `caviar run EXPERIMENT.py --name NAME` or study.run(name=...){hint}"

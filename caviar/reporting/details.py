@@ -16,7 +16,7 @@ from caviar.analysis.quality import best_trials
 from caviar.columns import is_param
 from caviar.frame_columns import FrameColumns
 from caviar.records.frames import Run
-from caviar.reporting.formatting import metric_text, params_text
+from caviar.reporting.formatting import counted, metric_text, params_text
 from caviar.reporting.run_json import rows_with_params, run_document
 from caviar.reporting.summary import summary_parts
 from caviar.reporting.terminal import heading, line, table
@@ -76,7 +76,8 @@ def top(run: Run, count: int) -> View:
             yield line(f"{run.location}: {_none_of(run.trials)} has completed")
             return
         searched = int((run.trials["stage"] == Stage.SEARCH).sum())
-        which = f"the best {len(found):,} of {searched:,} search trials in {run.location}"
+        best = "the best" if len(found) == 1 else f"the best {len(found):,}"
+        which = f"{best} of {counted(searched, 'search trial')} in {run.location}"
         yield heading(run.study["name"], f": {which}")
         yield trials_table(run, found)
 

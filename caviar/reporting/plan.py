@@ -83,9 +83,8 @@ def _stages_text(stages: Stages) -> str:
             flight = f", {stage.in_flight:,} in flight"
             words.append(f"{stage.trials:,} trials of {counted(stage.epochs, 'epoch')}{flight}")
         elif isinstance(stage, Confirmation):
-            words.append(
-                f"then {stage.trials:,} to confirm the best {stage.top:,}, and the winner's last one"
-            )
+            best = "the best" if stage.top == 1 else f"the best {stage.top:,}"
+            words.append(f"then {stage.trials:,} to confirm {best}, and the winner's last one")
         else:
             words.append(f"{stage.trials:,} trials of {counted(stage.epochs, 'epoch')}")
     return ", ".join(words)

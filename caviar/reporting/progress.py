@@ -14,7 +14,7 @@ from caviar.engine import Progress
 from caviar.notebook_kernel import is_notebook
 from caviar.records.winner import Best
 from caviar.reporting.errors_shown import ErrorsShown
-from caviar.reporting.formatting import duration_text, metric_text, pace_text, score_text
+from caviar.reporting.formatting import counted, duration_text, metric_text, pace_text, score_text
 from caviar.reporting.notebook import Cell
 from caviar.reporting.screens import Screen, Terminal
 from caviar.reporting.standing import CONFIRMATION, Standing
@@ -79,7 +79,7 @@ class Display(Watcher):
         asked = f": {self._standing.asked:,} trials, then the winner trains once more"
         if self._phase.number:
             asked = (
-                f", extension {self._phase.number}: {self._phase.trials:,} search trials and at most "
+                f", extension {self._phase.number}: {counted(self._phase.trials, 'search trial')} and at most "
                 f"{self._phase.confirmation.trials:,} for the confirmation; a new winner trains once more"
             )
         self._screen.say(asked, title=self._study.name)
@@ -128,7 +128,9 @@ class Display(Watcher):
         self._stage = stage
         rule = self._rules.get(plan.round)
         if isinstance(rule, Search):
-            self._screen.say(f"{stage}: {rule.trials:,} trials, {rule.in_flight:,} of them in flight")
+            self._screen.say(
+                f"{stage}: {counted(rule.trials, 'trial')}, {rule.in_flight:,} of them in flight"
+            )
         elif done < plan.count:
             self._screen.say(f"{stage}: {_trials_text(plan, self._study)}")
         self._update(force=False)
@@ -138,8 +140,8 @@ class Display(Watcher):
         self._stage = CONFIRMATION
         first, *more = self._phase.confirmation.steps
         steps = f", in {len(more) + 1} steps" if more else ""
-        best = f"the best {first.contenders:,} train again with fresh seeds{steps}"
-        self._screen.say(f"{CONFIRMATION}: {best}")
+        best = "best trial trains" if first.contenders == 1 else f"best {first.contenders:,} train"
+        self._screen.say(f"{CONFIRMATION}: the {best} again with fresh seeds{steps}")
         self._update(force=False)
 
     def recorded(self, results: list[Result]) -> None:
@@ -250,6 +252,5 @@ def _trials_text(plan: "StagePlan", study: Study) -> str:
     if study.sampler == "grid":
         return f"{plan.count:,} trials on a grid"
     elite = len(plan.region.elite) if plan.region is not None else 0
-    return f"{plan.count:,} trials " + (
-        f"near the best {elite:,} so far" if elite else "from the whole space"
-    )
+    where = f"near the best {elite:,} so far" if elite > 1 else "near the best one so far"
+    return f"{counted(plan.count, 'trial')} {where if elite else 'from the whole space'}"

@@ -169,12 +169,12 @@ def _deviations(run: Run) -> Iterator[RenderableType]:
             how = "is not finished yet" if is_last and not run.finished else "came to the same winner"
             if len(_own(run, phase, Stage.FINAL)):
                 how = "found another winner"
-            yield heading("Extended", f"     {what}, with {searched:,} search trials, {how}")
+            yield heading("Extended", f"     {what}, with {counted(searched, 'search trial')}, {how}")
         if phase.search_ended:
             yield heading("Ended early", f"  {what} was ended after {searched:,} of {phase.trials:,} trials")
     for edit in run.study_file.edits:
         what = "the constraints were" if edit.get("what") == "constraints" else "the function was"
-        yield heading("Edited", f"       {what} edited after {edit['after_trials']:,} trials")
+        yield heading("Edited", f"       {what} edited after {counted(edit['after_trials'], 'trial')}")
 
 
 def _started_from(run: Run) -> Iterator[RenderableType]:
@@ -386,7 +386,7 @@ def how_drawn(run: Run, this: Mapping[Hashable, Any]) -> str:
     """Return where a round draws its trials; samplers other than the random one see its ranges alone."""
     searched = run.trials.loc[run.trials["stage"] == Stage.SEARCH, "trial"]
     known = int((searched < this["learned_from"]).sum())
-    learned = f"learns from {known:,} trials and " if has_steps(run) else ""
+    learned = f"learns from {counted(known, 'trial')} and " if has_steps(run) else ""
     sampler = run.study["sampler"].removeprefix("function ").split(" ")[0]  # without the digest of a function
     if sampler != "random":
         return f"{learned}draws from these ranges with the sampler {sampler}:"

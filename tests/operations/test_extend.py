@@ -226,6 +226,32 @@ def test_a_kept_network_is_not_scored_again(extensions: dict[bool, tuple[Run, Ru
     assert "rows that nothing else used" in shown(after, width=200)
 
 
+def test_an_extension_confirms_a_rival_of_the_winner(tmp_path: Path) -> None:
+    study = bowl_study(rounds=(Search(16, 2, in_flight=4),), confirmation=Confirmation(1))
+    run = run_inline(study, tmp_path)
+    assert run.best is not None
+    extended = extend_inline(study, run, 1)
+    contenders = extended.confirmed["trial"].tolist()
+    assert len(contenders) == 2
+    assert run.best.trial in contenders
+    text = shown(extended)
+    assert "with 1 search trial," in text
+
+
+def test_an_extension_accepts_an_edited_function(tmp_path: Path) -> None:
+    study = quiet_study()
+    run = run_inline(study, tmp_path)
+    edited = quiet_study(objective=cv.Function(lambda params: quiet(params) + 0.0))
+    with pytest.raises(RunError, match="--same-function"):
+        extend_inline(edited, run, 4)
+    extended = extend_study(
+        edited, run.path, 4, progress=False, same_function=True, backend=inline(edited, 1)
+    )
+    (edit,) = extended.study_file.edits
+    assert edit["after_trials"] == len(run.trials)
+    assert_same_frames(extended, resume_inline(edited, run.path))
+
+
 def test_another_winner_is_scored_and_counted(extensions: dict[bool, tuple[Run, Run]]) -> None:
     before, after = extensions[False]
     assert before.best is not None

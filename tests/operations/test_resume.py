@@ -182,7 +182,7 @@ def test_an_edited_function_is_refused_or_noted(tmp_path: Path) -> None:
     (edit,) = finished.study_file.edits
     assert edit["after_trials"] == recorded
     assert edit["before"] != edit["after"]
-    assert f"edited after {recorded} trials" in shown(finished)
+    assert f"edited after {recorded} trial" in shown(finished)
     assert_same_frames(finished, resume_inline(edited, run.path))
 
 

@@ -149,5 +149,15 @@ def _shortened(text: str) -> str:
 
 def _within(minimum: float, maximum: float) -> str:
     if maximum < math.inf:
-        return f" between {minimum:,} and {maximum:,}"
-    return f" of at least {minimum:,}" if minimum > -math.inf else ""
+        return f" between {_text(minimum)} and {_text(maximum)}"
+    return f" of at least {_text(minimum)}" if minimum > -math.inf else ""
+
+
+def _text(limit: float) -> str:
+    """Return a limit as a user would write it, with commas between thousands.
+
+    Example:
+        >>> [_text(limit) for limit in (0.0, 1e6, 0.999999, 1e-12)]
+        ['0', '1,000,000', '0.999999', '1e-12']
+    """
+    return f"{int(limit):,}" if float(limit).is_integer() else f"{limit}"

@@ -62,7 +62,14 @@ class Curve:
     rate: float | None = None
     """Learning rate of the last epoch, by its schedule."""
 
-    def finite(self) -> "Curve":
+    def usable(self) -> "Curve":
+        """Return the curve without epochs whose numbers are not finite, and without the one that diverged."""
+        if self.diverged is not None:
+            lasting = replace(self, epochs=self.epochs[:-1], train=self.train[:-1], dev=self.dev[:-1])
+            return lasting._finite()
+        return self._finite()
+
+    def _finite(self) -> "Curve":
         """Return the curve without epochs whose numbers are not finite."""
         train = self.train if len(self.train) == len(self.dev) else ()
         kept = [
@@ -92,7 +99,7 @@ def suggest(curve: Curve) -> Suggestion | None:
         >>> falling = [2.0 * 0.7**epoch + 0.1 for epoch in range(10)]
         >>> suggest(Curve(range(1, 11), falling, falling))
     """
-    curve = curve.finite()
+    curve = curve.usable()
     rules: tuple[Callable[[Curve], Suggestion | None], ...] = (
         _diverged,
         _exploding,

@@ -170,7 +170,7 @@ def _back(session: Session, words: Sequence[str], _: float) -> Session:
     if words[0] == "best":
         best = session.best()
         if best is None:
-            raise StudyError(f"there is no epoch with a finite {session.metric} to go back to")
+            raise StudyError(f"there is no epoch with a finite {session.metric} to go back to: try `back 0`")
         epoch = best.epoch
     else:
         epoch = _whole(words[0], "back", 0, session.at.epoch)

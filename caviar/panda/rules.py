@@ -85,7 +85,7 @@ class Rules:
         if name not in self.changeable:
             raise StudyError(
                 f"{name} cannot change while the network trains, because checkpoints fit its present value: "
-                f"begin another session with another {name}"
+                f"begin another session, with `--set {name}={text}`"
             )
         value = parse_value(name, self.changeable[name].domain, text, params.get(name))
         if name in self.declared:

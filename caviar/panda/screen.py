@@ -13,6 +13,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
@@ -30,6 +31,10 @@ REFRESH_S = 0.1
 """Seconds between two looks at the session."""
 WIDE = 110
 """Columns from which the panels at the side are wider."""
+NARROW = 60
+"""Columns below which there are no panels at the side."""
+LOW = 12
+"""Lines below which only the answers are shown, and the line to type in."""
 TALL = 34
 """Lines from which there is room for more answers."""
 ANSWERS, TALL_ANSWERS = 4, 9
@@ -104,6 +109,7 @@ class PandaApp(App[None]):
     #plot { width: 1fr; height: 100%; }
     #side { width: 31; border-left: solid $foreground 30%; padding-left: 1; }
     .wide #side { width: 46; }
+    .narrow #side, .low #middle, .low #suggestion, .low #keys { display: none; }
     #params { height: auto; }
     #branches { height: 1fr; margin-top: 1; }
     #suggestion { height: auto; max-height: 3; }
@@ -170,7 +176,11 @@ class PandaApp(App[None]):
         self.driver.post("pause" if self.driver.session.is_running else "go")
 
     def update(self) -> None:
-        """Draw what has changed."""
+        """Draw what has changed; nothing if the screen is closing, and has lost its parts already."""
+        with suppress(NoMatches):
+            self._update()
+
+    def _update(self) -> None:
         driver, session = self.driver, self.driver.session
         sizes = tuple(self.query_one(name).size for name in ("#plot", "#side", "#answers"))
         key = session, sizes, len(driver.answers), driver.answers[-1] if driver.answers else None
@@ -178,11 +188,17 @@ class PandaApp(App[None]):
         if _same(key, self._drawn):
             return
         self._drawn = key
-        self.set_class(self.size.width >= WIDE, "wide")
+        for name, holds in self._forms():
+            self.set_class(holds, name)
         self._show_plot(session)
         self._show_side(session)
         self._show_suggestion(session)
         self._show_answers()
+
+    def _forms(self) -> list[tuple[str, bool]]:
+        """Return the classes of the style sheet that depend on the terminal's size, and whether each applies."""
+        width, height = self.size
+        return [("wide", width >= WIDE), ("narrow", width < NARROW), ("low", height < LOW)]
 
     def _headline(self, session: Session) -> str:
         driver = self.driver
@@ -222,6 +238,8 @@ class PandaApp(App[None]):
         blocks = [self._answer_lines(*answer, width) for answer in list(self.driver.answers)[-20:]]
         usual = TALL_ANSWERS if height >= TALL else ANSWERS
         lines = max(usual, min(len(blocks[-1]) if blocks else 0, height - 2 * ANSWERS))
+        if height < LOW:
+            lines = max(height - 3, 0)  # the headline, the line above the answers, and the line to type in
         self.query_one("#answers").styles.height = lines + 1  # the line above it
         shown = [line for block in blocks for line in block][-lines:]
         self._show("answers", Text("\n").join(shown))

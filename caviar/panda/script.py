@@ -52,8 +52,11 @@ class Script:
         """
         try:
             text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise StudyError(f"--script {path}: there is no such file") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise StudyError(f"--script {path}: it cannot be read ({error})") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise StudyError(f"--script {path}: it cannot be read ({why})") from error
         return cls.parse(text, str(path))
 
     @classmethod
@@ -110,7 +113,11 @@ class Script:
                 line, f"epoch {due} is over, because the session is at {session.at.epoch}: `back {due}`"
             )
         if due > session.epochs:
-            raise self.error(line, f"epoch {due} does not come: the last is {session.epochs}; `epochs {due}`")
+            raise self.error(
+                line,
+                f"epoch {due} does not come: the last is {session.epochs}; train longer, with `epochs {due}` "
+                "in an earlier line",
+            )
         if session.stuck or not session.is_running:
             why = session.stuck or session.answer or "the session is paused: write `go` before this line"
             raise self.error(line, f"epoch {due} does not come: {why}")

@@ -154,14 +154,20 @@ class Session:
     @property
     def stuck(self) -> str | None:
         """The reason why no epoch can be trained from here, with what to do; None if one can."""
-        branch = self.branch
-        if branch is not None and branch.outcome is Outcome.DIVERGED and self.at.epoch == branch.last:
-            return f"branch {branch.number} diverged at epoch {branch.last}: step back first, such as with `back best`"
+        if self.has_diverged():
+            back = "back 0" if self.best() is None else "back best"
+            return f"branch {self.at.branch} diverged at epoch {self.at.epoch}: step back first, such as with `{back}`"
         if self.at.epoch >= self.epochs:
             return (
                 f"epoch {self.epochs} is the last: train longer with `epochs {2 * self.epochs}`, or `finish`"
             )
         return None
+
+    def has_diverged(self, place: Place | None = None) -> bool:
+        """Return whether the last epoch of a state diverged, so that nothing can continue from it."""
+        place = self.at if place is None else place
+        branch = None if place.branch is None else self.branches[place.branch]
+        return branch is not None and branch.outcome is Outcome.DIVERGED and place.epoch == branch.last
 
     @property
     def next_trial(self) -> int:
@@ -192,8 +198,13 @@ class Session:
         return Place(branch, self.branches[branch].last)
 
     def best(self, place: Place | None = None) -> Measurement | None:
-        """Return the measurement with the best finite value of the ranking metric on the way to a state."""
-        found = [m for m in self.curve(place) if math.isfinite(m.metrics.get(self.metric, math.nan))]
+        """Return the measurement with the best finite value of the ranking metric on the way to a state.
+
+        An epoch that diverged is none: nothing can continue from it.
+        """
+        curve = self.curve(place)
+        reached = curve[:-1] if self.has_diverged(place) else curve
+        found = [m for m in reached if math.isfinite(m.metrics.get(self.metric, math.nan))]
         sign = 1 if self.maximize else -1
         return max(found, key=lambda m: sign * m.metrics[self.metric], default=None)
 

@@ -8,7 +8,6 @@ from caviar.analysis.suggestions import Curve
 from caviar.panda.commands import value_text
 from caviar.panda.session import Session
 from caviar.reporting.formatting import metric_text
-from caviar.trial import Outcome
 
 
 def suggestion_curve(session: Session) -> Curve:
@@ -20,9 +19,6 @@ def suggestion_curve(session: Session) -> Curve:
     sign = -1 if dev_name == session.metric and session.maximize else 1
     train = [m.metrics[losses[0]] for m in measurements if losses[0] in m.metrics]
     params = session.params
-    has_diverged = (
-        branch is not None and branch.outcome is Outcome.DIVERGED and session.at.epoch == branch.last
-    )
     return Curve(
         epochs=[m.epoch for m in measurements],
         train=train if len(train) == len(measurements) else [],
@@ -31,7 +27,7 @@ def suggestion_curve(session: Session) -> Curve:
         dev_sign=sign,
         params={name: params[name] for name in session.rules.changeable if name in params},
         since=0 if branch is None else branch.start.epoch,
-        diverged=branch.failure if branch is not None and has_diverged else None,
+        diverged=branch.failure if branch is not None and session.has_diverged() else None,
         rate=measurements[-1].metrics.get("learning_rate") if measurements else None,
     )
 
@@ -68,7 +64,7 @@ def plotted_metrics(session: Session) -> list[str]:
 def headline(session: Session, name: str, epochs_per_s: float | None, is_ready: bool) -> str:
     """Return the first line of the screen: run, branch, epoch, state and pace."""
     if session.stuck is not None:
-        state = "stopped"
+        state = "diverged" if session.has_diverged() else "at the last epoch"
     elif not session.is_running:
         state = "paused"
     else:
@@ -78,7 +74,7 @@ def headline(session: Session, name: str, epochs_per_s: float | None, is_ready: 
     parts = [name, where, f"epoch {place.epoch}/{session.epochs}", state]
     last = session.curve()[-1].metrics if session.curve() else {}
     if math.isfinite(last.get("learning_rate", math.nan)):
-        parts.append(f"rate {last['learning_rate']:.3g}")
+        parts.append(f"learning rate {last['learning_rate']:.3g}")
     if epochs_per_s is not None and session.is_running:
         parts.append(
             f"{epochs_per_s:.1f} epochs/s" if epochs_per_s >= 1 else f"{1 / epochs_per_s:.1f} s an epoch"

@@ -43,7 +43,7 @@ def session_parts(run: Run) -> Iterator[RenderableType]:
 def _handed_over(run: Run, best: Best) -> Iterator[RenderableType]:
     where = f"branch {best.trial} after epoch {best.epochs}"
     yield heading(run.study["name"], f" is finished, saved in {run.location}. You handed over {where}:")
-    chosen = f"{run.metric} {metric_text(best.value)} (one training, chosen by it: too good)"
+    chosen = f"{run.metric} {metric_text(best.value)} (one training; it was chosen by this value, which is too good)"
     yield table([("params", params_text(best.params)), ("dev", chosen), *score_rows(run, best)])
 
 

@@ -37,6 +37,11 @@ def test_divergence_steps_back_with_a_smaller_rate() -> None:
     assert suggestion.commands == ("back 2; learning_rate /10; go",)
 
 
+def test_an_epoch_that_diverged_is_not_stepped_back_to() -> None:
+    assert found([1e12], [0.1], diverged="loss exploded").commands == ("back 0; learning_rate /10; go",)
+    assert found([0.9, 0.5, 0.1], diverged="loss exploded").commands == ("back 2; learning_rate /10; go",)
+
+
 def test_a_loss_that_explodes_steps_back() -> None:
     suggestion = found([2.0, 0.5, 0.4, 1.5, 3.0])
     assert suggestion.kind == "exploding"

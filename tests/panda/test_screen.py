@@ -54,12 +54,27 @@ def text(app: PandaApp, name: str) -> str:
     return str(app.query_one(f"#{name}", Static).render())
 
 
+@pytest.mark.parametrize(("width", "height"), [(40, 11), (20, 5)])
+def test_a_tiny_terminal_keeps_the_line_to_type_in(tmp_path: Path, width: int, height: int) -> None:
+    async def act(app: PandaApp, pilot: "Pilot[None]") -> None:
+        await until(pilot, lambda: driver.session.at == Place(0, 12))
+        await enter(pilot, "epochs 20")
+        await until(pilot, lambda: "epoch 20" in text(app, "answers").replace("\n", " "))
+        await pilot.pause()
+        assert app.query_one("#line").region.bottom <= height
+        assert app.query_one("#line").region.height == 1
+        assert not app.query_one("#side").region
+
+    with open_session(tmp_path) as driver:
+        run_app(driver, act, width, height)
+
+
 @pytest.mark.parametrize(("width", "height"), [(80, 24), pytest.param(120, 40, marks=pytest.mark.slow)])
 def test_curves_params_and_branches_are_drawn(tmp_path: Path, width: int, height: int) -> None:
     async def act(app: PandaApp, pilot: "Pilot[None]") -> None:
         await until(pilot, lambda: driver.session.at == Place(0, 12))
         await until(pilot, lambda: "epoch 12/12" in text(app, "head"))
-        assert "stopped" in text(app, "head")
+        assert "at the last epoch" in text(app, "head")
         assert "dev_loss" in text(app, "plot")
         assert "learning_rate" in text(app, "params")
         assert ">0 1-12" in text(app, "branches")

@@ -71,6 +71,16 @@ def test_back_to_the_best_epoch_of_the_path() -> None:
         say(new_session(), "back best")
 
 
+def test_a_branch_that_diverges_at_once_has_no_best_epoch() -> None:
+    session = train(new_session(), 0.9, outcome=Outcome.DIVERGED)
+    assert session.best() is None
+    assert session.stuck is not None
+    assert "`back 0`" in session.stuck
+    with pytest.raises(StudyError, match="back 0"):
+        say(session, "back best")
+    assert say(session, "back 0").stuck is None
+
+
 def test_a_diverged_branch_is_left_by_stepping_back() -> None:
     session = train(new_session(), 0.9, math.nan, outcome=Outcome.DIVERGED)
     assert session.branches[0].outcome is Outcome.DIVERGED

@@ -237,7 +237,7 @@ def test_fixed_values_decide_which_parameters_are_used() -> None:
         (
             Space(dropout=linear(-0.5, 0.5)),
             {},
-            "dropout must be a finite number between 0.0 and 0.99, not -0.5",
+            "dropout must be a finite number between 0 and 0.99, not -0.5",
         ),
         (
             Space(optimizer=choice("adam", "lion")),
@@ -265,7 +265,7 @@ def test_fixed_values_decide_which_parameters_are_used() -> None:
         ),
         (Space(units_1=integer(4, 8)), {}, "units_2 missing: with up to 2 layers"),
         (Space(l2=log(1e-5, 1)), {"batch_size": 1}, "batch_size must be at least 2 with batch norm"),
-        (Space(beta2=linear(0.9, 1.0), optimizer=OPTIMIZER), {}, "between 0.0 and 0.99999999"),
+        (Space(beta2=linear(0.9, 1.0), optimizer=OPTIMIZER), {}, "between 0 and 0.99999999"),
     ],
 )
 def test_invalid_spaces_are_refused(space: Space, fixed: dict[str, Any], words: str) -> None:

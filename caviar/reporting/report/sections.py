@@ -206,7 +206,8 @@ def _commands(run: Run, state: str) -> list[tuple[str, str]]:
         commands.append(("follow it", f"caviar watch {run.location.quoted}"))
     elif state == "unfinished":
         commands.append(("continue it", run.study_file.resume_command(run.location)))
-        commands.append(("end it here", run.study_file.resume_command(run.location, "finish")))
+        if not run.study_file.panda:
+            commands.append(("end it here", run.study_file.resume_command(run.location, "finish")))
     return commands
 
 

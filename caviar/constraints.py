@@ -5,7 +5,7 @@ and so are hyperparameters that the objective fixes. It returns True if the draw
 params alone, because a study draws the same trials each time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from caviar.errors import SpaceError, one_line
@@ -32,23 +32,29 @@ def check_constraints(where: Any) -> tuple[Constraint, ...]:
     return constraints
 
 
-def allows(constraints: Sequence[Constraint], params: Mapping[str, Value]) -> bool:
+def allows(
+    constraints: Sequence[Constraint], params: Mapping[str, Value], names: Collection[str] = ()
+) -> bool:
     """Return True if params keep all constraints.
+
+    Args:
+        constraints: the constraints.
+        params: the params of a draw.
+        names: names of all parameters of the space, for errors.
 
     Raises:
         SpaceError: a constraint raises an exception, or returns something else than True or False.
     """
-    return all(_holds(constraint, params) for constraint in constraints)
+    return all(_holds(constraint, params, names) for constraint in constraints)
 
 
-def _holds(constraint: Constraint, params: Mapping[str, Value]) -> bool:
+def _holds(constraint: Constraint, params: Mapping[str, Value], names: Collection[str]) -> bool:
     try:
         answer = plain_value(constraint(dict(params)))
     except Exception as error:
-        absent = isinstance(error, KeyError) and error.args and error.args[0] not in params
-        advice = f"; params that do not apply are absent: use p.get({error.args[0]!r})" if absent else ""
         raise SpaceError(
-            f"{_place(constraint)} raises {one_line(error)}, for the draw {dict(params)}{advice}"
+            f"{_place(constraint)} raises {one_line(error)}, for the draw {dict(params)}"
+            f"{_advice(error, params, names)}"
         ) from error
     if not isinstance(answer, bool):
         raise SpaceError(
@@ -56,6 +62,16 @@ def _holds(constraint: Constraint, params: Mapping[str, Value]) -> bool:
             f"the draw is {dict(params)}"
         )
     return answer
+
+
+def _advice(error: Exception, params: Mapping[str, Value], names: Collection[str]) -> str:
+    """Return what to do about a param that a constraint looks for in vain; nothing about other errors."""
+    name = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if name is None or name in params:
+        return ""
+    if name in names or not names:
+        return f"; params that do not apply are absent: use p.get({name!r})"
+    return f"; the space has no parameter {name!r}: it has {', '.join(names)}"
 
 
 def _place(constraint: Constraint) -> str:

@@ -418,7 +418,7 @@ class Space(Mapping[str, Parameter]):
         Raises:
             SpaceError: a constraint raises an exception, or returns something else than True or False.
         """
-        return allows(self.constraints, params)
+        return allows(self.constraints, params, self.keys())
 
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return the values of the parameters whose conditions hold, from values for all parameters."""

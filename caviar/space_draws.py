@@ -95,14 +95,19 @@ def fill(space: Space, values: Mapping[str, Value], random: Random, where: str) 
         StudyError: a parameter does not apply beside the others, or the constraints refuse the params whatever is
             drawn.
     """
-    params: dict[str, Value] = {}
+    params, refused = dict[str, Value](), None
     for _ in range(TRIES):
         params = space.active({**_draw_all(space, random), **values})
-        if values.keys() <= params.keys() and space.allows(params):
-            return params
-    unused = [name for name in values if name not in params]
-    why = f"{', '.join(unused)} does not apply beside them" if unused else "the constraints refuse them"
-    raise StudyError(f"{where}: {why}: {params}")
+        if values.keys() <= params.keys():
+            if space.allows(params):
+                return params
+            refused = params
+    if refused is not None:
+        drawn = [name for name in refused if name not in values]
+        whatever = f", whatever is drawn for {', '.join(drawn)}" if drawn else ""
+        raise StudyError(f"{where}: the constraints refuse {dict(values)}{whatever}")
+    unused = ", ".join(name for name in values if name not in params)
+    raise StudyError(f"{where}: {unused} does not apply in {params}")
 
 
 def _value(space: Space, name: str, value: Any, where: str) -> Value:

@@ -75,6 +75,19 @@ def test_an_exception_names_the_draw_and_the_constraint() -> None:
         study(space)
 
 
+def test_a_constraint_with_an_unknown_name_is_told_the_names() -> None:
+    with pytest.raises(SpaceError, match=r"no parameter 'frist': it has first, second"):
+        study(Space(**WIDTHS, where=lambda p: p["frist"] > 5))
+
+
+def test_an_error_tells_constraints_from_conditions() -> None:
+    space = Space(**WIDTHS, kind=choice("a", "b"), deep=when(linear(0, 1), kind="b"), where=narrower)
+    with pytest.raises(StudyError, match=r"constraints refuse .* drawn for kind"):
+        complete(space, {"first": 2, "second": 3, "deep": 0.5}, Random(0), "here")
+    with pytest.raises(StudyError, match=r"deep does not apply in .*'kind': 'a'"):
+        complete(space, {"kind": "a", "deep": 0.5}, Random(0), "here")
+
+
 def test_a_constraint_sees_a_copy_of_the_params_that_apply() -> None:
     seen: list[dict[str, Any]] = []
 

@@ -128,6 +128,12 @@ def _new_study(options: argparse.Namespace) -> "Study":
         if options.target is not None or options.experiment is not None:
             raise RunError("--script names another objective: leave out --target and EXPERIMENT.py")
         return load_study(options.script, options.study)
+    if options.study is not None:
+        raise RunError("--study goes with --script: --data trains the study that the run was started with")
+    if options.target is not None and options.data.startswith("sklearn:"):
+        raise RunError(
+            f"--target goes with a table, and {options.data} has a target of its own: leave it out"
+        )
     data = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
     location = locate(options.run)
     with studies.loaded_study(options, str(location), StudyFile.read(location)) as study:

@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.columns import params_from_rows
@@ -106,7 +106,10 @@ def optuna_trials(
             datetime_start=started,
             datetime_complete=ended,
             params={names[name]: _optuna_value(space[name].domain, x) for name, x in params.items()},
-            distributions={names[name]: distributions[name] for name in params},
+            distributions={
+                names[name]: _widened(distributions[name], _optuna_value(space[name].domain, x))
+                for name, x in params.items()
+            },
             user_attrs=attributes,
             system_attrs={},
             intermediate_values=points.get(number, {}),
@@ -134,6 +137,16 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 def _optuna_value(domain: Domain, value: Value) -> Value:
     return 1 - value if _is_reverse_log(domain) else value  # type: ignore[operator]
+
+
+def _widened(known: BaseDistribution, value: Value) -> BaseDistribution:
+    """Return a distribution that has a value: a session may leave the range that its study declares."""
+    if not isinstance(known, FloatDistribution | IntDistribution) or not isinstance(value, int | float):
+        return known
+    low, high = min(known.low, value), max(known.high, value)
+    if (low, high) == (known.low, known.high):
+        return known
+    return type(known)(low, high, log=known.log)  # type: ignore[arg-type]
 
 
 def _points(metric: str, numbers: "pd.Series[int]", curves: pd.DataFrame) -> dict[int, dict[int, float]]:

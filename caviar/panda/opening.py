@@ -129,8 +129,8 @@ def resumed(
     declared = StudyFile.read(location)
     if not declared.panda:
         raise RunError(
-            f"{location} is no session of `caviar panda`: continue it with `caviar resume {location.quoted}`, or begin a "
-            f"session with its best params, with `caviar panda EXPERIMENT.py --from {location.quoted}`"
+            f"{location} is no session of `caviar panda`: continue it with `caviar resume {location.quoted}`, or begin "
+            f"a session with its best params, with `caviar panda EXPERIMENT.py --from {location.quoted}`"
         )
     require_same_version(location, declared.versions)
     now = accept_edited_function(declared, study, Run(location)) if same_function else declared

@@ -207,10 +207,11 @@ class StudyFile:
         return self.script is not None and is_signed(self.script, self.folder, self.signature)
 
     def is_repeated_by(self, other: Self) -> bool:
-        """Return whether a run of the other study file comes to the same numbers."""
+        """Return whether a run of the other study file comes to the same numbers; no session does, by itself."""
         same_data = (self.data or {}).get("fingerprint") == (other.data or {}).get("fingerprint")
         return (
             same_data
+            and not (self.panda or other.panda)
             and self.versions == other.versions
             and self.study == json.loads(json.dumps(other.study))  # JSON has no tuples
         )

@@ -19,7 +19,7 @@ def verdict_parts(run: Run) -> Iterator[RenderableType]:
     if found is None:
         return
     rows = [_row(candidate, run.metric.endswith("accuracy")) for candidate in found.candidates]
-    yield table(rows, ["Best of", "of trials", "trial", found.metric, "params"])
+    yield table(rows, ["Best of", "trials", "trial", found.metric, "params"])
     for note in StartingPoint.from_json(run.study["start_from"]).notes:
         yield line(f"  of {found.source}: {note}")
     yield paragraph("Verdict", f"      {found}")

@@ -8,7 +8,8 @@ The document of a run has these keys. Later versions may add keys; if they chang
     resume       the command or the call that continues an unfinished run, else null
     metric       the metric that ranks the trials
     maximize     true if larger values are better
-    trials       for each stage how many are `recorded`, and how many are `planned` (of a confirmation at most)
+    trials       for each stage how many are `recorded`, and how many are `planned` (of a confirmation at most; null for
+                 a session of `caviar panda`, which plans none)
     extensions   how often the study was extended with `caviar extend`
     best         the winner; before the end the best search trial, which nothing has `confirmed`; null if there is none:
                  trial, params, epochs, seed, value, interval, seeds, and its scores test_accuracy, test_interval,
@@ -92,7 +93,10 @@ def run_document(run: Run) -> dict[str, Any]:
         "resume": run.study_file.resume_command(run.location) if state == "unfinished" else None,
         "metric": run.metric,
         "maximize": maximize,
-        "trials": {s: {"recorded": stages.get(s, 0), "planned": number} for s, number in planned.items()},
+        "trials": {
+            s: {"recorded": stages.get(s, 0), "planned": None if run.study_file.panda else number}
+            for s, number in planned.items()
+        },
         "extensions": len(extensions),
         "best": None if best is None else _best(best, run.winner is not None),
         "importance": run.importance().dropna(subset="importance").to_dict(orient="records"),

@@ -86,7 +86,7 @@ def test_a_session_goes_on_by_its_script_or_its_run(
         (["--set", "speed=3"], "no such parameter"),
         (["--set", "learning_rate=fast"], "number"),
         (["--from", "nowhere"], "no such run"),
-        (["--script", "nowhere.txt"], "cannot be read"),
+        (["--script", "nowhere.txt"], "no such file"),
         (["--name", "a/b"], "cannot name"),
         (["--study", "wine"], "no study named"),
     ],

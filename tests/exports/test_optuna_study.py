@@ -12,6 +12,7 @@ from caviar.records.frames import Run
 from caviar.storage.uri import without_password
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
+from tests.panda.sessions import run_script
 from tests.runs import resume_inline, run_inline, run_until_failure
 
 
@@ -112,3 +113,10 @@ def test_passwords_are_not_shown(run: Run) -> None:
 def test_runs_in_a_store_are_exported(store: ObjectStore) -> None:
     run = run_inline(bowl_study(), f"s3://{store.new_bucket()}/runs")
     assert len(run.to_optuna().trials) == (run.trials["stage"] == "search").sum()
+
+
+def test_a_session_that_leaves_the_declared_range_is_exported(tmp_path: Path) -> None:
+    session = run_script("at epoch 2: learning_rate 5", tmp_path)
+    exported = session.to_optuna(tmp_path / "a.journal")
+    assert [trial.params["learning_rate"] for trial in exported.trials] == [0.0316, 5.0]
+    assert exported.trials[1].distributions["learning_rate"].high == 5.0  # type: ignore[attr-defined]

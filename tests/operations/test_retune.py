@@ -227,6 +227,13 @@ def test_retune_refuses_what_has_no_data(
     assert "--script" in run_failing(capsys, "retune", old.path, script, "--data", "new.csv")
 
 
+@pytest.mark.parametrize("option", ["--study", "--target"])
+def test_options_without_an_effect_are_refused(
+    old: Run, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert option in run_failing(capsys, "retune", old.path, "--data", "sklearn:wine", option, "mine")
+
+
 def test_a_retuned_study_is_not_extended(tmp_path: Path, old: Run) -> None:
     from caviar.operations.resume import extend_study
 

@@ -23,6 +23,7 @@ from caviar.records.frames import Run, reproducible
 from caviar.records.journal import JOURNAL
 from caviar.records.lineage import lineage
 from caviar.records.winner import read_best
+from caviar.reporting.run_json import run_document
 from caviar.trial import Outcome
 from tests.object_store import ObjectStore
 from tests.objectives import bowl_study
@@ -255,6 +256,12 @@ def test_a_function_that_saves_nothing_is_told_so(tmp_path: Path) -> None:
 def test_objectives_without_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="checkpoints"):
         run_script("go", tmp_path, function_study(lambda params: 0.0))
+
+
+def test_a_session_plans_no_trials_and_repeats_no_other(tmp_path: Path) -> None:
+    one, other = (run_script(f"at epoch 2: {change}", tmp_path) for change in ("l2 0.1", "l2 0.2"))
+    assert {stage["planned"] for stage in run_document(one)["trials"].values()} == {None}
+    assert not one.study_file.is_repeated_by(other.study_file)
 
 
 def test_divergence_is_recorded_and_left(tmp_path: Path) -> None:

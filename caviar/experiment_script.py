@@ -24,7 +24,8 @@ def load_study(script: Path, name: str | None = None) -> Study:
         StudyError: the file does not exist, fails, or declares no study of that name, or several.
     """
     if not script.is_file():
-        raise StudyError(f"{script}: there is no such file")
+        what = "it is a folder" if script.is_dir() else "there is no such file"
+        raise StudyError(f"{script}: {what}")
     check_names(script)
     module = _execute(script)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Study)}

@@ -12,7 +12,7 @@ from caviar.search.region import Region
 from caviar.search.sampling import draw_params, require_sampler
 from caviar.search.schedule import search_steps
 from caviar.space import Choice, Interval, Space
-from caviar.study import Study
+from caviar.study import Study, start_source
 from caviar.trial import Value
 
 DRAWS = 1_000
@@ -65,6 +65,8 @@ class SpacePreview:
     """Number of the study's trials that are drawn without learning from others."""
     given: int
     """Number of the study's first trials whose params it gives."""
+    start: str | None
+    """The run that the study starts from; None without one."""
     refused: float | None
     """Share of the draws from the whole space that the constraints refuse; None without constraints."""
     parameters: tuple[ParameterDraws, ...]
@@ -91,6 +93,7 @@ def preview(study: Study) -> SpacePreview:
         draws=len(draws),
         first=first,
         given=len(study.given_params),
+        start=None if study.start_from is None else start_source(study.start_from),
         refused=study.refused if study.space.constraints else None,
         parameters=tuple(_parameter(study.space, name, draws) for name in study.space),
     )
@@ -141,7 +144,11 @@ def _parts(domain: Interval, values: np.ndarray) -> Iterator[Part]:
     edges, shown = part_edges(domain), replace(domain, scale="reverse_log") if is_near_one(domain) else domain
     counts = np.histogram(values, [*edges[:-1], math.nextafter(edges[-1], math.inf)])[0]
     for (low, high), count in zip(pairwise(edges), counts.tolist(), strict=True):
-        yield Part(f"{shown.text(low)} .. {shown.text(high)}", count / max(1, len(values)))
+        last = (
+            high - 1 if domain.integer and high < domain.high else high
+        )  # whole numbers are in one part each
+        label = shown.text(low) if last == low else f"{shown.text(low)} .. {shown.text(last)}"
+        yield Part(label, count / max(1, len(values)))
 
 
 def part_edges(domain: Interval) -> list[float]:

@@ -56,6 +56,7 @@ def _space(options: argparse.Namespace) -> None:
         with packages_of("report"):
             from caviar.reporting.plots.space import figure
 
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
         figure(found).write_html(options.plot)
     if options.json:
         from caviar.reporting.run_json import json_text

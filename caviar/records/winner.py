@@ -31,6 +31,7 @@ from caviar.records.json_files import checksum, errors_as_damage, read_checked, 
 from caviar.records.run_files import repair_hint
 from caviar.storage.location import Location
 from caviar.trial import Value
+from caviar.validation import require_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,6 +238,7 @@ class Best:
                 values are missing or not finite.
         """
         inputs = self._inputs()
+        require_type("predict: batch_statistics", batch_statistics, bool, "True or False", RunError)
         if _MODULE in self.files:
             return self._predict_by_module(x, build, inputs, batch_statistics)
         from caviar.training.reference import predict_classes

@@ -27,6 +27,8 @@ def preview_parts(found: SpacePreview) -> Iterator[RenderableType]:
     yield heading(found.study, f" draws {way}: the shares of {counted(found.draws, 'draw')}")
     if found.given:
         yield line(f"  before them: {counted(found.given, 'trial')} with given params (try_first)")
+    if found.start is not None:
+        yield line(f"  not counted: the draws near the best of {found.start}, from which the study starts")
     if found.refused is not None:
         yield line(f"  the constraints refuse {found.refused:.0%} of the draws from the whole space")
     rows = [row for parameter in found.parameters for row in _rows(parameter)]

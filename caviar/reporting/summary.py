@@ -14,11 +14,11 @@ from caviar.analysis.round_summary import summarize_groups
 from caviar.analysis.start_effect import origin_of_winner
 from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
-from caviar.durations import duration_words
 from caviar.records.frames import Run
 from caviar.records.winner import Best
 from caviar.reporting.formatting import counted, metric_text, params_text, score_text
 from caviar.reporting.retuning import verdict_parts
+from caviar.reporting.run_notes import deviations, own_trials
 from caviar.reporting.scores import score_rows
 from caviar.reporting.session_summary import session_parts
 from caviar.reporting.terminal import (
@@ -39,6 +39,8 @@ NO_BETTER = (
     "the test rows do not show that the network is better than always predicting the most frequent class: "
     "look at the features, the space and the number of epochs"
 )
+_TITLE_CHARS = 13
+"""Characters of the titles of lines, with the space behind them."""
 MAX_CAUSES = 3
 """Maximum number of failure causes that are listed."""
 MIN_IMPORTANCE = 0.02
@@ -157,24 +159,8 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
 
 def _deviations(run: Run) -> Iterator[RenderableType]:
     """Yield where the run went another way than the study declares."""
-    budget = run.study_file.time_budget
-    if budget is not None:
-        fit = f"{counted(budget['trials'], 'trial')} of {duration_words(budget['trial_s'])} were expected to fit into"
-        yield heading("Time budget", f"  {fit} {duration_words(budget['time_s'])}")
-    for phase in run.study_file.phases():
-        what = f"extension {phase.number}" if phase.number else "the search"
-        searched = len(_own(run, phase, Stage.SEARCH))
-        if phase.number:
-            is_last = phase.final == run.study_file.phases()[-1].final
-            how = "is not finished yet" if is_last and not run.finished else "came to the same winner"
-            if len(_own(run, phase, Stage.FINAL)):
-                how = "found another winner"
-            yield heading("Extended", f"     {what}, with {counted(searched, 'search trial')}, {how}")
-        if phase.search_ended:
-            yield heading("Ended early", f"  {what} was ended after {searched:,} of {phase.trials:,} trials")
-    for edit in run.study_file.edits:
-        what = "the constraints were" if edit.get("what") == "constraints" else "the function was"
-        yield heading("Edited", f"       {what} edited after {counted(edit['after_trials'], 'trial')}")
+    for title, text in deviations(run):
+        yield heading(title, f"{'':{_TITLE_CHARS - len(title)}}{text}")
 
 
 def _started_from(run: Run) -> Iterator[RenderableType]:
@@ -218,18 +204,12 @@ def _tried_first(run: Run) -> Iterator[RenderableType]:
 def _how_far(run: Run) -> str:
     """Return how many of the planned trials are recorded."""
     phase = run.study_file.phases()[-1]
-    searched, confirmed = (len(_own(run, phase, stage)) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
+    searched, confirmed = (len(own_trials(run, phase, stage)) for stage in (Stage.SEARCH, Stage.CONFIRMATION))
     planned = max(searched, phase.trials)  # extra rounds are not planned
     text = f"{searched:,} of {planned:,} search trials"
     if confirmed:
         text += f" and {confirmed:,} of at most {phase.confirmation.trials:,} confirmation trials"
     return f"{text}{f' of extension {phase.number}' if phase.number else ''} are recorded"
-
-
-def _own(run: Run, phase: Phase, stage: Stage) -> pd.DataFrame:
-    """Return the trials of one kind in a phase."""
-    trials = run.trials[run.trials["stage"] == stage]
-    return trials[trials["round"].between(phase.first_stage, phase.final)]
 
 
 # The rounds
@@ -303,7 +283,7 @@ def has_steps(run: Run) -> bool:
 
 def _search_parts(run: Run, phase: Phase, every_round: bool) -> dict[int, str]:
     """Return the title of each round or step of a search: several neighbours have the same one."""
-    trials = _own(run, phase, Stage.SEARCH)
+    trials = own_trials(run, phase, Stage.SEARCH)
     trials = trials[trials["round"] < phase.confirming.start]
     spans = trials.groupby("round")["trial"].agg(["min", "max"])
     if phase.number:

@@ -37,7 +37,7 @@ def shares(domain: Domain) -> dict[str, float]:
         (linear(0.9, 0.999), {"0.9 .. 0.99": 0.9, "0.99 .. 0.999": 0.1}),
         (linear(-1, 1), {"-1 .. -0.5": 0.2, "-0.5 .. 0": 0.2, "0 .. 0.5": 0.2, "0.5 .. 1": 0.2}),
         (integer(1, 2), {"1": 0.5, "2": 0.5}),
-        (integer(10, 1000, scale="log"), {"10 .. 100": 0.5, "100 .. 1,000": 0.5}),
+        (integer(10, 1000, scale="log"), {"10 .. 99": 0.5, "100 .. 1,000": 0.5}),
         (choice("a", None), {"a": 0.5, "None": 0.5}),
     ],
 )
@@ -76,6 +76,17 @@ def test_the_parts_of_any_parameter_hold_all_its_draws(space: Space) -> None:
         if isinstance(domain, Interval):
             edges = part_edges(domain)
             assert edges == sorted(set(edges))
+
+
+def test_a_whole_number_is_in_one_part() -> None:
+    labels = [part.label for part in seen(integer(1, 64)).parts]
+    assert labels == ["1 .. 9", "10 .. 64"]
+    assert [part.label for part in seen(integer(8, 32)).parts] == [
+        "8 .. 13",
+        "14 .. 19",
+        "20 .. 25",
+        "26 .. 32",
+    ]
 
 
 def test_conditions_constraints_and_given_trials_are_counted() -> None:

@@ -57,7 +57,7 @@ def test_json_has_the_same_numbers(script: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_page_shows_a_panel_for_each_parameter(script: Path, tmp_path: Path) -> None:
-    page = tmp_path / "space.html"
+    page = tmp_path / "new" / "space.html"
     assert main(["space", str(script), "--plot", str(page)]) == 0
     assert all(name in page.read_text() for name in ("learning rate", "beta2"))
     with pytest.raises(SystemExit):

@@ -15,6 +15,7 @@ from caviar.operations.resume import extend_study, resume_study
 from caviar.records import json_files, winner
 from caviar.records.frames import Run, load
 from caviar.records.winner import BEST
+from caviar.reporting.report.page import render
 from caviar.rounds import Confirmation, Halving, Round, Search
 from caviar.study import Study
 from caviar.training.classifier import Classifier
@@ -234,8 +235,9 @@ def test_an_extension_confirms_a_rival_of_the_winner(tmp_path: Path) -> None:
     contenders = extended.confirmed["trial"].tolist()
     assert len(contenders) == 2
     assert run.best.trial in contenders
-    text = shown(extended)
-    assert "with 1 search trial," in text
+    note = "extension 1, with 1 search trial,"
+    assert note in shown(extended)
+    assert note in render(extended)
 
 
 def test_an_extension_accepts_an_edited_function(tmp_path: Path) -> None:

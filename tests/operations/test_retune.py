@@ -14,6 +14,7 @@ from caviar.analysis.retuning import FRESH, NEIGHBOUR, OLD, retuning
 from caviar.errors import StudyError
 from caviar.operations.retune import begin_at, declare
 from caviar.records.frames import Run, load
+from caviar.reporting.report.page import render
 from caviar.starting_point import Origin
 from caviar.study import Study
 from caviar.trial import Stage, Value, derive_seed
@@ -99,6 +100,7 @@ def test_the_verdict_names_the_clearly_best(
     assert str(found).startswith(verdict)
     assert verdict in shown(run, width=300)
     assert "its winner had value" in shown(run, width=300)
+    assert f"<b>Verdict</b> {verdict}" in render(run)
 
 
 def test_a_small_change_of_many_parameters_asks_for_a_neighbour(tmp_path: Path) -> None:

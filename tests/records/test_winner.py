@@ -156,6 +156,8 @@ def test_batch_statistics_fail_on_a_row_alone(best: Best) -> None:
     alone = [best.predict(row[None], batch_statistics=True)[0] for row in x]
     assert len(set(alone)) == 1
     assert best.predict(x[:0], batch_statistics=True).shape == (0,)
+    with pytest.raises(RunError, match="True or False"):
+        best.predict(x, batch_statistics="yes")  # type: ignore[arg-type]
 
 
 def test_batch_statistics_need_batch_norm(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from caviar.reporting.formatting import (
     test_origin,
     test_rows_text,
 )
+from caviar.reporting.run_notes import notes
 from caviar.trial import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Head:
     text: str
     scores: Sequence[Score]
     params: Sequence[tuple[str, str]]
+    notes: Sequence[tuple[str, str]]
+    """Titles and sentences: a verdict, extensions, and the like."""
     advice: Sequence[str]
     commands: Sequence[tuple[str, str]]
     """Commands to copy, each with what it does."""
@@ -114,7 +117,8 @@ def head(run: Run) -> Head:
         text=_counts_text(run),
         scores=[] if best is None else list(_scores(run, best)),
         params=[] if best is None else [(n, value_text(v)) for n, v in best.params.items()],
-        advice=advice(run),
+        notes=list(notes(run)),
+        advice=[] if run.study_file.panda else advice(run),
         commands=_commands(run, state),
     )
 

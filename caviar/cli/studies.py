@@ -50,6 +50,9 @@ examples:
   caviar finish runs/digits experiments/digits.py
 """
 
+_METHODS = ("resume", "finish", "extend")
+"""Verbs that are methods of a study as well."""
+
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the parsers of these commands, and return them."""
@@ -262,8 +265,9 @@ def loaded_study(options: argparse.Namespace, run: str, started: "StudyFile") ->
 
 def _command(options: argparse.Namespace, run: str) -> str:
     """Return the command that names the script of a run."""
-    trials = f" --trials {options.trials}" if options.verb == "extend" else ""
-    return f"caviar {options.verb} {shlex.quote(run)} EXPERIMENT.py{trials}"
+    more = f" --trials {options.trials}" if options.verb == "extend" else ""
+    more = f" --data {shlex.quote(options.data)}" if options.verb == "retune" else more
+    return f"caviar {options.verb} {shlex.quote(run)} EXPERIMENT.py{more}"
 
 
 def _original_folder(
@@ -275,11 +279,16 @@ def _original_folder(
     """
     if options.experiment is not None:
         return nullcontext()
+    if started.command is not None:
+        raise RunError(
+            f"{run} is a run of another command: continue it with `{started.command} --resume {shlex.quote(run)}`, or name "
+            f"a script that declares its study: `{_command(options, run)}`"
+        )
     if started.script is None:
         trials = f", trials={options.trials}" if options.verb == "extend" else ""
+        call = f"call study.{options.verb}({run!r}{trials}), or " if options.verb in _METHODS else ""
         raise RunError(
-            f"{run} was started from Python, so its script is not known: "
-            f"call study.{options.verb}({run!r}{trials}), or run `{_command(options, run)}`"
+            f"{run} was started from Python, so its script is not known: {call}run `{_command(options, run)}`"
         )
     options.experiment = Path(started.script)
     if not started.is_script_trusted:

@@ -232,6 +232,11 @@ class StudyFile:
         return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
 
     @property
+    def ends_early(self) -> bool:
+        """True if `caviar finish` can end the search: not that of `caviar retune`, nor a session of `caviar panda`."""
+        return self.command is None and not self.panda
+
+    @property
     def has_given(self) -> bool:
         """True if the study gives the params of some trials (`try_first`)."""
         return "try_first" in self.study

@@ -210,7 +210,7 @@ def _commands(run: Run, state: str) -> list[tuple[str, str]]:
         commands.append(("follow it", f"caviar watch {run.location.quoted}"))
     elif state == "unfinished":
         commands.append(("continue it", run.study_file.resume_command(run.location)))
-        if not run.study_file.panda:
+        if run.study_file.ends_early:
             commands.append(("end it here", run.study_file.resume_command(run.location, "finish")))
     return commands
 

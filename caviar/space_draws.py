@@ -43,7 +43,7 @@ def refused_share(space: Space) -> float:
         alone = f" (alone: {', '.join(f'{count:,}' for count in counts)})" if len(counts) > 1 else ""
         raise SpaceError(
             f"Space: the constraints allow {allowed:,} of {MEASURED:,} draws from the space{alone}, so it is nearly "
-            f"empty; at least {MIN_ALLOWED:.0%} must keep them: choose ranges in which more do"
+            f"empty: choose ranges of which they allow at least {MIN_ALLOWED:.0%}"
         )
     return 1 - allowed / MEASURED
 

@@ -441,7 +441,7 @@ def _check_sampler(where: str, sampler: object) -> None:
         )
     if not callable(sampler) and sampler not in SAMPLERS:
         raise StudyError(
-            f"{where}: sampler={sampler!r} is unknown; use {', '.join(map(repr, SAMPLERS))}, "
+            f"{where}: sampler={sampler!r} is unknown; use {', '.join(map(repr, SAMPLERS))} (qmc: Sobol sequences), "
             "or a function that makes an Optuna sampler from a seed"
         )
 

@@ -281,8 +281,8 @@ def _original_folder(
         return nullcontext()
     if started.command is not None:
         raise RunError(
-            f"{run} is a run of another command: continue it with `{started.command} --resume {shlex.quote(run)}`, or name "
-            f"a script that declares its study: `{_command(options, run)}`"
+            f"{run} is a run of another command: continue it with `{started.command} --resume {shlex.quote(run)}`, or "
+            f"name a script that declares its study: `{_command(options, run)}`"
         )
     if started.script is None:
         trials = f", trials={options.trials}" if options.verb == "extend" else ""

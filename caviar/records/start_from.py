@@ -109,11 +109,11 @@ def take(run: Run, study: Study, source: str) -> StartingPoint:
 
 
 def score_words(metric: str, value: float, interval: tuple[float, float] | None) -> str:
-    """Return the value of a metric with its confidence interval, which does not exceed 1 for an accuracy."""
+    """Return the value of a metric with its confidence interval, which lies between 0 and 1 for an accuracy."""
     if interval is None:
         return f"{value:.4g}"
-    low, high = interval
-    high = min(high, 1.0) if metric.endswith("accuracy") else high
+    is_share = metric.endswith("accuracy")
+    low, high = (min(max(end, 0.0), 1.0) for end in interval) if is_share else interval
     return f"{value:.4g} (95% interval {low:.4g} .. {high:.4g})"
 
 

@@ -29,11 +29,13 @@ def metric_text(value: float) -> str:
 
 
 def score_text(value: float, interval: tuple[float, float] | None, is_share: bool = False) -> str:
-    """Return a value with its confidence interval, which does not exceed 1 for a share.
+    """Return a value with its confidence interval, which lies between 0 and 1 for a share.
 
     Example:
         >>> score_text(0.98, (0.955, 1.002), is_share=True)
         '0.9800, 95% interval 0.9550 .. 1.0000'
+        >>> score_text(0.1, (-0.2, 0.4), is_share=True)
+        '0.1000, 95% interval 0 .. 0.4000'
     """
     if interval is None:
         return metric_text(value)
@@ -41,9 +43,9 @@ def score_text(value: float, interval: tuple[float, float] | None, is_share: boo
 
 
 def interval_text(interval: tuple[float, float], is_share: bool = False) -> str:
-    """Return a confidence interval, which does not exceed 1 for a share."""
-    low, high = interval
-    return f"95% interval {metric_text(low)} .. {metric_text(min(high, 1.0) if is_share else high)}"
+    """Return a confidence interval, which lies between 0 and 1 for a share."""
+    low, high = (min(max(end, 0.0), 1.0) for end in interval) if is_share else interval
+    return f"95% interval {metric_text(low)} .. {metric_text(high)}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from caviar.script_names import PACKAGES
 PACKAGE = Path(caviar.__file__).parent
 
 LAYERS = [
-    {"errors", "control_chars", "notebook_kernel"},
+    {"errors", "control_chars", "notebook_kernel", "plurals"},
     {"durations", "trial", "fingerprint", "script_names", "validation", "optional_packages"},
     {"constraints", "resources", "starting_point"},
     {"space"},

@@ -80,8 +80,8 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 def _export(options: argparse.Namespace) -> None:
     from caviar.exports.following import follow
+    from caviar.plurals import counted
     from caviar.records.frames import load
-    from caviar.reporting.formatting import counted
 
     run = load(options.run)
     export = _open(run, options)

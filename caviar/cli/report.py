@@ -33,8 +33,8 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from caviar.plurals import counted
     from caviar.records.frames import load
-    from caviar.reporting.formatting import counted
     from caviar.reporting.report.page import write_report
     from caviar.storage.uri import locate
 

@@ -24,7 +24,7 @@ from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import Forecaster, fit_trials
 from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
 from caviar.planning.plan import Cost, Memory, Places, Plan
-from caviar.reporting.formatting import counted
+from caviar.plurals import counted
 from caviar.resources import usable_cores
 from caviar.rounds import MAX_TRIALS, resize
 from caviar.search.sampling import require_sampler

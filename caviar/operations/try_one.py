@@ -15,6 +15,7 @@ import pandas as pd
 from caviar.backends.objective_pickle import pickle_objective
 from caviar.engine import Engine, Part, PartDone, Progress
 from caviar.errors import StudyError
+from caviar.plurals import counted
 from caviar.search.sampling import require_sampler
 from caviar.search.stages import open_stage
 from caviar.space_draws import fill
@@ -44,7 +45,7 @@ class TriedTrial:
     """Description in one line of why it diverged; else None."""
 
     def __str__(self) -> str:
-        epochs = "1 epoch" if len(self.curve) == 1 else f"{len(self.curve):,} epochs"
+        epochs = counted(len(self.curve), "epoch")
         reason = f" ({self.failure})" if self.failure else ""
         return f"{self.outcome}{reason}: value {self.value:.6g} after {epochs} in {self.train_s:.2f} s"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from caviar.durations import duration_words
+from caviar.plurals import counted
 
 LEAST_TRIALS = 20
 """Smallest number of trainings for which a search beats a person who adjusts one model."""
@@ -50,12 +51,11 @@ def advise(trials: int, trial_s: float, workers: int, time_s: float | None, leas
         time_s: seconds of the budget; None if it has none.
         least_s: seconds of the smallest search, of `LEAST_TRIALS` trainings.
     """
-    each = f"a trial takes {duration_words(trial_s)} on one of {workers:,} workers"
-    if workers == 1:
-        each = f"a trial takes {duration_words(trial_s)} on one worker"
+    place = "one worker" if workers == 1 else f"one of {workers:,} workers"
+    each = f"a trial takes {duration_words(trial_s)} on {place}"
     in_budget = "the study has" if time_s is None else f"{duration_words(time_s)} are enough for"
     chance = f"a chance of {chance_of_good(trials):.0%}"
-    draws = f"{trials:,} random draws hold one of the best tenth of the space with {chance}"
+    draws = f"one of the best tenth of the space is among {counted(trials, 'random draw')} with {chance}"
     if trials >= LEAST_TRIALS:
         beyond = f"{in_budget} {trials:,} of them, and from about {LEAST_TRIALS} on a search beats adjusting one model"
         return Advice(way=Way.CAVIAR, reasons=(each, beyond, *((draws,) if trials < 60 else ())))

@@ -13,6 +13,7 @@ from caviar.planning.advice import LEAST_TRIALS
 from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import MAX_SIMULATED, Forecaster, fit_trials
 from caviar.planning.measuring import MEASURE_S, Measurement, Measuring
+from caviar.plurals import counted
 from caviar.rounds import MAX_TRIALS, resize, training_count
 from caviar.study import Study
 from caviar.trial import Outcome
@@ -56,7 +57,8 @@ class TimeBudget:
 
     def __str__(self) -> str:
         trials = f"{self.trials:,} trials of about {duration_words(self.trial_s)}"
-        return f"{trials} fit into {duration_words(self.time_s)} on {self.workers:,} workers ({self.timed:,} timed)"
+        workers = counted(self.workers, "worker")
+        return f"{trials} fit into {duration_words(self.time_s)} on {workers} ({self.timed:,} timed)"
 
     def to_json(self) -> dict[str, Any]:
         """Return it in a plain form."""
@@ -136,7 +138,7 @@ def choose_trials(
         raise RunError(
             f"--time {duration_words(time_s)} is too short for a search: a trial takes "
             f"{duration_words(smallest.mean_s)}, and {LEAST_TRIALS} trials, the fewest that make sense, take "
-            f"{duration_words(smallest.trained_s)} on {workers:,} workers after the start and the measuring: "
+            f"{duration_words(smallest.trained_s)} on {counted(workers, 'worker')} after the start and the measuring: "
             f"give at least --time {least_time(time_s - left_s() + smallest.trained_s)}, or {BY_HAND}"
         )
     trials, found = fit_trials(forecaster.forecast, left_s(), LEAST_TRIALS, MAX_TRIALS)

@@ -15,8 +15,9 @@ from caviar.analysis.failures import failures
 from caviar.analysis.quality import best_trials
 from caviar.columns import is_param
 from caviar.frame_columns import FrameColumns
+from caviar.plurals import counted
 from caviar.records.frames import Run
-from caviar.reporting.formatting import counted, metric_text, params_text
+from caviar.reporting.formatting import metric_text, params_text
 from caviar.reporting.run_json import rows_with_params, run_document
 from caviar.reporting.summary import summary_parts
 from caviar.reporting.terminal import heading, line, table

@@ -48,16 +48,6 @@ def interval_text(interval: tuple[float, float], is_share: bool = False) -> str:
     return f"95% interval {metric_text(low)} .. {metric_text(high)}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return how many of something there are.
-
-    Example:
-        >>> [counted(number, "trial") for number in (1, 1_200)]
-        ['1 trial', '1,200 trials']
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def params_text(params: Mapping[str, Value]) -> str:
     r"""Return the names and values of params, in a few words on one line.
 

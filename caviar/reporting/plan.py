@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from caviar.durations import duration_words
 from caviar.planning.advice import Way
 from caviar.planning.plan import Cost, Places, Plan
-from caviar.reporting.formatting import counted
+from caviar.plurals import counted
 from caviar.reporting.terminal import heading, paragraph, table
 from caviar.resources import GIB
 from caviar.rounds import Confirmation, Search, Stages

@@ -12,9 +12,10 @@ from caviar.driver.messages import Chunk
 from caviar.driver.watcher import Watcher
 from caviar.engine import Progress
 from caviar.notebook_kernel import is_notebook
+from caviar.plurals import counted
 from caviar.records.winner import Best
 from caviar.reporting.errors_shown import ErrorsShown
-from caviar.reporting.formatting import counted, duration_text, metric_text, pace_text, score_text
+from caviar.reporting.formatting import duration_text, metric_text, pace_text, score_text
 from caviar.reporting.notebook import Cell
 from caviar.reporting.screens import Screen, Terminal
 from caviar.reporting.standing import CONFIRMATION, Standing

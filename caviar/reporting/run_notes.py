@@ -6,8 +6,8 @@ import pandas as pd
 
 from caviar.analysis.retuning import retuning
 from caviar.durations import duration_words
+from caviar.plurals import counted
 from caviar.records.frames import Run
-from caviar.reporting.formatting import counted
 from caviar.search.schedule import Phase
 from caviar.trial import Stage
 

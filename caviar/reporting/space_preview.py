@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from caviar.analysis.space_preview import ParameterDraws, SpacePreview
-from caviar.reporting.formatting import counted
+from caviar.plurals import counted
 from caviar.reporting.terminal import heading, line, paragraph, table
 
 BAR = 16

@@ -14,9 +14,10 @@ from caviar.analysis.round_summary import summarize_groups
 from caviar.analysis.start_effect import origin_of_winner
 from caviar.analysis.tried_first import tried_first
 from caviar.columns import params_from_row
+from caviar.plurals import counted
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import counted, metric_text, params_text, score_text
+from caviar.reporting.formatting import metric_text, params_text, score_text
 from caviar.reporting.retuning import verdict_parts
 from caviar.reporting.run_notes import deviations, own_trials
 from caviar.reporting.scores import score_rows

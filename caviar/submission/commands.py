@@ -10,6 +10,7 @@ from pathlib import Path
 import caviar
 from caviar.control_chars import replace_control_chars
 from caviar.errors import ClusterError, SubmissionError
+from caviar.plurals import counted
 from caviar.reporting.formatting import UNFOLDED_WIDTH, duration_text
 from caviar.submission.client import JobClient
 from caviar.submission.job import (
@@ -190,7 +191,7 @@ def _next_commands(job_id: str) -> str:
 
 
 def _size_text(upload: Upload) -> str:
-    files = "1 file" if len(upload.files) == 1 else f"{len(upload.files):,} files"
+    files = counted(len(upload.files), "file")
     return f"{files} ({upload.size / MIB:,.1f} MiB)"
 
 

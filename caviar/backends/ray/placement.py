@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caviar.errors import ClusterError
+from caviar.plurals import counted
 from caviar.resources import GIB, Resources
 
 ResourceDict = Mapping[str, float]
@@ -191,7 +192,7 @@ def explain_shortage(waiting: Sequence[ResourceDict], total: ResourceDict, free:
     short = [name for name, amount in least.items() if free.get(name, 0.0) < amount]
     if not short:
         return None
-    workers = "1 worker" if len(waiting) == 1 else f"{len(waiting):,} workers"
+    workers = counted(len(waiting), "worker")
     gone = [name for name in short if total.get(name, 0.0) < least[name]]
     names = " and ".join({"CPU": "cores", "GPU": "GPUs"}.get(name, name) for name in gone or short)
     if gone:

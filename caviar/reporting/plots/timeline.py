@@ -4,8 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from caviar.analysis.worker_timeline import WorkerTimeline, seconds_of_trials, worker_timeline
+from caviar.plurals import counted
 from caviar.records.frames import Run
-from caviar.reporting.formatting import counted
 from caviar.reporting.plots import theme
 from caviar.reporting.plots.axes import duration, time_unit
 from caviar.reporting.plots.text import escape

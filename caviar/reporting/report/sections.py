@@ -11,16 +11,10 @@ from caviar.analysis.classification import calibration, calibration_error, winne
 from caviar.analysis.failures import failures
 from caviar.analysis.pairs import paired_parameters
 from caviar.control_chars import replace_control_chars
+from caviar.plurals import counted
 from caviar.records.frames import Run
 from caviar.records.winner import Best
-from caviar.reporting.formatting import (
-    counted,
-    duration_text,
-    interval_text,
-    metric_text,
-    test_origin,
-    test_rows_text,
-)
+from caviar.reporting.formatting import duration_text, interval_text, metric_text, test_origin, test_rows_text
 from caviar.reporting.run_notes import notes
 from caviar.trial import Outcome, Stage
 

@@ -179,7 +179,11 @@ def test_a_damaged_process_trains_no_further_trial(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "asked"),
-    [({}, {"workers": 2}), ({}, {"gpus": 1}), ({"resources": cv.Resources(gpus=1)}, {})],
+    [
+        ({}, {"workers": 2}),
+        ({"resources": cv.Resources(gpus=1)}, {"gpus": 1}),
+        ({"resources": cv.Resources(gpus=1)}, {}),
+    ],
 )
 def test_what_one_process_cannot_give_is_refused(
     tmp_path: Path, declared: dict[str, Any], asked: dict[str, Any]

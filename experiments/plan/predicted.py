@@ -85,37 +85,43 @@ def measure(name: str) -> dict[str, object]:
     }
 
 
+def quiet(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the repetitions that count: of each study those on a quiet machine, if there are any."""
+    is_quiet = rows["load_before"] < QUIET_LOAD  # the load afterwards is in part the study's own
+    return rows[is_quiet | ~is_quiet.groupby(rows["study"]).transform("any")]
+
+
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a study: the repetition with the median ratio."""
+    """Return a row a study: the repetition with the median ratio, and all ratios."""
     chosen = []
     for name in [name for name in STUDIES if name in set(rows["study"])]:
         own = rows[rows["study"] == name].sort_values("ratio")
-        is_quiet = own["load_before"] < QUIET_LOAD  # the load afterwards is in part the study's own
-        own = own[is_quiet] if is_quiet.any() else own
         row = own.iloc[(len(own) - 1) // 2]
-        chosen.append(
-            row.to_dict()
-            | {"repetitions": len(own), "within": row["low_s"] <= row["real_s"] <= row["high_s"]}
-        )
+        is_within = row["low_s"] <= row["real_s"] <= row["high_s"]
+        chosen.append(row.to_dict() | {"ratios": own["ratio"].tolist(), "within": is_within})
     return pd.DataFrame(chosen)
 
 
 def table(found: pd.DataFrame) -> str:
-    """Return the table in Markdown, and the sentence below it."""
+    """Return the table in Markdown, and the sentences below it."""
     lines = [
-        "| study | what it is | trials, workers | timed | predicted (90 % interval) | real | predicted / real |",
+        "| study | what it is | trials, workers | predicted (90 % interval) | real | predicted / real | others |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in found.to_dict(orient="records"):
         interval = f"{row['predicted_s']:.0f} s ({row['low_s']:.0f} .. {row['high_s']:.0f})"
+        others = [ratio for ratio in row["ratios"] if ratio != row["ratio"]]
         lines.append(
             f"| {row['study']} | {STUDIES[str(row['study'])][1]} | {row['trials']:,}, {row['workers']} "
-            f"| {row['timed']} | {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} |"
+            f"| {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} "
+            f"| {', '.join(f'{ratio:.2f}' for ratio in others)} |"
         )
     near = int(found["ratio"].between(1 / 1.25, 1.25).sum())
     within = int(found["within"].sum())
     loads = found["load_before"]
     lines += [
+        "",
+        "A row is the repetition with the median ratio; the last column has the other ratios.",
         "",
         f"Load averages before the plans: {loads.min():.1f} .. {loads.max():.1f}, on {os.cpu_count()} cores.",
         "",
@@ -125,42 +131,39 @@ def table(found: pd.DataFrame) -> str:
 
 
 def draw(found: pd.DataFrame, file: Path) -> None:
-    """Draw predicted against real durations, with intervals."""
+    """Draw predicted durations as multiples of the real ones, with their intervals."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
-    ends = [
-        0.8 * min(found["real_s"].min(), found["low_s"].min()),
-        1.3 * max(found["real_s"].max(), found["high_s"].max()),
+    figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+    axes.axvspan(1 / 1.25, 1.25, color="#e4e4e4", label="within 25 %")
+    axes.axvline(1, color="#888888", linewidth=1)
+    places = range(len(found))
+    low, high = found["low_s"] / found["real_s"], found["high_s"] / found["real_s"]
+    axes.hlines(places, low, high, color="#1f5fa8", linewidth=1.5, label="90 % interval")
+    axes.plot(found["ratio"], places, "o", color="#1f5fa8", label="repetition with the median ratio")
+    others = [
+        (ratio, place) for place, ratios in zip(places, found["ratios"], strict=True) for ratio in ratios
     ]
-    axes.fill_between(
-        ends, [e / 1.25 for e in ends], [1.25 * e for e in ends], color="#dddddd", label="within 25 %"
-    )
-    axes.plot(ends, ends, color="#888888", linewidth=1)
-    below, above = found["predicted_s"] - found["low_s"], found["high_s"] - found["predicted_s"]
-    axes.errorbar(
-        found["real_s"], found["predicted_s"], yerr=[below, above], fmt="o", color="#1f5fa8", capsize=3
-    )
-    for row in found.to_dict(orient="records"):
-        axes.annotate(
-            str(row["study"]),
-            (row["real_s"], row["predicted_s"]),
-            xytext=(5, -10),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    axes.plot(*zip(*others, strict=True), "o", color="#1f5fa8", alpha=0.25, label="other repetitions")
     axes.set(
         xscale="log",
-        yscale="log",
-        xlim=ends,
-        ylim=ends,
-        xlabel="real duration (s)",
-        ylabel="predicted duration (s), 90 % interval",
+        xlabel="predicted / real duration",
+        xticks=(ticks := (0.5, 0.6, 0.8, 1, 1.25, 1.5, 2)),
+        xticklabels=[f"{tick:g}" for tick in ticks],
+        xlim=(0.45, 2.4),
+        yticks=places,
+        yticklabels=[
+            f"{study} ({real_s:.0f} s)" for study, real_s in zip(found["study"], found["real_s"], strict=True)
+        ],
+        ylim=(len(found) - 0.5, -0.5),
     )
-    axes.legend(loc="upper left", frameon=False)
+    axes.minorticks_off()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(file, dpi=110)
 
 
@@ -183,7 +186,7 @@ def main() -> None:
         )
         rows = pd.DataFrame([row])
         rows.round(3).to_csv(file, mode="a", header=not file.exists(), index=False)
-    found = summarize(pd.read_csv(file))
+    found = summarize(quiet(pd.read_csv(file)))
     (options.out / "predicted.md").write_text(table(found))
     draw(found, options.out / "predicted.png")
     print(table(found))

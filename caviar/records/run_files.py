@@ -232,7 +232,7 @@ class StudyFile:
         return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
 
     @property
-    def ends_early(self) -> bool:
+    def can_end_early(self) -> bool:
         """True if `caviar finish` can end the search: not that of `caviar retune`, nor a session of `caviar panda`."""
         return self.command is None and not self.panda
 

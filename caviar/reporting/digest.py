@@ -67,5 +67,5 @@ def _run_rows(run: Run, driver: str | None) -> Iterator[Row]:
         yield "follow", f"caviar watch {run.location.quoted}"
     else:
         yield "to resume", run.study_file.resume_command(run.location)
-        if best is not None and run.study_file.ends_early:
+        if best is not None and run.study_file.can_end_early:
             yield "to end it", run.study_file.resume_command(run.location, "finish")

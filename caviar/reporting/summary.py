@@ -149,7 +149,7 @@ def _unfinished(run: Run) -> Iterator[RenderableType]:
     yield heading(run.study["name"], f" is {state}: {_how_far(run)} in {run.location}")
     if not driver:
         yield line(f"  to resume    {run.study_file.resume_command(run.location)}")
-        if run.best_so_far is not None and run.study_file.ends_early:
+        if run.best_so_far is not None and run.study_file.can_end_early:
             yield line(f"  to end it    {run.study_file.resume_command(run.location, 'finish')}")
     best = run.best_so_far
     if best is not None:

@@ -214,7 +214,7 @@ def test_retune_trains_on_new_data(
         "caviar retune runs/iris iris.py --data sklearn:wine --trials 12 --seeds 2 --resume "
     )
     assert "--resume runs/iris-retuned" in run_failing(capsys, "resume", "runs/iris-retuned")
-    assert not run.study_file.ends_early
+    assert not run.study_file.can_end_early
     assert main([*again.split()[1:], "--address", "here"]) == 0
     assert "Verdict" in capsys.readouterr().out
 

@@ -204,7 +204,7 @@ def _commands(run: Run, state: str) -> list[tuple[str, str]]:
         commands.append(("follow it", f"caviar watch {run.location.quoted}"))
     elif state == "unfinished":
         commands.append(("continue it", run.study_file.resume_command(run.location)))
-        if run.study_file.ends_early:
+        if run.study_file.can_end_early:
             commands.append(("end it here", run.study_file.resume_command(run.location, "finish")))
     return commands
 

@@ -1,15 +1,15 @@
 """Durations that `caviar plan` predicts, and those that `caviar run` then takes.
 
-    python experiments/plan/predicted.py [STUDY ...] [--out experiments/plan/results]
+    python experiments/plan/predicted.py [STUDY ...] [--seeds 0 1 2] [--out experiments/plan/results]
 
-Each study of `studies.py` is planned and then run, in processes of their own, as a user does. The time of a command is
-counted from its start to its end, with Ray's start and stop. A study that is named is measured again, and its rows are
-added. The table and the figure show each study's repetition with the median ratio. If other programs use the machine,
-and begin or end between plan and run, no prediction can hold: repetitions on a quiet machine count alone, if there are
-any.
+Each study of `studies.py` is planned and then run with each seed, in processes of their own, as a user does. The time
+of a command is counted from its start to its end, with Ray's start and stop. A study that is named is measured again:
+its new rows replace those of the same seed. If other programs use the machine, and begin or end between plan and run,
+no prediction can hold: leave the machine alone.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -39,36 +39,39 @@ STUDIES = {
     "computing": (1, "a function that computes, one worker"),
 }
 """Studies with their numbers of workers, and what they are."""
+NEAR = 1.25
+"""Factor up to which a prediction is near the real duration."""
+LOADED = 2.5
+"""Load average before a plan above which other programs used two cores; the run before it counts for a while."""
 
 
-QUIET_LOAD = 2.5
-"""Load average before a plan up to which the machine is quiet; the run before it counts for a while."""
-
-
-def caviar(*words: str) -> tuple[str, float]:
-    """Run a command; return what it printed, and its seconds."""
+def caviar(seed: int, *words: str) -> tuple[str, float]:
+    """Run a command on studies with a seed; return what it printed, and its seconds."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "caviar", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"SEED": str(seed)}
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr[-1_000:]}")
     return done.stdout, time.perf_counter() - began
 
 
-def measure(name: str) -> dict[str, object]:
+def measure(name: str, seed: int) -> dict[str, object]:
     """Plan and run a study; return a row of the table."""
     workers, _ = STUDIES[name]
     script = [str(HERE / "studies.py"), "--study", name.split()[0], "--workers", str(workers)]
     load_before = os.getloadavg()[0]
-    text, plan_s = caviar("plan", *script, "--json")
+    text, plan_s = caviar(seed, "plan", *script, "--json")
     plan = json.loads(text)
     load_between = os.getloadavg()[0]
     runs = tempfile.mkdtemp(prefix="caviar-predicted-")
-    _, real_s = caviar("run", *script, "--runs", runs)
+    _, real_s = caviar(seed, "run", *script, "--runs", runs)
     shutil.rmtree(runs)
     low, high = plan["interval_s"]
     return {
         "study": name,
+        "seed": seed,
         "trials": plan["trials"],
         "workers": workers,
         "timed": plan["trials_timed"],
@@ -85,52 +88,48 @@ def measure(name: str) -> dict[str, object]:
     }
 
 
-def quiet(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the repetitions that count: of each study those on a quiet machine, if there are any."""
-    is_quiet = rows["load_before"] < QUIET_LOAD  # the load afterwards is in part the study's own
-    return rows[is_quiet | ~is_quiet.groupby(rows["study"]).transform("any")]
+def replace_rows(before: pd.DataFrame, row: dict[str, object]) -> pd.DataFrame:
+    """Return the rows with one more, which replaces that of its study and seed."""
+    is_same = (before["study"] == row["study"]) & (before["seed"] == row["seed"])
+    rows = pd.concat([before[~is_same], pd.DataFrame([row]).round(3)])
+    order = rows["study"].map({name: place for place, name in enumerate(STUDIES)})
+    return rows.assign(order=order).sort_values(["order", "seed"]).drop(columns="order")
 
 
-def summarize(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a study: the repetition with the median ratio, and all ratios."""
-    chosen = []
-    for name in [name for name in STUDIES if name in set(rows["study"])]:
-        own = rows[rows["study"] == name].sort_values("ratio")
-        row = own.iloc[(len(own) - 1) // 2]
-        is_within = row["low_s"] <= row["real_s"] <= row["high_s"]
-        chosen.append(row.to_dict() | {"ratios": own["ratio"].tolist(), "within": is_within})
-    return pd.DataFrame(chosen)
-
-
-def table(found: pd.DataFrame) -> str:
+def table(rows: pd.DataFrame) -> str:
     """Return the table in Markdown, and the sentences below it."""
     lines = [
-        "| study | what it is | trials, workers | predicted (90 % interval) | real | predicted / real | others |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| study | what it is | trials, workers | predicted / real: median | with each seed | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in found.to_dict(orient="records"):
-        interval = f"{row['predicted_s']:.0f} s ({row['low_s']:.0f} .. {row['high_s']:.0f})"
-        others = [ratio for ratio in row["ratios"] if ratio != row["ratio"]]
+    medians = []
+    for name, own in rows.groupby("study", sort=False):
+        medians.append(own["ratio"].median())
+        seconds = [f"{row.predicted_s:.0f} / {row.real_s:.0f}" for row in own.itertuples()]
         lines.append(
-            f"| {row['study']} | {STUDIES[str(row['study'])][1]} | {row['trials']:,}, {row['workers']} "
-            f"| {interval} | {row['real_s']:.0f} s | {row['ratio']:.2f} "
-            f"| {', '.join(f'{ratio:.2f}' for ratio in others)} |"
+            f"| {name} | {STUDIES[str(name)][1]} | {own['trials'].iloc[0]:,}, {own['workers'].iloc[0]} "
+            f"| {medians[-1]:.2f} | {', '.join(f'{ratio:.2f}' for ratio in own['ratio'])} "
+            f"| {', '.join(seconds)} |"
         )
-    near = int(found["ratio"].between(1 / 1.25, 1.25).sum())
-    within = int(found["within"].sum())
-    loads = found["load_before"]
+    is_within = rows["real_s"].between(rows["low_s"], rows["high_s"])
     lines += [
         "",
-        "A row is the repetition with the median ratio; the last column has the other ratios.",
+        f"{count_near(rows['ratio'])} of {len(rows)} predictions are within 25 % of the real duration, and "
+        f"{count_near(pd.Series(medians))} of the {len(medians)} medians. {is_within.sum()} of {len(rows)} intervals, "
+        "which should hold 90 %, contain the real duration.",
         "",
-        f"Load averages before the plans: {loads.min():.1f} .. {loads.max():.1f}, on {os.cpu_count()} cores.",
-        "",
-        f"{near} of {len(found)} predictions are within 25 % of the real duration, and {within} intervals contain it.",
+        f"Load averages before the plans: {rows['load_before'].min():.1f} .. {rows['load_before'].max():.1f}, "
+        f"on {os.cpu_count()} cores; {(rows['load_before'] > LOADED).sum()} plans began with more than {LOADED:g}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def draw(found: pd.DataFrame, file: Path) -> None:
+def count_near(ratios: pd.Series) -> int:
+    """Return the number of ratios within 25 % of 1."""
+    return int(ratios.between(1 / NEAR, NEAR).sum())
+
+
+def draw(rows: pd.DataFrame, file: Path) -> None:
     """Draw predicted durations as multiples of the real ones, with their intervals."""
     import matplotlib as mpl
 
@@ -138,32 +137,29 @@ def draw(found: pd.DataFrame, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
-    axes.axvspan(1 / 1.25, 1.25, color="#e4e4e4", label="within 25 %")
+    axes.axvspan(1 / NEAR, NEAR, color="#e4e4e4", label="within 25 %")
     axes.axvline(1, color="#888888", linewidth=1)
-    places = range(len(found))
-    low, high = found["low_s"] / found["real_s"], found["high_s"] / found["real_s"]
-    axes.hlines(places, low, high, color="#1f5fa8", linewidth=1.5, label="90 % interval")
-    axes.plot(found["ratio"], places, "o", color="#1f5fa8", label="repetition with the median ratio")
-    others = [
-        (ratio, place) for place, ratios in zip(places, found["ratios"], strict=True) for ratio in ratios
-    ]
-    axes.plot(*zip(*others, strict=True), "o", color="#1f5fa8", alpha=0.25, label="other repetitions")
+    names = list(dict.fromkeys(rows["study"]))
+    seeds = sorted(rows["seed"].unique())
+    shifts = {seed: 0.5 * ((place + 0.5) / len(seeds) - 0.5) for place, seed in enumerate(seeds)}
+    places = [names.index(row.study) + shifts[row.seed] for row in rows.itertuples()]
+    low, high = rows["low_s"] / rows["real_s"], rows["high_s"] / rows["real_s"]
+    axes.hlines(places, low, high, color="#1f5fa8", linewidth=1.0, label="90 % interval")
+    axes.plot(rows["ratio"], places, "o", color="#1f5fa8", markersize=4, label="prediction, one a seed")
     axes.set(
         xscale="log",
         xlabel="predicted / real duration",
         xticks=(ticks := (0.5, 0.6, 0.8, 1, 1.25, 1.5, 2)),
         xticklabels=[f"{tick:g}" for tick in ticks],
         xlim=(0.45, 2.4),
-        yticks=places,
-        yticklabels=[
-            f"{study} ({real_s:.0f} s)" for study, real_s in zip(found["study"], found["real_s"], strict=True)
-        ],
-        ylim=(len(found) - 0.5, -0.5),
+        yticks=range(len(names)),
+        yticklabels=[f"{name} ({rows[rows['study'] == name]['real_s'].median():.0f} s)" for name in names],
+        ylim=(len(names) - 0.5, -0.5),
     )
     axes.minorticks_off()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(file, dpi=110)
 
 
@@ -173,23 +169,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies to measure (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--draw", action="store_true", help="measure nothing: write table and figure again")
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
     file = options.out / "predicted.csv"
-    for name in [] if options.draw else options.studies or STUDIES:
-        row = measure(name)
+    rows = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["study", "seed"])
+    wanted = itertools.product(options.seeds, options.studies or STUDIES)
+    for seed, name in () if options.draw else wanted:
+        row = measure(name, seed)
         print(
             {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()},
             flush=True,
         )
-        rows = pd.DataFrame([row])
-        rows.round(3).to_csv(file, mode="a", header=not file.exists(), index=False)
-    found = summarize(quiet(pd.read_csv(file)))
-    (options.out / "predicted.md").write_text(table(found))
-    draw(found, options.out / "predicted.png")
-    print(table(found))
+        rows = replace_rows(rows, row)
+        rows.to_csv(file, index=False)
+    (options.out / "predicted.md").write_text(table(rows))
+    draw(rows, options.out / "predicted.png")
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 caviar plan experiments/plan/studies.py --study classifier
 caviar run experiments/plan/studies.py --study classifier
+
+The environment variable SEED is the seed of the studies (default: 0).
 """
 
 import functools
 import math
+import os
 import time
 from typing import Any
 
@@ -27,7 +30,8 @@ SMALL = {"learning_rate": cv.log(1e-3, 1.0), "units": cv.integer(4, 32, scale="l
 
 def study(name: str, objective: Any, space: dict[str, Any], rounds: Any, **more: Any) -> cv.Study:
     """Return a study."""
-    return cv.Study(name=name, objective=objective, space=cv.Space(**space), rounds=rounds, **more)
+    seed = int(os.environ.get("SEED", "0"))
+    return cv.Study(name=name, objective=objective, space=cv.Space(**space), rounds=rounds, seed=seed, **more)
 
 
 def bowl(params: dict[str, float]) -> float:

@@ -14,7 +14,6 @@ from caviar.operations.worker_choice import HERE, require_one_worker, require_wo
 from caviar.planning.advice import LEAST_TRIALS, advise, trials_in
 from caviar.planning.budget import (
     END_S,
-    IMPORT_S,
     MEND_FIRST,
     count_measured,
     forecaster_of,
@@ -50,7 +49,7 @@ def plan_study(
     gpus: int | None = None,
     address: str = "local",
     measure_s: float = MEASURE_S,
-    script_s: float = 0.0,
+    loaded_s: float = 0.0,
 ) -> Plan:
     """Measure some trials of a study on this machine, and return what the study will take.
 
@@ -63,7 +62,7 @@ def plan_study(
         gpus: number of GPU workers, likewise.
         address: address of the cluster that the study will run on, likewise; nothing is trained there.
         measure_s: seconds after which no trial begins that is measured.
-        script_s: seconds that loading the script of the study took, as it will again.
+        loaded_s: seconds from the start of the program until the study was loaded, which the run takes, too.
 
     Raises:
         CaviarError: the study cannot run there.
@@ -73,7 +72,7 @@ def plan_study(
     began_s = time.monotonic()
     dataset = study.objective.load()
     study.objective.rehearse(study.space, dataset)
-    loaded_s = time.monotonic() - began_s
+    rehearsed_s = time.monotonic() - began_s
     if address == HERE:
         require_one_worker(study, workers, gpus)
     elsewhere = None if address in ("local", HERE) else _look(study, address, workers, gpus)
@@ -108,7 +107,7 @@ def plan_study(
         forecaster_of(study, dataset, measurement, costs, count, cores),
         places,
         time_s,
-        slowness * IMPORT_S + script_s + loaded_s + start_s.get(address, measurement.start_s),
+        loaded_s + rehearsed_s + start_s.get(address, measurement.start_s),
         slowness * END_S,
         measured.memory,
         _notes(study, places, measurement, address),

@@ -20,8 +20,8 @@ from caviar.trial import Outcome
 
 IMPORT_S = 0.4
 """Seconds from the start of the command until it runs (experiments/benchmarks/results/startup.md)."""
-END_S = 1.2
-"""Seconds from the last trial until the command has ended, with Ray stopped and torch unloaded."""
+END_S = 0.5
+"""Seconds from the last trial until the command has ended, with Ray stopped (likewise)."""
 MEASURED_SHARE = 0.15
 """Largest share of a budget that is spent on measuring, unless a single trial takes longer."""
 BY_HAND = "adjust one model while it trains (the panda way: `caviar panda EXPERIMENT.py`)"

@@ -20,6 +20,8 @@ MIN_GAIN = 0.1
 """Smallest share of the squared error that the learned factors must save, or else all trials have the same one."""
 MIN_WHOLE = 3
 """Smallest number of whole trials that are trusted alone; with fewer, parts of trials count as well."""
+WARM_UP_S = 3.0
+"""Seconds after the first worker is ready in which trials may be slower: other processes of Ray are still starting."""
 ALONE_ERROR = 0.3
 """Relative standard error of the mean cost if a single trial was timed."""
 
@@ -34,7 +36,7 @@ class TrialCosts:
     start_s: float = 0.0
     """Seconds that each part of a trial takes before its first epoch, if they are known apart."""
     first_s: float = 0.0
-    """Additional seconds of the first trial of a worker."""
+    """Additional seconds of a worker's first trial and of those in the first seconds, which are slower."""
     latency_s: float = 0.0
     """Seconds of a message between driver and worker."""
     error: float = 0.0
@@ -80,32 +82,37 @@ def learn_costs(parts: Sequence[TimedPart], space: Space) -> TrialCosts | None:
 
 def _from_whole(whole: Sequence[TimedPart], first: Sequence[TimedPart], space: Space) -> TrialCosts:
     """Learn from whole trials. Where they report, the seconds of an epoch tell those of the start."""
-    start_s = _median_start(whole)
-    seconds = [max(0.0, part.took_s - start_s) for part in whole]
+    later = [part for part in whole if part.began_s >= WARM_UP_S]
+    steady = later if len(later) >= MIN_LEARNED else whole
+    start_s = _median_start(steady)
+    seconds = [max(0.0, part.took_s - start_s) for part in steady]
     learned = LearnedCosts(space, MIN_LEARNED)
-    for part, train_s in zip(whole, seconds, strict=True):
+    for part, train_s in zip(steady, seconds, strict=True):
         learned.note(part.trial.params, part.predicted_s, train_s)
     learned.learn()
     if learned.gain < MIN_GAIN:
         learned = LearnedCosts(space)
-    fitted = [learned.factor(part.trial.params) * part.predicted_s for part in whole]
+    fitted = [learned.factor(part.trial.params) * part.predicted_s for part in steady]
     rate = sum(seconds) / max(sum(fitted), 1e-12)
     residuals = [train_s - rate * fit for train_s, fit in zip(seconds, fitted, strict=True)]
-    variance = sum(residual**2 for residual in residuals) / max(1, len(whole) - 1)
+    variance = sum(residual**2 for residual in residuals) / max(1, len(steady) - 1)
     costs = TrialCosts(
         learned=learned,
         rate=rate,
         start_s=start_s,
-        latency_s=median(part.message_s for part in whole) / 2,
-        error=math.sqrt(variance / len(whole)) / max(start_s + mean(seconds), 1e-12),
+        latency_s=median(part.message_s for part in steady) / 2,
+        error=math.sqrt(variance / len(steady)) / max(start_s + mean(seconds), 1e-12),
         timed=len(whole),
         measured_s=tuple(sorted(part.took_s for part in whole)),
     )
-    extra = [
+    early = list(first)
+    if steady is later:
+        early += [part for part in whole if part.began_s < WARM_UP_S]
+    extra_s = sum(
         part.took_s - start_s - part.share * costs.train_s(part.trial.params, part.predicted_s)
-        for part in first
-    ]
-    return replace(costs, first_s=max(0.0, median(extra)) if extra else 0.0)
+        for part in early
+    )
+    return replace(costs, first_s=max(0.0, extra_s) / max(1, len(first)))
 
 
 def _median_start(whole: Sequence[TimedPart]) -> float:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
@@ -36,16 +36,14 @@ MAX_SIMULATED = 300
 """Number of trainings of which a longer study is extrapolated, unless there are many workers."""
 PER_WORKER = 12
 """Number of trainings for each worker that are simulated at least."""
-FEW_SIMULATIONS = 1.42
-"""Factor of a spread of five simulations: Student's t for 90 %, and their mean's error (2.13 sqrt(6/5) / 1.645)."""
-SPEED_ERROR = 0.06
-"""Relative standard error of a forecast because a machine's speed varies."""
+FEW_SIMULATIONS = {3: 2.05, 4: 1.60, 5: 1.42}
+"""Factor of a spread of so many simulations: Student's t for 90 %, and the error of their mean, over 1.645."""
+SPEED_ERROR = 0.1
+"""Relative standard error of a forecast because the speed of a machine with other users varies."""
 REPLICATIONS = 5
 """Largest number of simulations of a study: whether a search narrows to cheap or expensive trials is in part chance."""
-REPLICATED_TRIALS = 150
-"""Number of trainings of all simulations of a study together; long searches depend less on chance."""
 RESAMPLED_TRIALS = 40
-"""Number of trainings of each simulation that shows how surely the search narrows to cheap or expensive trials."""
+"""Number of trainings of each simulation that shows how much is chance, if few of the whole study fit."""
 UNKNOWN_NARROWING = 0.4
 """Share of the spread of costs by which narrowing may move their mean, if nothing is known of the values."""
 MEMORY, MIN_FREE_BYTES = "/dev/shm", 2**28
@@ -97,6 +95,7 @@ class Forecaster:
     cores: int | None
     reports_all: bool = True
     max_simulated: int = MAX_SIMULATED
+    _replicated: dict[int, list[Forecast]] = field(default_factory=dict, init=False, repr=False)
 
     def forecast(self, trials: int | None = None) -> Forecast:
         """Return the forecast for a number of trainings; by default for those that the study declares."""
@@ -106,8 +105,7 @@ class Forecaster:
         count = training_count(asked.rounds)
         largest = max(self.max_simulated, PER_WORKER * self.workers)
         if count <= 2 * largest:
-            number = min(REPLICATIONS, max(1, min(self.max_simulated, REPLICATED_TRIALS) // count))
-            return _average([self._simulate(asked, replication) for replication in range(number)])
+            return _average(self._replicate(asked))
         few, more = (
             self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)))
             for number in (largest // 2, largest)
@@ -119,16 +117,28 @@ class Forecaster:
         """The relative standard error: of the mean cost, of the way the search narrows, of the machine's speed."""
         narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
         if len(self.parts) >= MIN_MODELED:
-            small = replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
-            found = [self._simulate(small, number, is_sampled=True) for number in range(REPLICATIONS)]
-            narrowing = max(
-                narrowing, FEW_SIMULATIONS * stdev(math.log(forecast.mean_s) for forecast in found)
-            )
+            found = self._replicate(self.study)
+            if len(found) < min(FEW_SIMULATIONS):
+                found = self._replicate(
+                    replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
+                )
+            spread = stdev(math.log(forecast.trained_s) for forecast in found)
+            narrowing = max(narrowing, FEW_SIMULATIONS[len(found)] * spread)
         return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)
 
     def prepare(self) -> None:
         """Load the libraries of a simulation, whose seconds would otherwise count as the driver's work."""
         self._simulate(replace(self.study, rounds=resize(self.study.rounds, LEAST_TRIALS)))
+
+    def _replicate(self, study: Study) -> list[Forecast]:
+        """Return simulations of a study: several of a short one, each with other noise and other measured values."""
+        count = training_count(study.rounds)
+        if count not in self._replicated:
+            number = min(REPLICATIONS, max(1, 2 * self.max_simulated // count))
+            self._replicated[count] = [
+                self._simulate(study, replication, is_sampled=number > 1) for replication in range(number)
+            ]
+        return self._replicated[count]
 
     def _simulate(self, study: Study, replication: int = 0, is_sampled: bool = False) -> Forecast:
         """Run a study on simulated workers, with values as the timed parts have them."""

@@ -24,7 +24,7 @@ from caviar.trial import Outcome, Result, Trial
 
 ENOUGH_TRIALS = 150
 """Number of whole trials after which little is gained by measuring more."""
-LEAST_S = 5.0
+LEAST_S = 6.0
 """Seconds that are measured even so, because a machine's speed varies from one second to the next."""
 MAX_TRIALS = 400
 """Largest number of trials to train."""
@@ -59,6 +59,8 @@ class TimedPart:
     """Seconds from its first report to its end."""
     message_s: float = 0.0
     """Seconds from its submission to its result in which its worker did not train it."""
+    began_s: float = 0.0
+    """Seconds from when the first worker was ready to its submission."""
     is_first: bool = False
     """True for the first trial of its worker, which pays for what the process does once."""
     is_whole: bool = True
@@ -192,7 +194,7 @@ class Measuring:
                         running.reported.setdefault(latest[running.trial.number], now_s)
             case ChunkDone(_, chunk, results):
                 if chunk in self._running:  # else its worker was lost
-                    self._parts.append(_timed(self._running.pop(chunk), results[0], now_s))
+                    self._parts.append(_timed(self._running.pop(chunk), results[0], now_s, self._first_s))
             case WorkerLost(worker, _, detail):
                 self._losses += 1
                 self._joined.pop(worker, None)
@@ -262,7 +264,7 @@ def _draw_trials(study: Study) -> Iterator[Trial]:
         yield replace(first[0], number=number, params=params, seed=trial_seed(study, 0, number))
 
 
-def _timed(running: _Running, result: Result, now_s: float) -> TimedPart:
+def _timed(running: _Running, result: Result, now_s: float, first_s: float) -> TimedPart:
     """Return the timed part that a result describes."""
     epochs = result.measurements[-1].epoch if result.measurements else running.until
     earliest = min((epoch for epoch in running.reported if epoch < epochs), default=None)
@@ -275,6 +277,7 @@ def _timed(running: _Running, result: Result, now_s: float) -> TimedPart:
         message_s=max(0.0, now_s - running.began_s - took_s),
         later_epochs=0 if earliest is None else epochs - earliest,
         later_s=0.0 if earliest is None else now_s - running.reported[earliest],
+        began_s=running.began_s - first_s,
         is_first=running.is_first,
         is_whole=result.outcome is not Outcome.STOPPED,
         outcome=result.outcome,

@@ -4,6 +4,7 @@ Its values come from a model of the values that were measured, so that the simul
 one will, as far as the measured trials show. A trial's curve is flat: only its rank counts.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -23,6 +24,8 @@ from caviar.trial import Measurement, Outcome, Trial, Value, derive_seed
 
 MIN_MODELED = 8
 """Smallest number of measured values from which a model is made; with fewer, values are drawn at random."""
+BEST_SHARE = 0.25
+"""Share of the trials, those of the best expected scores, whose noise is learned apart: many are about as good."""
 
 
 class ValueModel:
@@ -55,11 +58,27 @@ class ValueModel:
             trial.seed: (trial.params, NormalDist().inv_cdf((rank + 0.5) / len(ranked)))
             for rank, trial in enumerate(ranked)
         }
+        held_out = ranked
         if is_sampled and ranked:
-            chosen = Random(replication).choices(range(len(ranked)), k=len(ranked))
-            ranked = [ranked[rank] for rank in sorted(set(chosen))]
+            chosen = set(Random(replication).choices(range(len(ranked)), k=len(ranked)))
+            held_out = [trial for rank, trial in enumerate(ranked) if rank not in chosen]
+            ranked = [ranked[rank] for rank in sorted(chosen)]
         if len(ranked) >= MIN_MODELED:
             self._ranking = CandidateRanking(space, [trial.params for trial in ranked])
+            self._best_until, self._noises = self._learn_noises(self._ranking, held_out)
+
+    def _learn_noises(
+        self, ranking: CandidateRanking, held_out: Sequence[Trial]
+    ) -> tuple[float, tuple[float, float]]:
+        """Return the largest expected score of the best trials, and the noise of theirs and of the others."""
+        count = round(BEST_SHARE * len(held_out))
+        if count < MIN_MODELED:
+            return math.inf, (ranking.noise, ranking.noise)
+        expected = ranking.expected_scores([trial.params for trial in held_out])
+        misses = np.array([self._measured[trial.seed][1] for trial in held_out]) - expected
+        order = np.argsort(expected)
+        best, others = (float(np.sqrt(np.mean(misses[part] ** 2))) for part in (order[:count], order[count:]))
+        return float(expected[order[count]]), (best, others)
 
     def score(self, trial: Trial) -> float:
         """Return the score of a trial, with the noise of its seed."""
@@ -69,7 +88,8 @@ class ValueModel:
         noise = Random(derive_seed(trial.seed, self._replication)).gauss(0.0, 1.0)
         if self._ranking is None:
             return noise
-        return float(self._ranking.expected_scores([trial.params])[0]) + self._ranking.noise * noise
+        expected = float(self._ranking.expected_scores([trial.params])[0])
+        return expected + self._noises[expected >= self._best_until] * noise
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,23 @@ def test_output_that_nobody_reads_is_no_error() -> None:
     assert ended.stderr == b""
 
 
+def test_the_program_runs_exit_handlers_and_returns_the_exit_code(tmp_path: Path) -> None:
+    """The process ends at once after them, so a lost line or code would not be noticed."""
+    code = (
+        "import atexit, sys\n"
+        "from caviar import __main__ as program\n"
+        "main = program.main\n"
+        "program.main = lambda: atexit.register(print, 'handled') and main()\n"
+        "program.run()"
+    )
+    for words, status in ((["params"], 0), (["show", str(tmp_path)], 1), (["run"], 2)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stdout.splitlines()[-1]) == (status, "handled"), words
+        assert bool(ended.stderr) == bool(status), words
+
+
 def test_jobs_are_followed_by_default() -> None:
     words = ["submit", "digits.py", "--runs", "/shared/runs"]
     assert create_parser().parse_args(words).wait

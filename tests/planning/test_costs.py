@@ -35,6 +35,17 @@ def test_the_first_trial_of_a_worker_is_kept_apart() -> None:
     assert costs.train_s({"rate": 0.1}, 2.0) == pytest.approx(2.0)
 
 
+@given(slow_s=st.floats(0.0, 10.0), workers=st.integers(1, 4))
+def test_the_slow_seconds_of_the_start_are_paid_once(slow_s: float, workers: int) -> None:
+    first = [timed(number, 2.0 + slow_s, is_first=True) for number in range(workers)]
+    early = [timed(10 + number, 2.0 + slow_s, began_s=1.0) for number in range(workers)]
+    steady = [timed(20 + number, 2.0, began_s=5.0) for number in range(10)]
+    costs = learn_costs([*first, *early, *steady], SPACE)
+    assert costs is not None
+    assert costs.train_s({"rate": 0.1}, 2.0) == pytest.approx(2.0)
+    assert costs.first_s == pytest.approx(2 * slow_s, abs=1e-6)
+
+
 @given(start_s=st.floats(0.1, 50.0), epoch_s=st.floats(0.1, 50.0), epochs=st.integers(2, 19))
 def test_start_and_epochs_of_a_long_trial_are_told_apart(start_s: float, epoch_s: float, epochs: int) -> None:
     part = timed(

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
+from statistics import fmean, stdev
 
 import pandas as pd
 import pytest
@@ -16,8 +18,9 @@ from caviar.planning.measuring import TimedPart
 from caviar.planning.stand_in import ValueModel
 from caviar.rounds import Halving, coarse_to_fine
 from caviar.search.stages import open_stage
+from caviar.space import Space, linear
 from caviar.study import Study
-from caviar.trial import Outcome
+from caviar.trial import Outcome, Trial
 from tests.objectives import bowl_study
 
 
@@ -106,6 +109,34 @@ def test_measured_trials_keep_their_values_and_others_vary() -> None:
         assert scores == sorted(scores)
     assert len({models[0].score(part.trial) - models[2].score(part.trial) for part in parts}) == 1
     assert len({model.score(other) for model in models}) == 3
+
+
+def test_the_noise_of_the_best_trials_is_learned_apart() -> None:
+    """Ranks tell the best apart, although they are equally good: no model can say which of them is better."""
+    space = Space(rate=linear(0.0, 1.0), other=linear(0.0, 1.0))
+    draw = Random(0)
+    trials = [
+        Trial(number=n, round=1, params={"rate": draw.random(), "other": draw.random()}, epochs=1, seed=n)
+        for n in range(150)
+    ]
+    parts = [
+        TimedPart(
+            trial=trial,
+            predicted_s=1.0,
+            epochs=1,
+            took_s=1.0,
+            value=max(float(trial.params["rate"]), 0.3) + 1e-6 * draw.random(),  # type: ignore[arg-type]
+            outcome=Outcome.COMPLETED,
+        )
+        for trial in trials
+    ]
+    models = [ValueModel(parts, space, False, number, is_sampled=True) for number in range(5)]
+
+    def spread(rate: float) -> float:
+        fresh = [replace(trials[0], params={"rate": rate, "other": 0.5}, seed=1_000 + n) for n in range(40)]
+        return fmean(stdev(model.score(trial) for trial in fresh) for model in models)
+
+    assert spread(0.1) > 2 * spread(0.9)
 
 
 def test_a_search_that_narrows_to_long_trials_takes_longer() -> None:

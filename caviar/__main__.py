@@ -11,7 +11,7 @@ from caviar.cli.main import main
 def run() -> None:
     """Run the `caviar` command as a program, and end the process.
 
-    The exit handlers of its libraries run, but Python does not free each of their objects after them, which takes a second.
+    The exit handlers of its libraries run. Python does not free each of their objects afterwards, which takes a second.
     """
     status = 1
 

@@ -133,7 +133,7 @@ def choose_trials(
     smallest = replace(forecaster, max_simulated=LEAST_TRIALS).forecast(LEAST_TRIALS)
     each_s = (time.monotonic() - forecast_began_s) / LEAST_TRIALS
     affordable = int(FORECAST_SHARE * time_s / max(each_s, 1e-6))
-    forecaster = replace(forecaster, max_simulated=min(MAX_SIMULATED, max(2 * LEAST_TRIALS, affordable)))
+    forecaster = replace(forecaster, max_simulated=min(MAX_SIMULATED, max(4 * LEAST_TRIALS, affordable)))
     if smallest.trained_s > left_s():
         raise RunError(
             f"--time {duration_words(time_s)} is too short for a search: a trial takes "

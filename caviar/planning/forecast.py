@@ -32,10 +32,10 @@ from caviar.storage.uri import locate
 from caviar.study import Study
 from caviar.trial import Trial
 
-MAX_SIMULATED = 300
-"""Number of trainings of which a longer study is extrapolated, unless there are many workers."""
-PER_WORKER = 12
-"""Number of trainings for each worker that are simulated at least."""
+MAX_SIMULATED = 600
+"""Number of trainings that all simulations of a study have together; a longer study is extrapolated from two."""
+PER_WORKER = 24
+"""Number of trainings for each worker that may be simulated even so."""
 FEW_SIMULATIONS = {3: 2.05, 4: 1.60, 5: 1.42}
 """Factor of a spread of so many simulations: Student's t for 90 %, and the error of their mean, over 1.645."""
 SPEED_ERROR = 0.1
@@ -84,7 +84,7 @@ class Forecaster:
         workers: number of workers.
         cores: cores of this machine, if workers and driver share it; None if the workers are elsewhere.
         reports_all: True if a trial reports after each epoch.
-        max_simulated: number of trainings of which a study of more than twice as many is extrapolated.
+        max_simulated: number of trainings that its simulations have together, unless there are many workers.
     """
 
     study: Study
@@ -104,11 +104,11 @@ class Forecaster:
         )
         count = training_count(asked.rounds)
         largest = max(self.max_simulated, PER_WORKER * self.workers)
-        if count <= 2 * largest:
+        if count <= largest:
             return _average(self._replicate(asked))
         few, more = (
             self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)))
-            for number in (largest // 2, largest)
+            for number in (largest // 4, largest // 2)
         )
         return _extrapolate(few, more, count)
 
@@ -134,7 +134,7 @@ class Forecaster:
         """Return simulations of a study: several of a short one, each with other noise and other measured values."""
         count = training_count(study.rounds)
         if count not in self._replicated:
-            number = min(REPLICATIONS, max(1, 2 * self.max_simulated // count))
+            number = min(REPLICATIONS, max(1, self.max_simulated // count))
             self._replicated[count] = [
                 self._simulate(study, replication, is_sampled=number > 1) for replication in range(number)
             ]

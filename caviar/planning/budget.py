@@ -28,8 +28,8 @@ BY_HAND = "adjust one model while it trains (the panda way: `caviar panda EXPERI
 MEND_FIRST = (
     "mend the study first: `study.try_one()` trains a trial in your process, with its whole traceback"
 )
-FORECAST_SHARE = 0.04
-"""Share of a budget that a forecast may take; about three are made."""
+FORECAST_SHARE = 0.06
+"""Share of a budget that a forecast may take; those of many trials have their simulations in common."""
 WAITED_SHARE = 0.5
 """Largest share of a budget for which a single trial is waited for."""
 

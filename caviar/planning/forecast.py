@@ -27,23 +27,23 @@ from caviar.planning.measuring import TimedPart
 from caviar.planning.stand_in import MIN_MODELED, StandIn, ValueModel
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.rounds import Search, Stages, resize, training_count
+from caviar.rounds import Search, resize, training_count
 from caviar.storage.uri import locate
 from caviar.study import Study
 from caviar.trial import Trial
 
 MAX_SIMULATED = 600
-"""Number of trainings that all simulations of a study have together; a longer study is extrapolated from two."""
+"""Number of trainings that all simulations of a study have together."""
+LONG_REPLICATIONS = 3
+"""Number of simulations of which a longer study is extrapolated; one if there are many workers."""
 PER_WORKER = 24
-"""Number of trainings for each worker that may be simulated even so."""
+"""Number of trainings for each worker that a simulation may have even so."""
 FEW_SIMULATIONS = {3: 2.05, 4: 1.60, 5: 1.42}
 """Factor of a spread of so many simulations: Student's t for 90 %, and the error of their mean, over 1.645."""
 SPEED_ERROR = 0.1
 """Relative standard error of a forecast because the speed of a machine with other users varies."""
 REPLICATIONS = 5
 """Largest number of simulations of a study: whether a search narrows to cheap or expensive trials is in part chance."""
-RESAMPLED_TRIALS = 40
-"""Number of trainings of each simulation that shows how much is chance, if few of the whole study fit."""
 UNKNOWN_NARROWING = 0.4
 """Share of the spread of costs by which narrowing may move their mean, if nothing is known of the values."""
 MEMORY, MIN_FREE_BYTES = "/dev/shm", 2**28
@@ -66,6 +66,8 @@ class Forecast:
     """Seconds from the first trial to the last."""
     mean_s: float
     """Mean seconds of a whole trial, also of those that halving would stop."""
+    late_s: float
+    """The same of the second half of the trials, when the search has narrowed."""
     driver_s: float
     """Seconds of the driver's work in that time."""
     disk_bytes: float
@@ -103,32 +105,44 @@ class Forecaster:
             self.study if trials is None else replace(self.study, rounds=resize(self.study.rounds, trials))
         )
         count = training_count(asked.rounds)
-        largest = max(self.max_simulated, PER_WORKER * self.workers)
-        if count <= largest:
-            return _average(self._replicate(asked))
-        few, more = (
-            self._simulate(replace(asked, rounds=_shortened(asked.rounds, number)))
-            for number in (largest // 4, largest // 2)
-        )
-        return _extrapolate(few, more, count)
+        if count <= self._longest:
+            found = _average(self._replicate(asked))
+        else:
+            few = _average(self._replicate_shortened(asked))
+            narrows_on = any(isinstance(stage, Search) for stage in asked.rounds)
+            found = _extrapolate(few, count, few.late_s if narrows_on else few.mean_s)
+        return replace(found, trained_s=self.costs.first_s + found.trained_s)
 
     @cached_property
     def error(self) -> float:
         """The relative standard error: of the mean cost, of the way the search narrows, of the machine's speed."""
         narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
         if len(self.parts) >= MIN_MODELED:
-            found = self._replicate(self.study)
-            if len(found) < min(FEW_SIMULATIONS):
-                found = self._replicate(
-                    replace(self.study, rounds=resize(self.study.rounds, RESAMPLED_TRIALS))
-                )
-            spread = stdev(math.log(forecast.trained_s) for forecast in found)
-            narrowing = max(narrowing, FEW_SIMULATIONS[len(found)] * spread)
+            is_short = training_count(self.study.rounds) <= self._longest
+            found = (self._replicate if is_short else self._replicate_shortened)(self.study)
+            if len(found) >= min(FEW_SIMULATIONS):
+                spread = stdev(math.log(forecast.trained_s) for forecast in found)
+                narrowing = max(narrowing, FEW_SIMULATIONS[len(found)] * spread)
         return math.sqrt(self.costs.error**2 + narrowing**2 + SPEED_ERROR**2)
 
     def prepare(self) -> None:
         """Load the libraries of a simulation, whose seconds would otherwise count as the driver's work."""
         self._simulate(replace(self.study, rounds=resize(self.study.rounds, LEAST_TRIALS)))
+
+    @property
+    def _longest(self) -> int:
+        """The largest number of trainings of a simulation."""
+        return max(self.max_simulated // LONG_REPLICATIONS, PER_WORKER * self.workers)
+
+    def _replicate_shortened(self, study: Study) -> list[Forecast]:
+        """Return simulations of a study with fewer trials, but as many in flight: workers wait no more for it."""
+        shorter = resize(self.study.rounds, self._longest)
+        most = max((stage.in_flight for stage in study.rounds if isinstance(stage, Search)), default=0)
+        stages = [
+            replace(stage, in_flight=min(most, stage.trials)) if isinstance(stage, Search) else stage
+            for stage in shorter
+        ]
+        return self._replicate(replace(study, rounds=stages))
 
     def _replicate(self, study: Study) -> list[Forecast]:
         """Return simulations of a study: several of a short one, each with other noise and other measured values."""
@@ -171,8 +185,9 @@ class Forecaster:
             disk_bytes = sum(file.stat().st_size for file in tables)
         return Forecast(
             trials=trials,
-            trained_s=self.costs.first_s + trained_s * self._slowdown(driver_s / trained_s),
-            mean_s=sum(trained.values()) / len(trained),
+            trained_s=trained_s * self._slowdown(driver_s / trained_s),
+            mean_s=fmean(trained.values()),
+            late_s=fmean([seconds for _, seconds in sorted(trained.items())][len(trained) // 2 :]),
             driver_s=driver_s,
             disk_bytes=disk_bytes,
         )
@@ -212,44 +227,36 @@ def fit_trials(
     return number, best
 
 
-def _shortened(stages: Stages, trials: int) -> Stages:
-    """Return the stages for fewer trainings, with as many trials in flight as before: workers wait no more for it."""
-    before = [stage for stage in stages if isinstance(stage, Search)]
-    shorter = resize(stages, trials)
-    if not before:
-        return shorter
-    most = max(search.in_flight for search in before)
-    return [
-        replace(stage, in_flight=min(most, stage.trials)) if isinstance(stage, Search) else stage
-        for stage in shorter
-    ]
-
-
 def _average(found: Sequence[Forecast]) -> Forecast:
     """Return the mean of forecasts of the same trials."""
     return Forecast(
         trials=found[0].trials,
         trained_s=fmean(forecast.trained_s for forecast in found),
         mean_s=fmean(forecast.mean_s for forecast in found),
+        late_s=fmean(forecast.late_s for forecast in found),
         driver_s=fmean(forecast.driver_s for forecast in found),
         disk_bytes=fmean(forecast.disk_bytes for forecast in found),
     )
 
 
-def _extrapolate(few: Forecast, more: Forecast, trials: int) -> Forecast:
-    """Return the forecast for many trials from two forecasts for few."""
-    factor = (trials - more.trials) / (more.trials - few.trials)
+def _extrapolate(few: Forecast, trials: int, other_s: float) -> Forecast:
+    """Return the forecast for many trials from one for few.
 
-    def at(name: str) -> float:
-        first, second = (float(getattr(forecast, name)) for forecast in (few, more))
-        return second + factor * max(0.0, second - first)
-
+    Args:
+        few: the forecast for few trials.
+        trials: the number of trials.
+        other_s: mean seconds of the others: in a search those of the later ones, for it has narrowed; rounds keep their
+            proportions.
+    """
+    more = trials / few.trials - 1.0
+    more_trained = more * other_s / max(few.mean_s, 1e-12)
     return Forecast(
         trials=trials,
-        trained_s=at("trained_s"),
-        mean_s=more.mean_s,
-        driver_s=at("driver_s"),
-        disk_bytes=at("disk_bytes"),
+        trained_s=few.trained_s * (1.0 + more_trained),
+        mean_s=few.mean_s * (1.0 + more_trained) / (1.0 + more),
+        late_s=few.late_s,
+        driver_s=few.driver_s * (1.0 + more),
+        disk_bytes=few.disk_bytes * (1.0 + more),
     )
 
 

@@ -16,7 +16,7 @@ from caviar.planning.costs import TrialCosts, learn_costs
 from caviar.planning.forecast import Forecast, Forecaster, fit_trials
 from caviar.planning.measuring import TimedPart
 from caviar.planning.stand_in import ValueModel
-from caviar.rounds import Halving, coarse_to_fine
+from caviar.rounds import Halving, Round, coarse_to_fine
 from caviar.search.stages import open_stage
 from caviar.space import Space, linear
 from caviar.study import Study
@@ -33,7 +33,12 @@ def forecaster(study: Study, workers: int, second_s: float = 1e5) -> Forecaster:
 def straight(start_s: float, each_s: float) -> Callable[[int], Forecast]:
     """Return a forecast whose seconds grow with the number of trials."""
     return lambda trials: Forecast(
-        trials=trials, trained_s=start_s + each_s * trials, mean_s=each_s, driver_s=0.0, disk_bytes=0.0
+        trials=trials,
+        trained_s=start_s + each_s * trials,
+        mean_s=each_s,
+        late_s=each_s,
+        driver_s=0.0,
+        disk_bytes=0.0,
     )
 
 
@@ -65,6 +70,27 @@ def test_many_trials_are_extrapolated_from_few() -> None:
     found = replace(forecaster(study, workers=2), max_simulated=100).forecast(20_000)
     assert found.trials == 20_000
     assert found.trained_s == pytest.approx(20_000 * found.mean_s / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("trials", [500, 5_000, 100_000])
+def test_rounds_are_forecast_for_any_number_of_trials(trials: int) -> None:
+    """A default confirmation that was resized to many trials may not be one for few."""
+    study = replace(bowl_study(), rounds=[Round(80, 3), Round(40, 9), Round(20, 9)])
+    found = replace(forecaster(study, workers=2), max_simulated=80).forecast(trials)
+    assert found.trials == trials
+    assert found.trained_s == pytest.approx(trials * found.mean_s / 2, rel=0.15)
+
+
+def test_a_long_search_costs_what_its_narrowed_trials_cost() -> None:
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=2_000, epochs=3))
+    parts = timed_by_rate(study)
+    costs = learn_costs(parts, study.space)
+    assert costs is not None
+    one = Forecaster(
+        study=study, dataset=None, costs=costs, parts=parts, workers=1, cores=None, max_simulated=100
+    )
+    found = one.forecast(20_000)
+    assert found.trained_s == pytest.approx(20_000 * found.late_s, rel=0.05)
 
 
 def test_halving_is_part_of_a_forecast() -> None:

@@ -30,6 +30,8 @@ MEND_FIRST = (
 )
 FORECAST_SHARE = 0.06
 """Share of a budget that a forecast may take; those of many trials have their simulations in common."""
+MIN_SIMULATED = 4 * LEAST_TRIALS
+"""Smallest number of trainings that the simulations of a forecast have together."""
 WAITED_SHARE = 0.5
 """Largest share of a budget for which a single trial is waited for."""
 
@@ -125,15 +127,11 @@ def choose_trials(
     assert costs is not None
     forecaster = forecaster_of(study, dataset, measurement, costs, workers, cores)
     forecaster.prepare()
-    forecast_began_s = time.monotonic()
 
     def left_s() -> float:
         return time_s - (time.monotonic() - began_s) - IMPORT_S - END_S
 
     smallest = replace(forecaster, max_simulated=LEAST_TRIALS).forecast(LEAST_TRIALS)
-    each_s = (time.monotonic() - forecast_began_s) / LEAST_TRIALS
-    affordable = int(FORECAST_SHARE * time_s / max(each_s, 1e-6))
-    forecaster = replace(forecaster, max_simulated=min(MAX_SIMULATED, max(4 * LEAST_TRIALS, affordable)))
     if smallest.trained_s > left_s():
         raise RunError(
             f"--time {duration_words(time_s)} is too short for a search: a trial takes "
@@ -141,6 +139,7 @@ def choose_trials(
             f"{duration_words(smallest.trained_s)} on {counted(workers, 'worker')} after the start and the measuring: "
             f"give at least --time {least_time(time_s - left_s() + smallest.trained_s)}, or {BY_HAND}"
         )
+    forecaster = replace(forecaster, max_simulated=_affordable_trials(forecaster, FORECAST_SHARE * time_s))
     trials, found = fit_trials(forecaster.forecast, left_s(), LEAST_TRIALS, MAX_TRIALS)
     late = left_s() / found.trained_s  # the forecasts took time, too
     trials = max(LEAST_TRIALS, int(min(1.0, late) * trials))
@@ -157,6 +156,15 @@ def choose_trials(
         declared={name: declared[name] for name in ("rounds", "confirmation")},
     )
     return chosen, budget, measuring.workers()
+
+
+def _affordable_trials(forecaster: Forecaster, time_s: float) -> int:
+    """Return the number of trainings that can be simulated in some seconds. In a longer simulation each takes less."""
+    probed = affordable = LEAST_TRIALS
+    while affordable >= probed and probed <= MIN_SIMULATED:
+        affordable = int(time_s * probed / forecaster.simulation_s(probed))
+        probed *= 4
+    return min(max(MIN_SIMULATED, affordable), MAX_SIMULATED)
 
 
 def count_measured(study: Study, workers: Mapping[str, int]) -> int:

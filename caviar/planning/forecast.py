@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from caviar.planning.measuring import TimedPart
 from caviar.planning.stand_in import MIN_MODELED, StandIn, ValueModel
 from caviar.records.ledger import Ledger
 from caviar.records.run_files import StudyFile
-from caviar.rounds import Search, resize, training_count
+from caviar.rounds import Search, Stages, resize, training_count
 from caviar.storage.uri import locate
 from caviar.study import Study
 from caviar.trial import Trial
@@ -38,6 +39,10 @@ LONG_REPLICATIONS = 3
 """Number of simulations of which a longer study is extrapolated; one if there are many workers."""
 PER_WORKER = 24
 """Number of trainings for each worker that a simulation may have even so."""
+DRIVER_BOUND = 0.4
+"""Share of the driver's work in a study from which it is simulated with more trials: this takes little time."""
+MORE_IF_DRIVER_BOUND = 8
+"""Factor of the trainings of that simulation."""
 FEW_SIMULATIONS = {3: 2.05, 4: 1.60, 5: 1.42}
 """Factor of a spread of so many simulations: Student's t for 90 %, and the error of their mean, over 1.645."""
 SPEED_ERROR = 0.1
@@ -67,7 +72,7 @@ class Forecast:
     mean_s: float
     """Mean seconds of a whole trial, also of those that halving would stop."""
     late_s: float
-    """The same of the second half of the trials, when the search has narrowed."""
+    """The same of the trials that a longer study adds: in a search those of its second half, when it has narrowed."""
     driver_s: float
     """Seconds of the driver's work in that time."""
     disk_bytes: float
@@ -97,20 +102,13 @@ class Forecaster:
     cores: int | None
     reports_all: bool = True
     max_simulated: int = MAX_SIMULATED
-    _replicated: dict[int, list[Forecast]] = field(default_factory=dict, init=False, repr=False)
+    _replicated: dict[Stages, list[Forecast]] = field(default_factory=dict, init=False, repr=False)
 
     def forecast(self, trials: int | None = None) -> Forecast:
         """Return the forecast for a number of trainings; by default for those that the study declares."""
-        asked = (
-            self.study if trials is None else replace(self.study, rounds=resize(self.study.rounds, trials))
-        )
+        asked = self.study if trials is None else self._resized(trials)
         count = training_count(asked.rounds)
-        if count <= self._longest:
-            found = _average(self._replicate(asked))
-        else:
-            few = _average(self._replicate_shortened(asked))
-            narrows_on = any(isinstance(stage, Search) for stage in asked.rounds)
-            found = _extrapolate(few, count, few.late_s if narrows_on else few.mean_s)
+        found = self._extrapolate(asked) if count > self._longest else _average(self._replicate(asked))
         return replace(found, trained_s=self.costs.first_s + found.trained_s)
 
     @cached_property
@@ -119,7 +117,7 @@ class Forecaster:
         narrowing = UNKNOWN_NARROWING * self.costs.spread / math.sqrt(max(1.0, len(self.parts) / MIN_MODELED))
         if len(self.parts) >= MIN_MODELED:
             is_short = training_count(self.study.rounds) <= self._longest
-            found = (self._replicate if is_short else self._replicate_shortened)(self.study)
+            found = self._replicate(self.study if is_short else self._resized(self._longest))
             if len(found) >= min(FEW_SIMULATIONS):
                 spread = stdev(math.log(forecast.trained_s) for forecast in found)
                 narrowing = max(narrowing, FEW_SIMULATIONS[len(found)] * spread)
@@ -127,32 +125,53 @@ class Forecaster:
 
     def prepare(self) -> None:
         """Load the libraries of a simulation, whose seconds would otherwise count as the driver's work."""
-        self._simulate(replace(self.study, rounds=resize(self.study.rounds, LEAST_TRIALS)))
+        self.simulation_s(LEAST_TRIALS)
+
+    def simulation_s(self, trials: int) -> float:
+        """Return the seconds that it takes to simulate a number of trainings."""
+        began_s = time.perf_counter()
+        self._simulate(self._resized(trials))
+        return time.perf_counter() - began_s
 
     @property
     def _longest(self) -> int:
         """The largest number of trainings of a simulation."""
         return max(self.max_simulated // LONG_REPLICATIONS, PER_WORKER * self.workers)
 
-    def _replicate_shortened(self, study: Study) -> list[Forecast]:
-        """Return simulations of a study with fewer trials, but as many in flight: workers wait no more for it."""
-        shorter = resize(self.study.rounds, self._longest)
-        most = max((stage.in_flight for stage in study.rounds if isinstance(stage, Search)), default=0)
-        stages = [
-            replace(stage, in_flight=min(most, stage.trials)) if isinstance(stage, Search) else stage
-            for stage in shorter
-        ]
-        return self._replicate(replace(study, rounds=stages))
+    def _resized(self, trials: int) -> Study:
+        """Return the study with another number of trainings."""
+        return replace(self.study, rounds=resize(self.study.rounds, trials))
+
+    def _extrapolate(self, study: Study) -> Forecast:
+        """Return the forecast for a study of many trials from shorter ones.
+
+        The workers' time grows with the cost of the later trials. The driver's work grows less than the number of
+        trials, because the space narrows a limited number of times.
+        """
+        count = training_count(study.rounds)
+        few = _average(self._replicate(self._resized(self._longest)))
+        if few.driver_s < DRIVER_BOUND * few.trained_s:
+            growth = few.late_s / max(few.mean_s, 1e-12)
+            return _lengthen(few, count, growth * few.trained_s / few.trials)
+        if count <= MORE_IF_DRIVER_BOUND * self.max_simulated:
+            return _average(self._replicate(study))
+        some, more = (
+            _average(self._replicate(self._resized(factor * self.max_simulated)))
+            for factor in (1, MORE_IF_DRIVER_BOUND)
+        )
+        each_s = (more.trained_s - some.trained_s) / (more.trials - some.trials)
+        least_s = more.late_s / self.workers
+        return _lengthen(more, count, min(max(each_s, least_s), more.trained_s / more.trials))
 
     def _replicate(self, study: Study) -> list[Forecast]:
         """Return simulations of a study: several of a short one, each with other noise and other measured values."""
-        count = training_count(study.rounds)
-        if count not in self._replicated:
-            number = min(REPLICATIONS, max(1, self.max_simulated // count))
-            self._replicated[count] = [
+        stages = tuple(study.rounds)
+        if stages not in self._replicated:
+            number = min(REPLICATIONS, max(1, self.max_simulated // training_count(stages)))
+            self._replicated[stages] = [
                 self._simulate(study, replication, is_sampled=number > 1) for replication in range(number)
             ]
-        return self._replicated[count]
+        return self._replicated[stages]
 
     def _simulate(self, study: Study, replication: int = 0, is_sampled: bool = False) -> Forecast:
         """Run a study on simulated workers, with values as the timed parts have them."""
@@ -183,11 +202,13 @@ class Forecaster:
                 trials = len(ledger.trials()) - 1
             tables = [f for f in Path(folder).rglob("*") if f.is_file() and "best" not in f.parts]
             disk_bytes = sum(file.stat().st_size for file in tables)
+        seconds = [trained[number] for number in sorted(trained)]
+        narrows = any(isinstance(stage, Search) for stage in study.rounds)
         return Forecast(
             trials=trials,
             trained_s=trained_s * self._slowdown(driver_s / trained_s),
-            mean_s=fmean(trained.values()),
-            late_s=fmean([seconds for _, seconds in sorted(trained.items())][len(trained) // 2 :]),
+            mean_s=fmean(seconds),
+            late_s=fmean(seconds[len(seconds) // 2 if narrows else 0 :]),
             driver_s=driver_s,
             disk_bytes=disk_bytes,
         )
@@ -239,24 +260,22 @@ def _average(found: Sequence[Forecast]) -> Forecast:
     )
 
 
-def _extrapolate(few: Forecast, trials: int, other_s: float) -> Forecast:
+def _lengthen(few: Forecast, trials: int, each_s: float) -> Forecast:
     """Return the forecast for many trials from one for few.
 
     Args:
         few: the forecast for few trials.
         trials: the number of trials.
-        other_s: mean seconds of the others: in a search those of the later ones, for it has narrowed; rounds keep their
-            proportions.
+        each_s: seconds from the first trial to the last that each other trial adds.
     """
-    more = trials / few.trials - 1.0
-    more_trained = more * other_s / max(few.mean_s, 1e-12)
-    return Forecast(
+    others = trials - few.trials
+    return replace(
+        few,
         trials=trials,
-        trained_s=few.trained_s * (1.0 + more_trained),
-        mean_s=few.mean_s * (1.0 + more_trained) / (1.0 + more),
-        late_s=few.late_s,
-        driver_s=few.driver_s * (1.0 + more),
-        disk_bytes=few.disk_bytes * (1.0 + more),
+        trained_s=few.trained_s + others * each_s,
+        mean_s=(few.trials * few.mean_s + others * few.late_s) / trials,
+        driver_s=few.driver_s * trials / few.trials,
+        disk_bytes=few.disk_bytes * trials / few.trials,
     )
 
 

@@ -1,6 +1,7 @@
 """Notes on a run: where it went another way than its study declares, and what it found beside the winner."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -11,13 +12,14 @@ from caviar.records.frames import Run
 from caviar.search.schedule import Phase
 from caviar.trial import Stage
 
+MUCH = 0.75
+"""Share of its expected seconds up to which a study leaves much of its time."""
+
 
 def deviations(run: Run) -> Iterator[tuple[str, str]]:
     """Yield where the run went another way than the study declares: a title, and a sentence."""
-    budget = run.study_file.time_budget
-    if budget is not None:
-        fit = f"{counted(budget['trials'], 'trial')} of {duration_words(budget['trial_s'])} were expected to fit into"
-        yield "Time budget", f"{fit} {duration_words(budget['time_s'])}"
+    if run.study_file.time_budget is not None:
+        yield "Time budget", _time_budget(run, run.study_file.time_budget)
     for phase in run.study_file.phases():
         what = f"extension {phase.number}" if phase.number else "the search"
         searched = len(own_trials(run, phase, Stage.SEARCH))
@@ -44,6 +46,28 @@ def own_trials(run: Run, phase: Phase, stage: Stage) -> pd.DataFrame:
     """Return the trials of a stage in a phase: the study as declared, or an extension of it."""
     trials = run.trials[run.trials["stage"] == stage]
     return trials[trials["round"].between(phase.first_stage, phase.final)]
+
+
+def _time_budget(run: Run, budget: Mapping[str, Any]) -> str:
+    """Return how many trials were expected to fit into a time, and how many more fit, if much of it is left."""
+    fit = (
+        f"{counted(budget['trials'], 'trial')} of {duration_words(budget['trial_s'])} were expected to fit into "
+        f"{duration_words(budget['time_s'])}"
+    )
+    trials, expected_s = run.trials, budget["expected_s"]
+    took_s = (trials["ended"].max() - trials["started"].min()).total_seconds()
+    if (
+        not run.finished
+        or run.study_file.extensions
+        or run.study["sampler"] == "grid"
+        or took_s > MUCH * expected_s
+    ):
+        return fit
+    more = int(budget["trials"] * (expected_s / max(took_s, 1e-3) - 1.0))
+    return (
+        f"{fit}, and took {duration_words(took_s)} in place of about {duration_words(expected_s)}: "
+        f"`caviar extend {run.location.quoted} --trials {more}` uses the rest"
+    )
 
 
 def _end_of(run: Run, phase: Phase) -> str:

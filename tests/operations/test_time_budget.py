@@ -1,6 +1,7 @@
 """A time budget: trials are measured, their number is fixed and recorded, and law 1 holds from there."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from caviar.backends.simulated import SimulatedBackend, SimulatedCluster
 from caviar.data.splits import Split
 from caviar.driver.messages import Task
 from caviar.errors import ClusterError, RunError
-from caviar.operations.resume import resume_study
+from caviar.operations.resume import extend_study, resume_study
 from caviar.operations.run import run_study
 from caviar.records.frames import Run, load
 from caviar.records.run_files import StudyFile
+from caviar.reporting.run_notes import deviations
 from caviar.rounds import Halving, coarse_to_fine, training_count
 from caviar.storage.uri import locate
 from caviar.study import Study, declared_stages
@@ -40,6 +42,16 @@ class Dying(SimulatedBackend):
     def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
         if chunk == self.last_chunk:
             raise ClusterError("the cluster has died")
+        super().submit(worker, chunk, tasks, test)
+
+
+class Quicker(SimulatedBackend):
+    """Simulated workers on which the trials of a study take a third of the time that the measured ones took."""
+
+    share = 1.0
+
+    def submit(self, worker: str, chunk: int, tasks: Sequence[Task], test: Split | None) -> None:
+        self.share = 1.0 if chunk < 0 else 1 / 3
         super().submit(worker, chunk, tasks, test)
 
 
@@ -96,6 +108,18 @@ def test_a_timed_study_takes_about_its_time(tmp_path: Path) -> None:
     backend = workers()
     run_study(STUDY, runs=tmp_path, progress=False, time_s=TIME_S, backend=lambda data: backend)
     assert 0.75 * TIME_S < backend.clock() < 1.15 * TIME_S
+
+
+@pytest.mark.slow
+def test_a_study_that_leaves_much_of_its_time_can_use_the_rest(tmp_path: Path) -> None:
+    cluster = SimulatedCluster(workers=2, cost_s=lambda trial: backend.share * long(trial), driver_s=0.0)
+    backend = Quicker(STUDY.objective, None, cluster)
+    run = run_study(STUDY, runs=tmp_path, progress=False, time_s=TIME_S, backend=lambda data: backend)
+    more = re.search(r"caviar extend \S+ --trials (\d+)", dict(deviations(run))["Time budget"])
+    assert more is not None
+    assert 1.5 * len(run.trials) < int(more[1]) < 3 * len(run.trials)
+    extended = extend_study(STUDY, run.path, 20, progress=False, backend=inline(STUDY))
+    assert "extend" not in dict(deviations(extended))["Time budget"]
 
 
 def test_a_death_while_measuring_leaves_nothing(tmp_path: Path) -> None:

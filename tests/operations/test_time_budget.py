@@ -111,7 +111,7 @@ def test_a_timed_study_takes_about_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_that_leaves_much_of_its_time_can_use_the_rest(tmp_path: Path) -> None:
+def test_time_that_is_left_can_be_used(tmp_path: Path) -> None:
     cluster = SimulatedCluster(workers=2, cost_s=lambda trial: backend.share * long(trial), driver_s=0.0)
     backend = Quicker(STUDY.objective, None, cluster)
     run = run_study(STUDY, runs=tmp_path, progress=False, time_s=TIME_S, backend=lambda data: backend)

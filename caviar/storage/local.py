@@ -62,8 +62,12 @@ class Disk(Location):
         return self.path.is_file()
 
     def files(self) -> dict[str, int]:
-        found = [entry for entry in self._entries() if entry.is_file()]
-        return {entry.name: entry.stat().st_size for entry in found if not fnmatch(entry.name, _PARTIAL)}
+        sizes = {}
+        for entry in self._entries():
+            if entry.is_file() and not fnmatch(entry.name, _PARTIAL):
+                with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                    sizes[entry.name] = entry.stat().st_size
+        return sizes
 
     def folders(self) -> list[str]:
         return [entry.name for entry in self._entries() if entry.is_dir()]

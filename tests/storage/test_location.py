@@ -49,6 +49,17 @@ def test_files_and_folders_are_listed(place: Location) -> None:
     assert list(folder.read_each(["two", "one"])) == [b"x", b"x"]
 
 
+def test_a_file_that_vanishes_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may merge the segments of a table at any time."""
+    place = Disk(tmp_path)
+    for name in ("a", "b"):
+        (place / name).write(b"x")
+    listed = Disk._entries(place)
+    monkeypatch.setattr(Disk, "_entries", lambda _: listed)
+    place.remove(["a"])
+    assert place.files() == {"b": 1}
+
+
 def test_files_are_removed_and_moved(place: Location) -> None:
     for name in map(str, range(40)):
         (place / name).write(name.encode())

@@ -40,9 +40,9 @@ LONG_REPLICATIONS = 3
 PER_WORKER = 24
 """Number of trainings for each worker that a simulation may have even so."""
 DRIVER_BOUND = 0.4
-"""Share of the driver's work in a study from which it is simulated with more trials: this takes little time."""
+"""Share of the driver's work in the seconds of a study from which more trials are simulated: each takes little time."""
 MORE_IF_DRIVER_BOUND = 8
-"""Factor of the trainings of that simulation."""
+"""Number of trainings that are then simulated, as a multiple of the usual one."""
 FEW_SIMULATIONS = {3: 2.05, 4: 1.60, 5: 1.42}
 """Factor of a spread of so many simulations: Student's t for 90 %, and the error of their mean, over 1.645."""
 SPEED_ERROR = 0.1
@@ -135,7 +135,7 @@ class Forecaster:
 
     @property
     def _longest(self) -> int:
-        """The largest number of trainings of a simulation."""
+        """The number of trainings from which a longer study is extrapolated."""
         return max(self.max_simulated // LONG_REPLICATIONS, PER_WORKER * self.workers)
 
     def _resized(self, trials: int) -> Study:

@@ -231,6 +231,18 @@ class StudyFile:
             return f"study.{verb}({str(run)!r})"
         return f"caviar {verb} {run.quoted}{'' if self.is_script_trusted else ' EXPERIMENT.py'}"
 
+    def extend_command(self, run: Location, trials: int) -> str:
+        """Return the command that extends the finished run, or the call if no script declares its study.
+
+        Args:
+            run: the run directory.
+            trials: number of search trials to add.
+        """
+        if self.script is None:
+            return f"study.extend({str(run)!r}, trials={trials})"
+        script = "" if self.is_script_trusted else " EXPERIMENT.py"
+        return f"caviar extend {run.quoted}{script} --trials {trials}"
+
     @property
     def can_end_early(self) -> bool:
         """True if `caviar finish` can end the search: not that of `caviar retune`, nor a session of `caviar panda`."""

@@ -12,8 +12,8 @@ from caviar.records.frames import Run
 from caviar.search.schedule import Phase
 from caviar.trial import Stage
 
-MUCH = 0.75
-"""Share of its expected seconds up to which a study leaves much of its time."""
+LEAVES_MUCH = 0.75
+"""Share of the expected seconds of a time budget: a study that takes no more leaves much of it."""
 
 
 def deviations(run: Run) -> Iterator[tuple[str, str]]:
@@ -54,19 +54,16 @@ def _time_budget(run: Run, budget: Mapping[str, Any]) -> str:
         f"{counted(budget['trials'], 'trial')} of {duration_words(budget['trial_s'])} were expected to fit into "
         f"{duration_words(budget['time_s'])}"
     )
+    if not run.finished or run.study_file.extensions or run.study["sampler"] == "grid":
+        return fit
     trials, expected_s = run.trials, budget["expected_s"]
     took_s = (trials["ended"].max() - trials["started"].min()).total_seconds()
-    if (
-        not run.finished
-        or run.study_file.extensions
-        or run.study["sampler"] == "grid"
-        or took_s > MUCH * expected_s
-    ):
+    if took_s > LEAVES_MUCH * expected_s:
         return fit
     more = int(budget["trials"] * (expected_s / max(took_s, 1e-3) - 1.0))
     return (
         f"{fit}, and took {duration_words(took_s)} in place of about {duration_words(expected_s)}: "
-        f"`caviar extend {run.location.quoted} --trials {more}` uses the rest"
+        f"`{run.study_file.extend_command(run.location, more)}` uses the rest"
     )
 
 

@@ -115,7 +115,7 @@ def test_time_that_is_left_can_be_used(tmp_path: Path) -> None:
     cluster = SimulatedCluster(workers=2, cost_s=lambda trial: backend.share * long(trial), driver_s=0.0)
     backend = Quicker(STUDY.objective, None, cluster)
     run = run_study(STUDY, runs=tmp_path, progress=False, time_s=TIME_S, backend=lambda data: backend)
-    more = re.search(r"caviar extend \S+ --trials (\d+)", dict(deviations(run))["Time budget"])
+    more = re.search(r"study\.extend\(\S+, trials=(\d+)\)", dict(deviations(run))["Time budget"])
     assert more is not None
     assert 1.5 * len(run.trials) < int(more[1]) < 3 * len(run.trials)
     extended = extend_study(STUDY, run.path, 20, progress=False, backend=inline(STUDY))

@@ -72,6 +72,15 @@ def test_many_trials_are_extrapolated_from_few() -> None:
     assert found.trained_s == pytest.approx(20_000 * found.mean_s / 2, rel=0.1)
 
 
+def test_the_drivers_work_for_a_trial_falls_with_their_number() -> None:
+    """The trials take no time."""
+    study = replace(bowl_study(), rounds=coarse_to_fine(trials=100, epochs=1))
+    quick = replace(forecaster(study, workers=2, second_s=1e-9), max_simulated=100)
+    few, many = quick.forecast(48), quick.forecast(50_000)
+    assert many.trials == 50_000
+    assert few.trained_s < many.trained_s < 0.7 * 50_000 / 48 * few.trained_s
+
+
 @pytest.mark.parametrize("trials", [500, 5_000, 100_000])
 def test_rounds_are_forecast_for_any_number_of_trials(trials: int) -> None:
     """A default confirmation that was resized to many trials may not be one for few."""
